@@ -1,0 +1,32 @@
+"""twin_dcal: tell apart faces that look alike, identical twins above all.
+
+Public names load on first use, so that ``import twin_dcal`` costs nothing and touches nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from .config import TwinVerificationConfig
+    from .data.datamodule import TwinDataModule
+    from .models.dcal import DCALVerificationModel
+
+_HOME = {
+    "TwinVerificationConfig": ".config",
+    "TwinDataModule": ".data.datamodule",
+    "DCALVerificationModel": ".models.dcal",
+}
+
+__all__ = ["DCALVerificationModel", "TwinDataModule", "TwinVerificationConfig", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,351 @@
+"""Configuration: one frozen schema, presets by name, JSON files, dotted overrides.
+
+Resolution order, last wins: defaults < preset < file < command line. A wrong key names the file, the key and
+the nearest right key; a wrong value names the key and the value. Nothing here imports torch.
+"""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from .errors import ConfigError
+
+Branch = Literal["sa", "glca", "pwca"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ModelConfig(_Section):
+    """The network: any timm ViT (its own blocks) or any timm CNN (feature map + `num_blocks` of ours)."""
+
+    backbone: str = "vit_base_patch16_224"
+    pretrained: bool | str = True
+    """true: timm's weights (asks the network once); a path: that file, strictly; false: random."""
+    feature_dim: int | None = Field(None, gt=0)
+    """Channels of a CNN's last feature map; null reads them from the backbone, a number is checked."""
+    attention_dim: int = Field(768, gt=0)
+    """Width of our blocks on a CNN; a ViT keeps its own."""
+    num_heads: int = Field(12, gt=0)
+    """Heads of our blocks on a CNN; a ViT keeps its own."""
+    num_blocks: int = Field(4, gt=0)
+    """Self-attention blocks of ours on a CNN; a ViT keeps its own."""
+    branches: tuple[Branch, ...] = ("sa", "glca", "pwca")
+    local_ratio: float = Field(0.1, gt=0, le=1)
+    """R of METHOD §1: the share of patch tokens that become GLCA queries."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout after projections and in the feed-forward layers."""
+    drop_path: float = Field(0.1, ge=0, lt=1)
+    """Stochastic depth of the last block; grows linearly from 0 at the first."""
+
+    @field_validator("branches")
+    @classmethod
+    def _sa_always(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "sa" not in value:
+            raise ValueError("'sa' is the backbone itself and must be among the branches")
+        if len(set(value)) != len(value):
+            raise ValueError("a branch is named twice")
+        return value
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.attention_dim % self.num_heads:
+            raise ValueError(f"attention_dim {self.attention_dim} is not a multiple of num_heads {self.num_heads}")
+        return self
+
+
+class TrainingConfig(_Section):
+    batch_size: int = Field(32, ge=2)
+    """Images a process sees at once: batch_size / images_per_person people with that many images each."""
+    images_per_person: int = Field(4, ge=2)
+    accumulation_steps: int = Field(1, ge=1)
+    num_epochs: int = Field(100, ge=1)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(3e-4, gt=0)
+    lr_reference_batch: int | None = Field(64, gt=0)
+    """The rate is multiplied by (effective batch / this); null uses it as it is."""
+    backbone_lr_factor: float = Field(1.0, ge=0)
+    """Rate of the pretrained backbone relative to the new parts; 0 freezes it."""
+    weight_decay: float = Field(0.01, ge=0)
+    scheduler: Literal["cosine", "constant"] = "cosine"
+    warmup_epochs: float = Field(5.0, ge=0)
+    clip_norm: float | None = Field(1.0, gt=0)
+    validate_every: int = Field(1, ge=1)
+    """Epochs between validations."""
+    early_stopping_patience: int | None = Field(None, ge=1)
+    """Validations without a better twin EER before stopping; null never stops early."""
+
+    @model_validator(mode="after")
+    def _whole_people(self) -> Self:
+        if self.batch_size % self.images_per_person or self.batch_size < 2 * self.images_per_person:
+            raise ValueError(
+                f"batch_size {self.batch_size} must be a multiple of images_per_person "
+                f"{self.images_per_person} and hold at least 2 people"
+            )
+        return self
+
+
+class LossConfig(_Section):
+    head: Literal["softmax", "cosface", "arcface"] = "softmax"
+    scale: float = Field(30.0, gt=0)
+    """Scale of the cosine logits (cosface, arcface)."""
+    margin: float = Field(0.35, ge=0)
+    """cosface: subtracted from the cosine; arcface: added to the angle, in radians."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    triplet_weight: float = Field(1.0, ge=0)
+    triplet_margin: float | None = Field(None, gt=0)
+    """Hinge margin on cosine distance (1 − cosine); null uses the soft margin log(1 + e^x)."""
+    uncertainty_weighting: bool = True
+    """Learned branch weights of METHOD §1; false takes half the plain sum (all w = 0, not learned)."""
+
+
+class DataConfig(_Section):
+    data_dir: str | None = None
+    dataset_info: str | None = None
+    twin_pairs: str | None = None
+    data_root: str | None = None
+    """Folder under which image paths of a dataset_info file are looked up, by their longest matching suffix."""
+    split_file: str | None = None
+    """A `split.json` written by an earlier run: the same people in the same splits."""
+    val_fraction: float = Field(0.1, ge=0, lt=1)
+    test_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of families for a split that the data set does not define itself."""
+    image_size: int = Field(224, ge=32)
+    min_images: int = Field(2, ge=1)
+    """People with fewer images are left out of training, and said so."""
+    augmentation: bool = True
+    horizontal_flip: bool = True
+    normalize: bool = True
+    """With the mean and deviation the backbone was pretrained with; false feeds [0, 1]."""
+    strict: bool = False
+    """Anything that would be left out with a warning is an error."""
+
+
+class TrackingConfig(_Section):
+    backend: Literal["none", "mlflow", "wandb"] = "none"
+    """Beside TensorBoard and metrics.jsonl, which are always written."""
+    mlflow_uri: str | None = None
+    wandb_project: str | None = None
+    wandb_entity: str | None = None
+
+
+class RuntimeConfig(_Section):
+    seed: int = Field(0, ge=0)
+    device: str = "auto"
+    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    num_workers: int = Field(2, ge=0)
+    num_threads: int | None = Field(None, ge=1)
+    """Threads of torch on a CPU; null leaves them."""
+    gradient_checkpointing: bool = False
+    output_dir: str = "runs/dcal"
+    keep_checkpoints: int = Field(1, ge=0)
+    """Numbered checkpoints kept beside best_model.pth and last.pth."""
+
+
+class TwinVerificationConfig(_Section):
+    """The whole configuration. `from_file`, `preset` and `override` are the ways to make one."""
+
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    loss: LossConfig = LossConfig()
+    data: DataConfig = DataConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str = "configuration") -> Self:
+        """Validate nested plain values. ConfigError names `source` and every offending key."""
+        _refuse_flat_file(values, source)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{source}: " + "; ".join(_explain(item) for item in error.errors())) from None
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """Read a JSON file; keys it does not name keep their defaults. ConfigError names file, line or key."""
+        return cls.from_dict(read_config_json(path), str(path))
+
+    @classmethod
+    def preset(cls, name: str) -> Self:
+        """One of `PRESETS`. ConfigError names the nearest preset."""
+        if name not in PRESETS:
+            raise ConfigError(f"no preset '{name}'{_nearest(name, PRESETS)}; presets: {', '.join(PRESETS)}")
+        return cls.from_dict(PRESETS[name], f"preset '{name}'")
+
+    def override(self, values: Mapping[str, Any], source: str = "command line") -> Self:
+        """A copy with dotted keys replaced: ``{"training.learning_rate": 1e-4}``."""
+        merged = self.model_dump()
+        for key, value in values.items():
+            section, _, name = key.partition(".")
+            if not name or section not in merged:
+                raise ConfigError(f"{source}: no key '{key}'{_nearest(key, list(dotted_keys()))}")
+            merged[section][name] = value
+        return self.from_dict(merged, source)
+
+    def save(self, path: str | Path) -> None:
+        Path(path).write_text(json.dumps(self.model_dump(), indent=2) + "\n", encoding="utf-8")
+
+
+def resolve_config(name_or_path: str | None, overrides: Mapping[str, Any]) -> TwinVerificationConfig:
+    """The command line's way in: a preset name or a JSON file, then dotted overrides."""
+    if name_or_path is None:
+        config = TwinVerificationConfig.preset("default")
+    elif name_or_path in PRESETS:
+        config = TwinVerificationConfig.preset(name_or_path)
+    elif not name_or_path.endswith(".json") and not Path(name_or_path).exists():
+        raise ConfigError(
+            f"--config {name_or_path}: neither a file nor a preset{_nearest(name_or_path, PRESETS)}; "
+            f"presets: {', '.join(PRESETS)}"
+        )
+    else:
+        config = TwinVerificationConfig.from_file(name_or_path)
+    return config.override(overrides)
+
+
+def parse_dotted(arguments: list[str]) -> dict[str, Any]:
+    """`--training.learning_rate 1e-4 --model.branches=["sa"]` to a mapping; dashes and underscores are the same."""
+    overrides: dict[str, Any] = {}
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, text = argument.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if not flag.startswith("--") or "." not in name:
+            raise ConfigError(f"unknown argument '{argument}'{_nearest(name, list(dotted_keys()))}")
+        if not equals:
+            following = next(rest, None)
+            if following is None:
+                raise ConfigError(f"{argument} needs a value")
+            text = following
+        try:
+            overrides[name] = json.loads(text)
+        except json.JSONDecodeError:
+            overrides[name] = text
+    return overrides
+
+
+def dotted_keys() -> Iterator[str]:
+    for section, field in TwinVerificationConfig.model_fields.items():
+        annotation = field.annotation
+        assert isinstance(annotation, type)
+        assert issubclass(annotation, BaseModel)
+        yield from (f"{section}.{name}" for name in annotation.model_fields)
+
+
+def read_config_json(path: str | Path) -> dict[str, Any]:
+    path = Path(path)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; presets are {', '.join(PRESETS)}") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a configuration is a JSON object, this is a {type(values).__name__}")
+    return values
+
+
+_FLAT_KEYS = {
+    "INPUT_SIZE": "data.image_size", "IMAGE_SIZE": "data.image_size", "BACKBONE_NAME": "model.backbone",
+    "BACKBONE": "model.backbone", "PRETRAINED": "model.pretrained", "LOCAL_QUERY_RATIO": "model.local_ratio",
+    "EMBED_DIM": "model.attention_dim", "ATTENTION_DIM": "model.attention_dim", "NUM_HEADS": "model.num_heads",
+    "DROPOUT": "model.dropout", "DROP_PATH_RATE": "model.drop_path", "BATCH_SIZE": "training.batch_size",
+    "LEARNING_RATE": "training.learning_rate", "NUM_EPOCHS": "training.num_epochs",
+    "EPOCHS": "training.num_epochs", "WEIGHT_DECAY": "training.weight_decay",
+    "WARMUP_EPOCHS": "training.warmup_epochs", "GRADIENT_ACCUMULATION_STEPS": "training.accumulation_steps",
+    "GRAD_CLIP": "training.clip_norm", "TRIPLET_MARGIN": "loss.triplet_margin", "DATA_ROOT": "data.data_root",
+    "SEED": "runtime.seed", "OUTPUT_DIR": "runtime.output_dir", "NUM_WORKERS": "runtime.num_workers",
+}  # fmt: skip
+
+
+def _refuse_flat_file(values: Mapping[str, Any], source: str) -> None:
+    flat = [key for key in values if key.isupper()]
+    if flat:
+        moved = ", ".join(f"{key} -> {_FLAT_KEYS.get(key, 'no longer used')}" for key in flat)
+        raise ConfigError(f"{source}: flat UPPER_CASE keys are from an older version; write them as {moved}")
+
+
+def _nearest(name: str, known: Any) -> str:
+    by_tail = {key.rpartition(".")[2]: key for key in known}
+    match = difflib.get_close_matches(name, list(known), 1) or [
+        by_tail[tail] for tail in difflib.get_close_matches(name.rpartition(".")[2], list(by_tail), 1)
+    ]
+    return f"; did you mean '{match[0]}'?" if match else ""
+
+
+def _explain(item: Any) -> str:
+    place = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("function-", "literal")))
+    parent, _, name = place.rpartition(".")
+    if item["type"] == "extra_forbidden":
+        known = [key for key in dotted_keys() if key.startswith(f"{parent}.")] if parent else None
+        return f"unknown key '{place}'{_nearest(place, known or [*TwinVerificationConfig.model_fields])}"
+    message = item["msg"].removeprefix("Value error, ")
+    shown = json.dumps(item["input"], default=str)
+    given = f" (given: {shown})" if len(shown) <= 60 and not isinstance(item["input"], dict) else ""
+    return f"{place or name}: {message}{given}"
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # 2 GPUs of 11 GB: 8 images a GPU x 4 steps x 2 GPUs = 64.
+    "default": {
+        "model": {"backbone": "vit_base_patch16_224"},
+        "training": {
+            "batch_size": 8, "accumulation_steps": 4, "num_epochs": 200, "learning_rate": 3e-4,
+            "lr_reference_batch": 64, "weight_decay": 0.01, "warmup_epochs": 20, "clip_norm": 1.0,
+        },
+        "data": {"image_size": 448},
+    },
+    "single_gpu": {
+        "model": {"backbone": "vit_base_patch16_224"},
+        "training": {
+            "batch_size": 8, "accumulation_steps": 8, "num_epochs": 200, "learning_rate": 3e-4,
+            "warmup_epochs": 20,
+        },
+        "data": {"image_size": 448},
+        "runtime": {"gradient_checkpointing": True},
+    },
+    "kaggle": {
+        "model": {"backbone": "vit_base_patch16_224"},
+        "training": {
+            "batch_size": 8, "accumulation_steps": 4, "num_epochs": 100, "learning_rate": 3e-4,
+            "warmup_epochs": 10,
+        },
+        "data": {"image_size": 448},
+        "tracking": {"backend": "wandb", "wandb_project": "twin-dcal"},
+        "runtime": {"amp": "fp16", "output_dir": "/kaggle/working/dcal"},
+    },
+    "no_tracking": {
+        "model": {"backbone": "vit_base_patch16_224"},
+        "training": {
+            "batch_size": 8, "accumulation_steps": 4, "num_epochs": 200, "learning_rate": 3e-4,
+            "warmup_epochs": 20,
+        },
+        "data": {"image_size": 448},
+        "tracking": {"backend": "none"},
+    },
+    "debug": {
+        "model": {"backbone": "vit_tiny_patch16_224", "pretrained": False},
+        "training": {"batch_size": 8, "num_epochs": 5, "warmup_epochs": 1},
+        "data": {"image_size": 64},
+    },
+    # A small convolutional stem with two blocks learns from few images on a CPU.
+    "quickstart": {
+        "model": {
+            "backbone": "resnet10t", "pretrained": False, "attention_dim": 128, "num_heads": 4, "num_blocks": 2,
+            "drop_path": 0.0,
+        },
+        "training": {
+            "batch_size": 32, "num_epochs": 12, "learning_rate": 1e-3, "lr_reference_batch": None,
+            "warmup_epochs": 1, "weight_decay": 0.05,
+        },
+        "data": {"image_size": 64, "horizontal_flip": False},
+        "runtime": {"output_dir": "runs/quickstart"},
+    },
+}  # fmt: skip

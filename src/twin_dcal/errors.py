@@ -1,0 +1,28 @@
+"""Errors a user can act on. Every message says what was wrong, what was given and what to do.
+
+Commands print the message alone and exit with 2; anything else that escapes is a bug of ours.
+"""
+
+
+class TwinDcalError(Exception):
+    """Base of all errors whose cause is the input, not the code."""
+
+
+class ConfigError(TwinDcalError):
+    """A configuration file, preset or command-line value that cannot be used."""
+
+
+class ManifestError(TwinDcalError):
+    """A data set description (folders, JSON files, pair lists) that cannot be used."""
+
+
+class ImageError(TwinDcalError):
+    """An image file that cannot be read."""
+
+
+class ModelError(TwinDcalError):
+    """A backbone, weights file or checkpoint that cannot be used."""
+
+
+class MetricError(TwinDcalError):
+    """Scores from which the asked figure cannot be computed (empty, one class, NaN)."""
