@@ -38,6 +38,8 @@ class ModelConfig(_Section):
     branches: tuple[Branch, ...] = ("sa", "glca", "pwca")
     local_ratio: float = Field(0.1, gt=0, le=1)
     """R of METHOD §1: the share of patch tokens that become GLCA queries."""
+    glca_pool: Literal["cls", "local"] = "cls"
+    """GLCA's embedding: its CLS token (the paper), or the mean of CLS and the kept patches."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout after projections and in the feed-forward layers."""
     drop_path: float = Field(0.1, ge=0, lt=1)
@@ -55,7 +57,9 @@ class ModelConfig(_Section):
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
         if self.attention_dim % self.num_heads:
-            raise ValueError(f"attention_dim {self.attention_dim} is not a multiple of num_heads {self.num_heads}")
+            raise ValueError(
+                f"attention_dim {self.attention_dim} is not a multiple of num_heads {self.num_heads}"
+            )
         return self
 
 
@@ -98,8 +102,8 @@ class LossConfig(_Section):
     """cosface: subtracted from the cosine; arcface: added to the angle, in radians."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     triplet_weight: float = Field(1.0, ge=0)
-    triplet_margin: float | None = Field(None, gt=0)
-    """Hinge margin on cosine distance (1 − cosine); null uses the soft margin log(1 + e^x)."""
+    triplet_margin: float = Field(0.3, gt=0)
+    """Hinge margin on cosine distance, 1 − cosine."""
     uncertainty_weighting: bool = True
     """Learned branch weights of METHOD §1; false takes half the plain sum (all w = 0, not learned)."""
 
@@ -244,7 +248,9 @@ def read_config_json(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; presets are {', '.join(PRESETS)}") from None
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})") from None
+        raise ConfigError(
+            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from None
     if not isinstance(values, dict):

@@ -1,0 +1,9 @@
+#!/usr/bin/env python
+"""Evaluate a checkpoint; the same as the command `dcal-evaluate`."""
+
+import sys
+
+from twin_dcal.cli.evaluate import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,9 @@
+#!/usr/bin/env python
+"""Train a verifier; the same as the command `dcal-train`."""
+
+import sys
+
+from twin_dcal.cli.train import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""The inference checkpoint, `best_model.pth`: everything a decision needs in one file.
+
+Tensors and plain types only, read with ``weights_only=True``: a file with code in it is refused, not run.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ._version import __version__
+from .config import TwinVerificationConfig
+from .errors import ModelError
+from .files import replacing
+from .models.dcal import DCALVerificationModel
+from .models.preprocessing import Preprocessing
+from .verification.calibration import Calibration
+
+FORMAT = "twin_dcal.model"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A decision threshold on the cosine, and where it came from (data, criterion, achieved rates)."""
+
+    value: float
+    origin: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready for use, in evaluation mode, with all that was stored beside its weights."""
+
+    model: DCALVerificationModel
+    config: TwinVerificationConfig
+    preprocessing: Preprocessing
+    threshold: Threshold | None
+    calibration: Calibration | None
+    training: Mapping[str, Any]
+    sha256: str
+
+
+def save_model(
+    path: str | Path, model: DCALVerificationModel, config: TwinVerificationConfig, *,
+    threshold: Threshold | None = None, calibration: Calibration | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """Write an inference checkpoint, replacing an older one only when complete."""
+    content = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "twin_dcal": __version__,
+        "config": config.model_dump(mode="json"),
+        "weights": {key: value.detach().cpu() for key, value in model.state_dict().items()},
+        "preprocessing": Preprocessing.of(model.backbone, config).to_dict(),
+        "threshold": None
+        if threshold is None
+        else {"value": threshold.value, "origin": dict(threshold.origin)},
+        "calibration": None if calibration is None else calibration.to_dict(),
+        "training": dict(training or {}),
+    }
+    write_tensors(path, content)
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:
+    """Read an inference checkpoint. ModelError: missing, foreign, damaged, or of another format version."""
+    content = read_tensors(path, FORMAT, FORMAT_VERSION)
+    config = TwinVerificationConfig.from_dict(content["config"], str(path))
+    model = DCALVerificationModel.from_config(config, with_weights=False)
+    try:
+        model.load_state_dict(content["weights"], strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:400]
+        raise ModelError(f"{path}: its weights do not fit its configuration: {reason}") from error
+    threshold, calibration = content["threshold"], content["calibration"]
+    return LoadedModel(
+        model=model.eval().to(device),
+        config=config,
+        preprocessing=Preprocessing.from_dict(content["preprocessing"]),
+        threshold=None if threshold is None else Threshold(threshold["value"], threshold["origin"]),
+        calibration=None if calibration is None else Calibration.from_dict(calibration),
+        training=content["training"],
+        sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+    )
+
+
+def write_tensors(path: str | Path, content: Mapping[str, Any]) -> None:
+    """`torch.save` that leaves the old file untouched until the new one is complete."""
+    with replacing(path) as file:
+        torch.save(dict(content), file)
+
+
+def read_tensors(path: str | Path, kind: str, version: int) -> dict[str, Any]:
+    """A file of `write_tensors`, of the given format and version. ModelError says what is wrong with it."""
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{path}: not a checkpoint that can be read safely, or damaged ({type(error).__name__}: {reason[:200]})"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != kind:
+        found = (
+            content.get("format", "no format name") if isinstance(content, dict) else type(content).__name__
+        )
+        raise ModelError(f"{path}: expected a '{kind}' file, found {found!r}")
+    if content.get("format_version") != version:
+        raise ModelError(
+            f"{path}: format version {content.get('format_version')}; this release reads version {version}. "
+            f"It was written by twin_dcal {content.get('twin_dcal', 'unknown')}."
+        )
+    return content

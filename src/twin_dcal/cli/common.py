@@ -1,0 +1,64 @@
+"""What every command shares: options in both spellings, `--section.key value`, exit codes, logging."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twin_dcal.config import parse_dotted
+from twin_dcal.errors import TwinDcalError
+
+PRIVACY_DEFAULTS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "1",
+    "WANDB_ERROR_REPORTING": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Accepts `--data_dir` and `--data-dir` alike, and leaves `--section.key value` pairs for the configuration."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            **options, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+
+    def option(self, name: str, **settings: Any) -> None:
+        """Add `--name`, written with underscores, and its spelling with dashes."""
+        names = [f"--{name}"]
+        if "_" in name:
+            names.append(f"--{name.replace('_', '-')}")
+        self.add_argument(*names, dest=name, **settings)
+
+    def parse(self, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
+        """Options, and dotted overrides from whatever is not an option. ConfigError for anything else."""
+        known, rest = self.parse_known_args(arguments)
+        return known, parse_dotted(rest)
+
+
+def overrides_from(options: argparse.Namespace, keys: Mapping[str, str]) -> dict[str, Any]:
+    """Configuration keys for the options that were given: ``{"data_dir": "data.data_dir", …}``."""
+    given = {key: getattr(options, option) for option, key in keys.items()}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def run(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None = None) -> int:
+    """Call a command's body and turn the user's mistakes into one line and exit code 2."""
+    for name, value in PRIVACY_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("twin_dcal").setLevel(logging.INFO)
+    try:
+        return main(arguments) or 0
+    except TwinDcalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0

@@ -1,0 +1,85 @@
+"""`dcal-train`: train a verifier on a folder or JSON description of faces."""
+
+import sys
+from collections.abc import Sequence
+
+from twin_dcal.config import PRESETS, resolve_config
+from twin_dcal.errors import ConfigError
+
+from .common import Parser, overrides_from, run
+
+CONFIG_KEYS = {
+    "data_dir": "data.data_dir", "dataset_info": "data.dataset_info", "twin_pairs": "data.twin_pairs",
+    "data_root": "data.data_root", "split_file": "data.split_file", "strict": "data.strict",
+    "output_dir": "runtime.output_dir", "seed": "runtime.seed", "device": "runtime.device",
+    "tracking": "tracking.backend", "mlflow_uri": "tracking.mlflow_uri",
+    "wandb_project": "tracking.wandb_project", "wandb_entity": "tracking.wandb_entity",
+}  # fmt: skip
+
+
+def parser() -> Parser:
+    parser = Parser(
+        prog="dcal-train",
+        description="Train a Dual Cross-Attention verifier.",
+        epilog="Any key of the configuration can be given as --section.key VALUE, "
+        "for instance --training.learning_rate 1e-4 --model.branches '[\"sa\"]'.",
+    )
+    option = parser.option
+    option(
+        "config", metavar="NAME|FILE", default="default", help=f"preset ({', '.join(PRESETS)}) or JSON file"
+    )
+    option("config_file", metavar="FILE", help="the same as --config FILE")
+    option("data_dir", metavar="DIR", help="train/val/test folders, person folders, or dataset_infor.json")
+    option("dataset_info", metavar="FILE", help="dataset_infor.json: person id to image paths")
+    option("twin_pairs", metavar="FILE", help="twin_pairs_infor.json: pairs of person ids")
+    option("data_root", metavar="DIR", help="where image paths of the JSON file are looked up")
+    option("split_file", metavar="FILE", help="split.json of an earlier run")
+    option("strict", action="store_true", default=None, help="whatever would be left out is an error")
+    option("output_dir", metavar="DIR", help="where checkpoints, metrics and logs go")
+    option("resume", metavar="FILE|auto", help="last.pth to continue; auto: that of --output_dir, if any")
+    option("overwrite", action="store_true", help="start anew in an --output_dir that holds a run")
+    option("seed", type=int, help="of splits, batches, augmentation and weights")
+    option("device", help="auto, cpu, cuda, cuda:0")
+    option("tracking", choices=["mlflow", "wandb", "none"], help="tracker beside TensorBoard")
+    option("mlflow_uri", metavar="URI", help="MLflow tracking store or server")
+    option("wandb_project", metavar="NAME", help="Weights & Biases project")
+    option("wandb_entity", metavar="NAME", help="Weights & Biases entity")
+    option("validate_only", action="store_true", help="check configuration and data, train nothing")
+    option("distributed", action="store_true", help="run under torchrun")
+    return parser
+
+
+def body(arguments: Sequence[str] | None) -> int:
+    options, dotted = parser().parse(arguments)
+    config = resolve_config(
+        options.config_file or options.config, {**overrides_from(options, CONFIG_KEYS), **dotted}
+    )
+    if options.distributed:
+        raise ConfigError("--distributed: this release trains in one process; leave the option out")
+    if config.tracking.backend != "none":
+        raise ConfigError(
+            f"--tracking {config.tracking.backend}: this release writes TensorBoard and metrics.jsonl only; "
+            "use --tracking none"
+        )
+    from twin_dcal.training.run import train
+
+    result = train(
+        config, resume=options.resume, overwrite=options.overwrite, validate_only=options.validate_only
+    )
+    if result is None:
+        print("configuration and data are usable; nothing was trained (--validate_only)")
+        return 0
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in result.best_figures.items())
+    print(f"best model: {result.best_model}" + (f"  ({figures})" if figures else ""))
+    if not result.finished:
+        print(f"stopped early on request; continue with --resume {result.best_model.with_name('last.pth')}")
+        return 130
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run(body, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

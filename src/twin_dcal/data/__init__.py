@@ -1,0 +1,1 @@
+"""Data sets: what is in them, how they are split, and how images become batches."""

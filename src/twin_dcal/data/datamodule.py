@@ -1,0 +1,129 @@
+"""From a configuration to batches of images."""
+
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from twin_dcal.config import TwinVerificationConfig
+
+from .dataset import FaceDataset, Sample
+from .faceset import FaceData, FaceSet
+from .manifest import load_face_data
+from .samplers import FamilyBatchSampler
+from .transforms import ImageTransform, eval_transform, train_transform
+
+
+class TwinDataModule:
+    """The data of one run: `setup()`, then loaders whose batches are dicts (see `Sample`).
+
+    The same configuration gives the same batches, whatever the number of workers.
+    """
+
+    def __init__(self, config: TwinVerificationConfig) -> None:
+        self.config = config
+        self._face_data: FaceData | None = None
+        self.setup_transforms()
+
+    def setup(self) -> None:
+        """Read the data set once. ManifestError if it cannot be used."""
+        if self._face_data is None:
+            self._face_data = load_face_data(self.config.data, self.config.runtime.seed)
+
+    def setup_transforms(
+        self, train: ImageTransform | None = None, evaluation: ImageTransform | None = None
+    ) -> None:
+        """Use transforms of your own; None is the default. Takes effect in loaders made afterwards.
+
+        Each takes uint8 (3, H, W) and returns uint8, or float in [0, 1], of shape (3, S, S). Where workers
+        are not forked (Windows, macOS, Python 3.14) it must be picklable.
+        """
+        data = self.config.data
+        self.evaluation_transform = evaluation or eval_transform(data.image_size)
+        default = (
+            train_transform(data.image_size, data.horizontal_flip)
+            if data.augmentation
+            else eval_transform(data.image_size)
+        )
+        self.train_transform = train or default
+
+    @property
+    def face_data(self) -> FaceData:
+        """RuntimeError before `setup()`."""
+        if self._face_data is None:
+            raise RuntimeError("the data set has not been read. Call setup() first.")
+        return self._face_data
+
+    @property
+    def num_people(self) -> int:
+        """People to train on: the classes of the identity loss."""
+        return self.face_data.train.num_people
+
+    @property
+    def summary(self) -> str:
+        return self.face_data.summary()
+
+    def train_loader(self, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
+        """Family batches of the training set; call `loader.batch_sampler.set_epoch` before each epoch."""
+        faces, training = self.face_data.train, self.config.training
+        sampler = FamilyBatchSampler(
+            faces.person_of,
+            faces.family_of,
+            num_people=training.batch_size // training.images_per_person,
+            images_per_person=training.images_per_person,
+            seed=self.config.runtime.seed,
+            rank=rank,
+            world_size=world_size,
+        )
+        dataset = FaceDataset(faces, self.train_transform, self.config.runtime.seed)
+        return DataLoader(dataset, batch_sampler=sampler, **self._worker_options(persistent=True))
+
+    def eval_loader(
+        self, faces: FaceSet | Sequence[str | Path], batch_size: int | None = None
+    ) -> DataLoader[Sample]:
+        """Every image once, in order, without augmentation; `batch_size` None is that of training."""
+        seed = self.config.runtime.seed
+        if isinstance(faces, FaceSet):
+            dataset = FaceDataset(faces, self.evaluation_transform, seed)
+        else:
+            dataset = FaceDataset.of_paths(faces, self.evaluation_transform, seed)
+        size = batch_size or self.config.training.batch_size
+        return DataLoader(dataset, batch_size=size, shuffle=False, **self._worker_options(persistent=False))
+
+    def _worker_options(self, persistent: bool) -> dict[str, Any]:
+        runtime = self.config.runtime
+        # Its own generator: starting an iterator would otherwise draw from the global RNG.
+        generator = torch.Generator()
+        generator.manual_seed(runtime.seed)
+        return {
+            "num_workers": runtime.num_workers,
+            "persistent_workers": persistent and runtime.num_workers > 0,
+            "pin_memory": runtime.device != "cpu" and torch.cuda.is_available(),
+            "worker_init_fn": init_worker,
+            "generator": generator,
+        }
+
+
+def init_worker(worker: int) -> None:
+    """One thread per worker, and no death by the signals that ask the training process to stop and save.
+
+    Ctrl-C is ignored, and so is SIGTERM unless the training process itself sent it, to end workers left over
+    at exit: schedulers send both to the whole process group. Where the sender cannot be known (macOS,
+    Windows) SIGTERM ends the worker.
+    """
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_exit_when_parent_says, daemon=True).start()
+
+
+def _exit_when_parent_says() -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        pass
+    os._exit(0)

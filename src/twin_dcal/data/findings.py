@@ -1,0 +1,50 @@
+"""Findings: what a reader left out or decided, one short line each."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from twin_dcal.errors import ManifestError
+
+_NUM_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line for the user; `leaves_out` says whether data was left out (an error when strict)."""
+
+    text: str
+    leaves_out: bool = True
+
+
+def note(text: str) -> Finding:
+    """A decision the user should know of that loses no data."""
+    return Finding(text, leaves_out=False)
+
+
+def first_few(offenders: Sequence[object]) -> str:
+    """The first three, and how many more there are."""
+    shown = ", ".join(str(offender) for offender in offenders[:_NUM_SHOWN])
+    more = len(offenders) - _NUM_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def left_out(singular: str, plural: str, reason: str, offenders: Sequence[object]) -> list[Finding]:
+    """`[]` without offenders, else one finding: count, what, why and the first few offenders."""
+    if not offenders:
+        return []
+    noun = singular if len(offenders) == 1 else plural
+    return [Finding(f"{len(offenders)} {noun} left out, {reason}: {first_few(offenders)}")]
+
+
+def texts(findings: Iterable[Finding]) -> tuple[str, ...]:
+    return tuple(finding.text for finding in findings)
+
+
+def refuse_if_strict(findings: Iterable[Finding], strict: bool, source: object) -> None:
+    """ManifestError with every finding that leaves data out, when `strict`."""
+    losses = [finding.text for finding in findings if finding.leaves_out]
+    if strict and losses:
+        raise ManifestError(
+            f"{source}: {'; '.join(losses)}. "
+            "Mend the data set, or set data.strict to false to go on without them."
+        )

@@ -1,0 +1,190 @@
+"""Data sets as people, images and families, in splits that share no family (METHOD §4, DATA).
+
+The only readers of data set descriptions are this module and those it calls. Nothing here imports torch.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from twin_dcal.config import DataConfig
+from twin_dcal.errors import ManifestError
+
+from .checks import check_images
+from .faceset import FaceData, FaceSet
+from .families import (
+    PAIRS_NAME,
+    SPLITS,
+    TwinPairs,
+    connected_families,
+    find_twin_pairs,
+    read_twin_pairs,
+    split_siblings,
+    unknown_in_pairs,
+)
+from .findings import Finding, first_few, left_out, note, refuse_if_strict, texts
+from .listing import LAYOUTS, Listing, list_folder, list_info
+from .splits import apply_split_file, draw_splits, refuse_shared_families, write_split
+
+__all__ = ["FaceData", "FaceSet", "load_face_data", "load_face_set", "write_split"]
+
+Images = Mapping[str, tuple[Path, ...]]
+
+
+def load_face_data(data: DataConfig, seed: int) -> FaceData:
+    """Read a data set: folders or JSON, twin pairs if there are any, and a split by family.
+
+    The split is `data.split_file`, else what the data set defines (folders, JSON series, pairs by split);
+    what it leaves open is drawn from `seed`. Unusable files are left out and listed in `findings`, or refused
+    when `data.strict`. ManifestError for descriptions that cannot be used, each with what to do.
+    """
+    listing = _find_listing(data)
+    twins = read_twin_pairs(_twin_files(data, listing))
+    family_of = connected_families(twins.pairs)
+    images, findings = check_images(listing.images, listing.source)
+    findings = [*listing.findings, *twins.findings, *findings, *_about_twins(twins, listing.images, True)]
+    split_of, found = _splits(data, seed, listing, twins, images, family_of)
+    refuse_shared_families(split_of, family_of, data.split_file or listing.source)
+    small = sorted(p for p in images if split_of[p] == "train" and len(images[p]) < data.min_images)
+    findings += found
+    findings += left_out("person", "people", f"fewer than {data.min_images} images to train on", small)
+    refuse_if_strict(findings, data.strict, listing.source)
+    train, val, test = (
+        FaceSet.build({p: images[p] for p in images if split_of[p] == split and p not in small}, family_of)
+        for split in SPLITS
+    )
+    losses = [finding for finding in findings if finding.leaves_out]
+    if not train.people:
+        raise ManifestError(f"{listing.source}: no people to train on. {_reason(losses)}{LAYOUTS}")
+    notes = [finding for finding in findings if not finding.leaves_out]
+    return FaceData(train, val, test, texts([*losses, *notes]), len(losses))
+
+
+def load_face_set(
+    path_or_dir: str | Path,
+    twin_pairs: str | Path | None = None,
+    data_root: str | Path | None = None,
+    strict: bool = False,
+    split: str | None = None,
+) -> tuple[FaceSet, tuple[str, ...]]:
+    """People to evaluate on: a folder of person folders, a data set's folder, or one `dataset_infor.json`.
+
+    Args: split: of a data set that defines splits, 'train', 'val', 'test' (the default) or 'all'.
+    Returns: the set, and findings as in FaceData. ManifestError as `load_face_data`, or for an empty split.
+    """
+    path, root = Path(path_or_dir).expanduser(), _folder(data_root)
+    if path.is_dir() or path.suffix.lower() != ".json":
+        listing = list_folder(path, root)
+    else:
+        listing = list_info(path, None, root, with_siblings=False)
+    files = _with_siblings(Path(twin_pairs).expanduser()) if twin_pairs else find_twin_pairs(listing.folder)
+    if not files and listing.folder.name in SPLITS:  # the folder of one split: twins are listed above it
+        files = find_twin_pairs(listing.folder.parent)
+    twins = read_twin_pairs(files)
+    people, found = _people_of_split(listing, twins, split)
+    images, findings = check_images({person: listing.images[person] for person in people}, listing.source)
+    # Pairs of other splits are unknown here, and rightly so.
+    about_twins = _about_twins(twins, listing.images, False)
+    findings = [*listing.findings, *twins.findings, *found, *findings, *about_twins]
+    refuse_if_strict(findings, strict, listing.source)
+    if not images:
+        raise ManifestError(f"{listing.source}: no usable images. {_reason(findings)}{LAYOUTS}")
+    return FaceSet.build(images, connected_families(twins.pairs)), texts(findings)
+
+
+def _find_listing(data: DataConfig) -> Listing:
+    folder, root = _folder(data.data_dir), _folder(data.data_root)
+    if root is not None and not root.is_dir():
+        raise ManifestError(f"data.data_root {root}: no such folder. Name the folder that holds the images.")
+    if data.dataset_info:
+        return list_info(Path(data.dataset_info).expanduser(), folder, root)
+    if folder is None:
+        raise ManifestError(f"no data set is given: set data.data_dir or data.dataset_info. {LAYOUTS}")
+    return list_folder(folder, root)
+
+
+def _folder(written: str | Path | None) -> Path | None:
+    return Path(written).expanduser() if written else None
+
+
+def _twin_files(data: DataConfig, listing: Listing) -> list[Path]:
+    if data.twin_pairs:
+        return _with_siblings(Path(data.twin_pairs).expanduser())
+    return find_twin_pairs(listing.folder)
+
+
+def _with_siblings(path: Path) -> list[Path]:
+    return list(split_siblings(path).values()) or [path]
+
+
+def _about_twins(twins: TwinPairs, images: Images, all_known: bool) -> list[Finding]:
+    if not twins.pairs:
+        return [note(f"no twin pairs ({PAIRS_NAME}): every person is a family of one")]
+    unknown = unknown_in_pairs(twins.pairs, images)
+    return left_out("id", "ids", "in a twin pair but not in the data set", unknown) if all_known else []
+
+
+def _splits(
+    data: DataConfig,
+    seed: int,
+    listing: Listing,
+    twins: TwinPairs,
+    images: Images,
+    family_of: Mapping[str, str],
+) -> tuple[dict[str, str], list[Finding]]:
+    """Split of every person, and how it came about."""
+    if data.split_file:
+        path = Path(data.split_file).expanduser()
+        num_images = {person: len(paths) for person, paths in images.items()}
+        return apply_split_file(path, num_images, data.min_images), [note(f"split read from {path.name}")]
+    given = _given_splits(listing, twins, images)
+    refuse_shared_families(given, family_of, listing.source)
+    fractions = {"val": data.val_fraction, "test": data.test_fraction}
+    fractions = {split: value for split, value in fractions.items() if value and split not in given.values()}
+    free = [person for person in images if given.get(person, "train") == "train"]
+    drawn = draw_splits(free, family_of, fractions, seed)
+    whose = "the training families" if given else "the families"
+    found = [
+        note(f"no {split} split in the data set: {value:g} of {whose} drawn for it, seed {seed}")
+        for split, value in fractions.items()
+    ]
+    return given | drawn, found
+
+
+def _given_splits(listing: Listing, twins: TwinPairs, people: Sequence[str] | Images) -> dict[str, str]:
+    """The split that the data set itself defines for `people`, {} if it defines none."""
+    by_pairs = twins.split_of
+    if not listing.split_of:
+        return {person: by_pairs.get(person, "train") for person in people} if by_pairs else {}
+    wrong = sorted(p for p in people if by_pairs.get(p, listing.split_of[p]) != listing.split_of[p])
+    if wrong:
+        cases = [f"'{p}' ({by_pairs[p]} in the pairs, {listing.split_of[p]} in the data)" for p in wrong]
+        raise ManifestError(
+            f"{listing.source}: twin pairs and data set name different splits: {first_few(cases)}. "
+            "Correct one of them."
+        )
+    return {person: listing.split_of[person] for person in people}
+
+
+def _people_of_split(
+    listing: Listing, twins: TwinPairs, split: str | None
+) -> tuple[list[str], list[Finding]]:
+    if split not in (None, "all", *SPLITS):
+        raise ManifestError(f"there is no split '{split}'. Use train, val, test or all.")
+    given = _given_splits(listing, twins, listing.images)
+    if not given and split in SPLITS:
+        raise ManifestError(f"{listing.source}: no splits are defined, so no '{split}'. Leave the split out.")
+    if not given or split == "all":
+        return list(listing.images), []
+    wanted = split or "test"
+    people = [person for person in listing.images if given[person] == wanted]
+    if not people:
+        known = ", ".join(sorted(set(given.values())))
+        raise ManifestError(
+            f"{listing.source}: nobody is in split '{wanted}', only in {known}. Name another."
+        )
+    return people, [note(f"split '{wanted}' of {listing.source.name} is used")]
+
+
+def _reason(findings: Sequence[Finding]) -> str:
+    losses = [finding.text for finding in findings if finding.leaves_out]
+    return f"Left out: {'; '.join(losses)}. " if losses else ""

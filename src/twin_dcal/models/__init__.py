@@ -1,0 +1,1 @@
+"""Attention as pure functions, rollout, backbones and the DCAL model."""

@@ -1,0 +1,228 @@
+"""The Dual Cross-Attention model for 1:1 verification (Zhu et al., CVPR 2022; METHOD §1).
+
+Legend: B images, T tokens, K kept tokens, C width.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from twin_dcal.config import Branch, TwinVerificationConfig
+
+from .attention import attend, merge_heads, pair_attend, random_partners
+from .backbone import build_backbone
+from .blocks import attention_dropout, finish, project_qkv, query_block
+from .rollout import QueryKey, rollout_cls, top_tokens
+
+FeatureType = Literal["combined", "sa", "glca"]
+
+_CPU_IMAGES_PER_THREAD = 2
+
+
+class BranchEmbeddings(NamedTuple):
+    """One embedding (B, C) per active branch, not normalised; None where a branch is off."""
+
+    sa: Tensor
+    glca: Tensor | None
+    pwca: Tensor | None
+
+    def active(self) -> dict[Branch, Tensor]:
+        named: dict[Branch, Tensor | None] = {"sa": self.sa, "glca": self.glca, "pwca": self.pwca}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+class Encoded(NamedTuple):
+    """What leaves the SA blocks: all SA tokens (B, T, C) before the final norm, PWCA's CLS (B, 1, C) or None,
+    and the queries and keys of each block, where a rollout needs them."""
+
+    sa_BTC: Tensor
+    pwca_B1C: Tensor | None
+    layers: list[QueryKey]
+
+
+class DCALVerificationModel(nn.Module):
+    """Self-attention, global-local and pair-wise cross-attention over one backbone.
+
+    Args:
+        backbone: any timm ViT/DeiT with plain blocks, or any timm CNN.
+        pretrained: False, True (timm's weights) or the path of a weights file, loaded strictly.
+        image_size: pixels of the square input; fixes the position embedding.
+        attention_dim, num_heads, num_blocks: our blocks on a CNN; a ViT keeps its own.
+        branches: which of sa, glca, pwca exist; sa always does.
+        local_ratio: R, the share of patches that become GLCA queries.
+        glca_pool: what GLCA's embedding is read from, see `glca`.
+        dropout, drop_path: regularisation of the blocks, in training only.
+        feature_dim: channels expected of a CNN's last map, or None.
+        gradient_checkpointing: recompute blocks in the backward pass to save memory.
+    """
+
+    def __init__(
+        self, backbone: str = "vit_base_patch16_224", *, pretrained: bool | str = False, image_size: int = 224,
+        attention_dim: int = 768, num_heads: int = 12, num_blocks: int = 4,
+        branches: Sequence[Branch] = ("sa", "glca", "pwca"), local_ratio: float = 0.1,
+        glca_pool: Literal["cls", "local"] = "cls", dropout: float = 0.0, drop_path: float = 0.0,
+        feature_dim: int | None = None, gradient_checkpointing: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.backbone = build_backbone(
+            backbone, pretrained=pretrained, image_size=image_size, attention_dim=attention_dim,
+            num_heads=num_heads, num_blocks=num_blocks, dropout=dropout, drop_path=drop_path,
+            feature_dim=feature_dim,
+        )  # fmt: skip
+        self.branches = tuple(branches)
+        self.image_size, self.local_ratio, self.glca_pool = image_size, local_ratio, glca_pool
+        self.gradient_checkpointing = gradient_checkpointing
+        if "glca" in self.branches:
+            # Weights of its own, starting from those of the last block and norm, which read the same tokens.
+            self.glca_block = copy.deepcopy(self.backbone.blocks[-1])
+            self.glca_norm = copy.deepcopy(self.backbone.norm)
+
+    @classmethod
+    def from_config(cls, config: TwinVerificationConfig, *, with_weights: bool = True) -> Self:
+        """Build what the configuration says; `with_weights=False` skips the pretrained file (a checkpoint follows)."""
+        options = config.model.model_dump()
+        if not with_weights:
+            options["pretrained"] = False
+        return cls(
+            **options, image_size=config.data.image_size,
+            gradient_checkpointing=config.runtime.gradient_checkpointing,
+        )  # fmt: skip
+
+    @property
+    def width(self) -> int:
+        """C: the size of one branch's embedding."""
+        return self.backbone.width
+
+    def embedding_dim(self, feature_type: FeatureType = "combined") -> int:
+        return self.width * (2 if feature_type == "combined" and "glca" in self.branches else 1)
+
+    def forward(self, images: Tensor, partner_B: Tensor | None = None) -> BranchEmbeddings:
+        """Embeddings of all active branches.
+
+        Args: images: (B, 3, S, S), normalised. partner_B: (B,) distractor of each image; drawn at random when
+        None. PWCA runs in training mode only and needs two images.
+        """
+        x_BTC = self.backbone.tokens(images)
+        encoded = self._encode(x_BTC, self._partners(x_BTC, partner_B))
+        norm = self.backbone.norm
+        return BranchEmbeddings(
+            sa=norm(encoded.sa_BTC[:, 0]),
+            glca=self.glca(encoded) if "glca" in self.branches else None,
+            pwca=None if encoded.pwca_B1C is None else norm(encoded.pwca_B1C[:, 0]),
+        )
+
+    def embed(self, images: Tensor, feature_type: FeatureType = "combined") -> Tensor:
+        """Verification features: SA and GLCA embeddings, each at unit length, concatenated and at unit length.
+
+        The cosine of two such features is the mean of the branch cosines. "sa" costs exactly the backbone.
+        Args: images: (B, 3, S, S), normalised. Returns (B, E) with unit rows. Pure in evaluation mode: an
+        image's feature does not depend on its batch mates.
+        """
+        if images.device.type == "cpu" and not torch.is_grad_enabled():
+            # A few images at a time: their activations stay in cache, which outweighs the smaller batch.
+            chunks = torch.split(images, _CPU_IMAGES_PER_THREAD * torch.get_num_threads())
+            return torch.cat([self._embed(chunk, feature_type) for chunk in chunks])
+        return self._embed(images, feature_type)
+
+    def _embed(self, images: Tensor, feature_type: FeatureType) -> Tensor:
+        encoded = self._encode(self.backbone.tokens(images), None, cls_only=feature_type == "sa")
+        parts = []
+        if feature_type != "glca" or "glca" not in self.branches:
+            parts.append(self.backbone.norm(encoded.sa_BTC[:, 0]))
+        if feature_type != "sa" and "glca" in self.branches:
+            parts.append(self.glca(encoded))
+        return F.normalize(torch.cat([F.normalize(part.float(), dim=-1) for part in parts], dim=-1), dim=-1)
+
+    def glca(self, encoded: Encoded) -> Tensor:
+        """Global-local cross-attention over the SA tokens, (B, C).
+
+        Queries: CLS and the R·N patches with the highest rollout; keys and values: all tokens. Queries do not
+        see each other, so in a single block (the paper's M = 1) CLS comes out the same whichever patches were
+        kept: with ``glca_pool="cls"`` (the paper) only CLS is computed and no rollout is needed. ``"local"``
+        averages CLS and the kept patches, which makes the choice of regions count.
+        """
+        x_BTC = encoded.sa_BTC
+        if self.glca_pool == "cls":
+            x_BKC = x_BTC[:, :1]
+        else:
+            kept_BK = top_tokens(rollout_cls(encoded.layers), self.backbone.num_prefix, self.local_ratio)
+            x_BKC = x_BTC.take_along_dim(kept_BK.unsqueeze(-1), dim=1)
+        out_BKC = query_block(
+            self.glca_block, x_BKC, x_BTC, partial(attend, dropout=attention_dropout(self.glca_block))
+        )
+        out: Tensor = self.glca_norm(out_BKC)
+        return out.mean(1)
+
+    def _partners(self, x_BTC: Tensor, partner_B: Tensor | None) -> Tensor | None:
+        if not self.training or "pwca" not in self.branches or len(x_BTC) < 2:
+            return None
+        if partner_B is None:
+            partner_B = random_partners(len(x_BTC))
+        return partner_B.to(x_BTC.device)
+
+    def _encode(self, x_BTC: Tensor, partner_B: Tensor | None, *, cls_only: bool = False) -> Encoded:
+        """Run the SA blocks, with PWCA's stream stacked under SA's in one batch.
+
+        Both streams start as the same tokens, so the first block projects them once; of PWCA only CLS is used,
+        so its last block computes that row alone (so does SA's, with `cls_only`).
+        """
+        num_images = len(x_BTC)
+        layers: list[QueryKey] = []
+        kept = layers if "glca" in self.branches and self.glca_pool == "local" and not cls_only else None
+        *earlier, last = self.backbone.blocks
+        streams = x_BTC
+        for block in earlier:
+            streams = self._run(_block, block, streams, num_images, partner_B, kept)
+        sa_BTC, pwca_BTC = streams[:num_images], streams[-num_images:]
+        dropout = attention_dropout(last)
+        if cls_only:
+            return Encoded(
+                query_block(last, sa_BTC[:, :1], sa_BTC, partial(attend, dropout=dropout)), None, []
+            )
+        pwca_B1C = None
+        if partner_B is not None:
+            attend_pair = partial(pair_attend, partner_B=partner_B, dropout=dropout)
+            pwca_B1C = self._run(query_block, last, pwca_BTC[:, :1], pwca_BTC, attend_pair)
+        return Encoded(self._run(_block, last, sa_BTC, num_images, None, kept), pwca_B1C, layers)
+
+    def _run(self, step: Callable[..., Tensor], *arguments: object) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            out: Tensor = checkpoint(step, *arguments, use_reentrant=False)
+            return out
+        return step(*arguments)
+
+
+def _block(
+    block: Block, streams: Tensor, num_images: int, partner_B: Tensor | None, kept: list[QueryKey] | None
+) -> Tensor:
+    """One block on the SA stream (rows up to `num_images`) and, with partners, on the PWCA stream below it.
+
+    Returns (B, T, C), or (2B, T, C) with partners. Queries and keys of the SA stream are added to `kept`.
+    """
+    if partner_B is not None and len(streams) == num_images:
+        attended = _attended(block, streams, num_images, partner_B, kept)
+        return finish(block, torch.cat([streams, streams]), attended)
+    return finish(block, streams, _attended(block, streams, num_images, partner_B, kept))
+
+
+def _attended(
+    block: Block, streams: Tensor, num_images: int, partner_B: Tensor | None, kept: list[QueryKey] | None
+) -> Tensor:
+    """Attention outputs of both streams, heads merged. A function, so that q, k and v are freed on return."""
+    q, k, v = project_qkv(block, streams)
+    dropout = attention_dropout(block)
+    sa, pair = slice(num_images), slice(-num_images, None)
+    if kept is not None:
+        kept.append(QueryKey(q[sa].detach(), k[sa].detach()))
+    sa_BTC = merge_heads(attend(q[sa], k[sa], v[sa], dropout))
+    if partner_B is None:
+        return sa_BTC
+    pair_BTC = merge_heads(pair_attend(q[pair], k[pair], v[pair], partner_B, dropout))
+    return torch.cat([sa_BTC, pair_BTC])

@@ -1,0 +1,40 @@
+"""What happens to pixels between the aligned crop and the network; it travels with the checkpoint."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from twin_dcal.config import TwinVerificationConfig
+
+from .backbone import TokenBackbone
+
+_IDENTITY = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Input size in pixels, and the mean and deviation of each channel on the [0, 1] scale."""
+
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @classmethod
+    def of(cls, backbone: TokenBackbone, config: TwinVerificationConfig) -> Self:
+        mean, std = (backbone.mean, backbone.std) if config.data.normalize else _IDENTITY
+        return cls(config.data.image_size, mean, std)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        return cls(int(values["image_size"]), tuple(values["mean"]), tuple(values["std"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) uint8 in 0…255, or float in [0, 1], to the network's float32 input."""
+        scale = 255.0 if images.dtype == torch.uint8 else 1.0
+        mean, std = (torch.tensor(x, device=images.device).view(3, 1, 1) for x in (self.mean, self.std))
+        return (images.float() - mean * scale) / (std * scale)

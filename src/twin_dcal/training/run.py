@@ -1,0 +1,75 @@
+"""One training run from a configuration: data, folder, trackers, loop."""
+
+import logging
+from pathlib import Path
+
+import torch
+
+from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.data.datamodule import TwinDataModule
+from twin_dcal.data.splits import write_split
+from twin_dcal.errors import ConfigError
+
+from .loop import Trainer, TrainingResult
+from .trackers import JsonLines, TensorBoard, Trackers
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    config: TwinVerificationConfig, *, resume: str | None = None, overwrite: bool = False,
+    validate_only: bool = False,
+) -> TrainingResult | None:  # fmt: skip
+    """Train as configured and write everything into runtime.output_dir.
+
+    Args: resume: a `last.pth`, or "auto" for the folder's own if there is one. overwrite: allow a folder that
+    holds a run. Returns None with `validate_only`, which stops after data and model were built.
+    """
+    if config.runtime.num_threads is not None:
+        torch.set_num_threads(config.runtime.num_threads)
+    folder = Path(config.runtime.output_dir)
+    state = _state_to_resume(folder, resume)
+    if state is None and not overwrite and not validate_only and (folder / "last.pth").exists():
+        raise ConfigError(
+            f"{folder} holds a run already; use --resume auto to continue it, --overwrite to replace it, "
+            "or another --output_dir"
+        )
+    data = TwinDataModule(config)
+    data.setup()
+    logger.info("%s", data.summary)
+    for finding in data.face_data.findings:
+        logger.warning("%s", finding)
+    if validate_only:
+        Trainer(config, data, folder, Trackers())
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save(folder / "config.json")
+    write_split(data.face_data, folder / "split.json")
+    if state is None:
+        for name in ("metrics.jsonl", "best_model.pth"):
+            (folder / name).unlink(missing_ok=True)
+    tracker = Trackers(JsonLines(folder / "metrics.jsonl"), TensorBoard(folder / "logs" / "tensorboard"))
+    try:
+        trainer = Trainer(config, data, folder, tracker)
+        if state is not None:
+            trainer.resume(state)
+        logger.info(
+            "%s on %s: %.1f million parameters, %s, peak learning rate %.3g", config.model.backbone,
+            trainer.device, trainer.num_parameters / 1e6, "+".join(trainer.model.branches), trainer.peak_rate,
+        )  # fmt: skip
+        return trainer.fit()
+    finally:
+        tracker.close()
+
+
+def _state_to_resume(folder: Path, resume: str | None) -> Path | None:
+    if resume is None:
+        return None
+    path = folder / "last.pth" if resume == "auto" else Path(resume)
+    if path.is_dir():
+        path = path / "last.pth"
+    if not path.exists():
+        if resume == "auto":
+            return None
+        raise ConfigError(f"--resume {resume}: no such file")
+    return path

@@ -1,0 +1,48 @@
+"""What is measured between epochs, and the threshold and calibration that come with the best model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from twin_dcal.checkpoint import Threshold
+from twin_dcal.verification.calibration import Calibration, fit_platt
+from twin_dcal.verification.metrics import auc, eer, sort_scores
+from twin_dcal.verification.report import choose_threshold
+from twin_dcal.verification.scores import PairScores
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Figures of one validation. `key` orders models: twin EER first, then twin AUC; smaller is better."""
+
+    figures: Mapping[str, float]
+    threshold: Threshold
+    calibration: Calibration
+
+    @property
+    def key(self) -> tuple[float, float]:
+        kind = "twin" if "twin_eer" in self.figures else "all"
+        return self.figures[f"{kind}_eer"], -self.figures[f"{kind}_auc"]
+
+
+def validate(scores: PairScores, source: str) -> Validation:
+    """EER and AUC against twin, unrelated and all impostors, the EER threshold, and a Platt calibration.
+
+    Threshold and calibration are set on twin impostors where there are any: the decision is made for them.
+    MetricError if there is no genuine or no impostor pair.
+    """
+    kinds = {"twin": scores.twin, "unrelated": scores.unrelated, "all": scores.impostors}
+    figures: dict[str, float] = {}
+    for kind, impostors in kinds.items():
+        if len(impostors) or kind == "all":
+            ordered = sort_scores(scores.genuine, impostors)
+            figures[f"{kind}_eer"] = eer(ordered).eer
+            figures[f"{kind}_auc"] = auc(ordered)
+    hardest = scores.twin if len(scores.twin) else scores.impostors
+    choice = choose_threshold(scores, "eer")
+    origin = {
+        "data": source, "criterion": "eer", "impostors": choice.on, "fmr": choice.fmr, "fnmr": choice.fnmr,
+        "num_genuine": choice.num_genuine, "num_impostors": choice.num_impostors,
+    }  # fmt: skip
+    return Validation(
+        figures, Threshold(choice.threshold, origin), fit_platt(scores.genuine, hardest, source=source)
+    )
