@@ -4,10 +4,12 @@ Tensors and plain types only, read with ``weights_only=True``: a file with code 
 """
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from pickle import UnpicklingError
+from typing import Any, cast
 
 import torch
 
@@ -90,8 +92,22 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
 
 def write_tensors(path: str | Path, content: Mapping[str, Any]) -> None:
     """`torch.save` that leaves the old file untouched until the new one is complete."""
+    _refuse_objects(content, "content")
     with replacing(path) as file:
         torch.save(dict(content), file)
+
+
+def _refuse_objects(value: object, place: str) -> None:
+    """TypeError for anything that would not load with ``weights_only=True``."""
+    if type(value) in (dict, OrderedDict):
+        for key, item in cast(dict[object, object], value).items():
+            _refuse_objects(key, place)
+            _refuse_objects(item, f"{place}[{key!r}]")
+    elif type(value) in (list, tuple):
+        for index, item in enumerate(cast(list[object], value)):
+            _refuse_objects(item, f"{place}[{index}]")
+    elif value is not None and type(value) not in (str, bool, int, float, torch.Tensor, torch.nn.Parameter):
+        raise TypeError(f"checkpoints hold tensors and plain values; {place} is a {type(value).__name__}")
 
 
 def read_tensors(path: str | Path, kind: str, version: int) -> dict[str, Any]:
@@ -101,11 +117,11 @@ def read_tensors(path: str | Path, kind: str, version: int) -> dict[str, Any]:
         raise ModelError(f"{path}: no such checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ModelError(f"{path}: holds something other than tensors and plain values; not read") from error
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"{path}: not a checkpoint that can be read safely, or damaged ({type(error).__name__}: {reason[:200]})"
-        ) from error
+        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        raise ModelError(f"{path}: not a checkpoint, or damaged ({type(error).__name__}: {reason})") from error
     if not isinstance(content, dict) or content.get("format") != kind:
         found = (
             content.get("format", "no format name") if isinstance(content, dict) else type(content).__name__

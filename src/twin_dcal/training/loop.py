@@ -238,7 +238,7 @@ class Trainer:
             training={
                 "epoch": self.progress.epoch, "step": self.progress.step, "images_seen": self.progress.images,
                 "figures": dict(validation.figures) if validation else {}, "seed": self.config.runtime.seed,
-                "torch": torch.__version__,
+                "torch": str(torch.__version__),
             },
         )  # fmt: skip
 

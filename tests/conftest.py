@@ -1,0 +1,57 @@
+"""A tiny generated data set and a tiny model, shared by tests that need a whole run."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from twin_dcal.config import TwinVerificationConfig
+
+SPLITS = {"train": 4, "val": 2, "test": 2}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_faces(tmp_path_factory) -> Path:
+    """8 twin families of 2 people with 6 images of 32 px: each person a pattern of colours, plus noise."""
+    root = tmp_path_factory.mktemp("tiny_faces")
+    info, pairs = {}, []
+    for number, split in enumerate(split for split, count in SPLITS.items() for _ in range(count)):
+        pairs.append([f"{number}a", f"{number}b"])
+        for twin, person in enumerate(pairs[-1]):
+            rng = np.random.default_rng((number, twin))
+            pattern = np.kron(rng.uniform(40, 215, (4, 4, 3)), np.ones((8, 8, 1)))
+            info[person] = [f"{split}/{person}/{photo}.png" for photo in range(6)]
+            for name in info[person]:
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                pixels = np.clip(pattern + rng.normal(0, 12, pattern.shape), 0, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(root / name)
+    (root / "dataset_infor.json").write_text(json.dumps(info))
+    (root / "twin_pairs_infor.json").write_text(json.dumps(pairs))
+    return root
+
+
+def tiny_values(data_dir: Path, output_dir: Path) -> dict:
+    return {
+        "model": {
+            "backbone": "test_vit", "pretrained": False, "drop_path": 0.1, "dropout": 0.1, "glca_pool": "local",
+        },
+        "training": {
+            "batch_size": 8, "images_per_person": 2, "num_epochs": 2, "learning_rate": 1e-3,
+            "lr_reference_batch": None, "warmup_epochs": 0.5,
+        },
+        "data": {"data_dir": str(data_dir), "image_size": 32},
+        "runtime": {"output_dir": str(output_dir), "num_workers": 0, "device": "cpu", "num_threads": 1},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def tiny_config(tiny_faces, tmp_path) -> TwinVerificationConfig:
+    return TwinVerificationConfig.from_dict(tiny_values(tiny_faces, tmp_path / "run"))

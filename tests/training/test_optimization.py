@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from twin_dcal.config import LossConfig, RuntimeConfig, TrainingConfig
+from twin_dcal.errors import ConfigError
+from twin_dcal.losses import DCALLoss
+from twin_dcal.models.dcal import DCALVerificationModel
+from twin_dcal.training.device import amp_dtype, resolve_device
+from twin_dcal.training.optimization import build_optimizer, learning_rate, lr_factor
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"), [(0, 0.25), (3, 1.0), (4, 1.0), (8, 0.5), (12, 0.0), (20, 0.0)]
+)
+def test_warm_up_is_linear_and_the_cosine_ends_at_zero(step, factor):
+    given = lr_factor(step, total=12, warmup=4, scheduler="cosine")
+    assert given == pytest.approx(factor, abs=1e-9)
+
+
+def test_a_constant_schedule_still_warms_up():
+    given = [lr_factor(step, total=9, warmup=2, scheduler="constant") for step in (0, 1, 5, 9)]
+    assert given == [0.5, 1, 1, 1]
+
+
+def test_the_rate_scales_with_the_effective_batch_only_if_asked():
+    scaled = TrainingConfig(learning_rate=3e-4, lr_reference_batch=64)
+    assert learning_rate(scaled, 32) == pytest.approx(1.5e-4)
+    assert learning_rate(TrainingConfig(learning_rate=3e-4, lr_reference_batch=None), 32) == 3e-4
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_every_parameter_is_in_one_group_and_only_matrices_decay(optimizer):
+    model = DCALVerificationModel("test_resnet", image_size=64, attention_dim=16, num_heads=2, num_blocks=1)
+    loss = DCALLoss(model.width, 5, model.branches, LossConfig())
+    config = TrainingConfig(optimizer=optimizer, weight_decay=0.1, backbone_lr_factor=0.5)
+    groups = build_optimizer(model, loss, config, 1e-2).param_groups
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    everything = {id(p): name for m in (model, loss) for name, p in m.named_parameters()}
+    assert sorted(grouped) == sorted(everything)
+    cnn = {id(parameter) for parameter in model.backbone.cnn.parameters()}
+    for group in groups:
+        for parameter in group["params"]:
+            name = everything[id(parameter)]
+            is_token = name.endswith(("cls_token", "position"))
+            assert (group["weight_decay"] > 0) == (parameter.ndim >= 2 and not is_token), name
+            assert group["peak_lr"] == (5e-3 if id(parameter) in cnn else 1e-2), name
+
+
+def test_a_backbone_factor_of_zero_freezes_it():
+    model = DCALVerificationModel("test_vit", image_size=32)
+    loss = DCALLoss(model.width, 5, model.branches, LossConfig())
+    optimizer = build_optimizer(model, loss, TrainingConfig(backbone_lr_factor=0), 1e-2)
+    trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    assert not trained & {id(parameter) for parameter in model.backbone.parameters()}
+    assert {id(parameter) for parameter in model.glca_block.parameters()} <= trained
+
+
+def test_devices_are_checked_before_the_run():
+    assert resolve_device("cpu").type == "cpu"
+    with pytest.raises(ConfigError, match="'gpu' is not a device"):
+        resolve_device("gpu")
+    with pytest.raises(ConfigError, match="CUDA devices are visible"):
+        resolve_device("cuda:99")
+    with pytest.raises(ConfigError, match="not supported"):
+        resolve_device("meta")
+
+
+def test_precision_on_a_cpu():
+    cpu = torch.device("cpu")
+    assert amp_dtype(RuntimeConfig(), cpu) is None
+    assert amp_dtype(RuntimeConfig(amp="bf16"), cpu) is torch.bfloat16
+    with pytest.raises(ConfigError, match="needs a GPU"):
+        amp_dtype(RuntimeConfig(amp="fp16"), cpu)

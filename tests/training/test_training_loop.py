@@ -1,0 +1,219 @@
+"""The loop: what it writes, that it learns, and that a resumed run is the run."""
+
+import json
+import math
+import signal
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from twin_dcal.checkpoint import load_model
+from twin_dcal.data.datamodule import TwinDataModule
+from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.training.loop import Trainer
+from twin_dcal.training.run import train
+from twin_dcal.training.trackers import Trackers
+
+
+def make_trainer(config, tmp_path, name="run"):
+    data = TwinDataModule(config)
+    data.setup()
+    return Trainer(config, data, tmp_path / name, Trackers())
+
+
+def weights(trainer):
+    return {key: value.clone() for key, value in trainer.model.state_dict().items()}
+
+
+def test_a_run_leaves_everything_behind(tiny_config, tmp_path):
+    result = train(tiny_config)
+    folder = tmp_path / "run"
+    assert result.finished
+    assert result.best_model == folder / "best_model.pth"
+    assert {"best_model.pth", "last.pth", "config.json", "split.json", "metrics.jsonl"} <= {
+        path.name for path in folder.iterdir()
+    }
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    wanted = {"train/loss", "train/sa", "train/glca", "train/pwca", "val/twin_eer", "val/unrelated_auc"}
+    assert wanted <= lines[0].keys()
+    events = EventAccumulator(str(folder / "logs" / "tensorboard")).Reload()
+    logged = [event.value for event in events.Scalars("train/loss")]
+    assert logged == pytest.approx([line["train/loss"] for line in lines], rel=1e-6)
+    loaded = load_model(result.best_model)
+    assert loaded.threshold.origin["criterion"] == "eer"
+    assert loaded.threshold.origin["impostors"] == "twin"
+    assert 0 <= float(loaded.calibration([0.3])[0]) <= 1
+    assert loaded.training["figures"] == result.best_figures
+
+
+def test_a_folder_with_a_run_is_not_overwritten_unasked(tiny_config, tmp_path):
+    train(tiny_config)
+    before = (tmp_path / "run" / "best_model.pth").read_bytes()
+    with pytest.raises(ConfigError, match=r"holds a run already; use --resume auto"):
+        train(tiny_config)
+    assert (tmp_path / "run" / "best_model.pth").read_bytes() == before
+    train(tiny_config.override({"training.num_epochs": 1}), overwrite=True)
+    assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+@pytest.mark.parametrize("head", ["softmax", "cosface", "arcface"])
+def test_eight_images_are_learnt_by_heart(tiny_config, tmp_path, head):
+    config = tiny_config.override(
+        {"model.dropout": 0.0, "model.drop_path": 0.0, "loss.head": head, "training.num_epochs": 60,
+         "training.scheduler": "constant", "loss.scale": 10.0, "training.learning_rate": 3e-3}
+    )  # fmt: skip
+    trainer = make_trainer(config, tmp_path)
+    batch = next(iter(trainer.loader))
+    trainer.model.train()
+    first = trainer._train_batch(batch, is_last=True)
+    for _ in range(60):
+        last = trainer._train_batch(batch, is_last=True)
+    for branch in ("sa", "glca", "pwca"):
+        share = 0.4 if branch == "pwca" else 0.1  # the distractor keeps PWCA from learning by heart
+        assert last[branch] < share * first[branch], (branch, first, last)
+
+
+@pytest.mark.parametrize("stop_after", [1, 3])
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_resumed_is_uninterrupted_bit_by_bit(tiny_config, tmp_path, stop_after, accumulation):
+    config = tiny_config.override({"training.accumulation_steps": accumulation})
+    whole = make_trainer(config, tmp_path, "whole")
+    whole.fit()
+
+    first = make_trainer(config, tmp_path, "parts")
+    train_batch, done = first._train_batch, []
+
+    def stop_in_time(batch, *, is_last):
+        losses = train_batch(batch, is_last=is_last)
+        done.append(losses)
+        first._stop = len(done) == stop_after
+        return losses
+
+    first._train_batch = stop_in_time
+    assert not first.fit().finished
+    assert len(done) == stop_after
+
+    torch.manual_seed(12345)
+    second = make_trainer(config, tmp_path, "parts")
+    second.resume(tmp_path / "parts" / "last.pth")
+    assert second.fit().finished
+    assert second.progress == whole.progress
+    for key, value in weights(whole).items():
+        assert torch.equal(value, second.model.state_dict()[key]), key
+    assert torch.equal(whole.loss.log_variances, second.loss.log_variances)
+
+
+def test_a_stopped_run_leaves_a_usable_model(tiny_config, tmp_path):
+    trainer = make_trainer(tiny_config, tmp_path)
+    trainer._stop = True
+    assert not trainer.fit().finished
+    loaded = load_model(tmp_path / "run" / "best_model.pth")
+    assert loaded.threshold is None
+
+
+def test_sigint_stops_after_the_batch_and_the_handler_is_put_back(tiny_config, tmp_path):
+    trainer = make_trainer(tiny_config, tmp_path)
+    train_batch, before = trainer._train_batch, signal.getsignal(signal.SIGINT)
+
+    def interrupted(batch, *, is_last):
+        signal.raise_signal(signal.SIGINT)
+        return train_batch(batch, is_last=is_last)
+
+    trainer._train_batch = interrupted
+    assert not trainer.fit().finished
+    assert trainer.progress.batch == 1
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_resuming_with_other_people_is_refused(tiny_config, tmp_path):
+    make_trainer(tiny_config, tmp_path).save_state()
+    other = tiny_config.override({"data.min_images": 1})
+    trainer = make_trainer(other, tmp_path)
+    faces = trainer.data.face_data.train
+    trainer.data._face_data = type(trainer.data.face_data)(
+        faces.subset(faces.people[:-1]), trainer.data.face_data.val, trainer.data.face_data.test, (), 0
+    )
+    with pytest.raises(ModelError, match=r"trained on 8 people .* split\.json"):
+        trainer.resume(tmp_path / "run" / "last.pth")
+
+
+def test_resuming_another_model_names_what_does_not_fit(tiny_config, tmp_path):
+    make_trainer(tiny_config, tmp_path).save_state()
+    other = make_trainer(tiny_config.override({"model.branches": ["sa"]}), tmp_path)
+    with pytest.raises(ModelError, match=r"does not fit this configuration.*glca_block"):
+        other.resume(tmp_path / "run" / "last.pth")
+
+
+def test_an_inference_checkpoint_is_no_training_state(tiny_config, tmp_path):
+    trainer = make_trainer(tiny_config, tmp_path)
+    trainer._save_best(None)
+    with pytest.raises(ModelError, match=r"expected a 'twin_dcal\.state' file, found 'twin_dcal\.model'"):
+        trainer.resume(trainer.best_path)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_place(tiny_config, tmp_path):
+    trainer = make_trainer(tiny_config, tmp_path)
+    with torch.no_grad():
+        trainer.loss.log_variances.fill_(math.nan)
+    with pytest.raises(ModelError, match=r"the loss is nan at epoch 1, batch 1"):
+        trainer.fit()
+
+
+def test_early_stopping_counts_validations(tiny_config, tmp_path):
+    config = tiny_config.override(
+        {"training.num_epochs": 9, "training.early_stopping_patience": 2, "training.learning_rate": 1e-12}
+    )
+    trainer = make_trainer(config, tmp_path)
+    result = trainer.fit()
+    assert result.finished
+    assert result.epochs == 3
+
+
+def test_validate_every(tiny_config, tmp_path):
+    config = tiny_config.override({"training.num_epochs": 3, "training.validate_every": 2})
+    train(config)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert ["val/twin_eer" in line for line in lines] == [False, True, True]
+
+
+def test_without_validation_people_the_last_weights_are_the_model(tiny_config, tmp_path, tiny_faces, caplog):
+    config = tiny_config.override(
+        {"data.data_dir": str(tiny_faces / "train"), "data.val_fraction": 0, "data.test_fraction": 0,
+         "data.twin_pairs": str(tiny_faces / "twin_pairs_infor.json"), "training.num_epochs": 1}
+    )  # fmt: skip
+    result = train(config)
+    assert result.best_figures == {}
+    assert load_model(result.best_model).threshold is None
+    assert "no validation was made" in caplog.text
+
+
+def test_bf16_autocast_trains_on_a_cpu(tiny_config, tmp_path):
+    trainer = make_trainer(tiny_config.override({"runtime.amp": "bf16", "training.num_epochs": 1}), tmp_path)
+    before = weights(trainer)
+    trainer.fit()
+    after = trainer.model.state_dict()
+    assert any(not torch.equal(before[key], after[key]) for key in before)
+    assert all(torch.isfinite(value).all() for value in after.values())
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(tiny_config, tmp_path):
+    runs = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        trainer = make_trainer(
+            tiny_config.override({"runtime.seed": seed, "training.num_epochs": 1}), tmp_path, name
+        )
+        trainer.fit()
+        runs.append(torch.cat([value.flatten().float() for value in weights(trainer).values()]))
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_fp16_with_scaler_trains_on_a_gpu(tiny_config, tmp_path):
+    config = tiny_config.override({"runtime.device": "cuda", "runtime.amp": "fp16"})
+    trainer = make_trainer(config, tmp_path)
+    assert trainer.fit().finished
+    assert trainer.scaler.is_enabled()
