@@ -121,7 +121,9 @@ def read_tensors(path: str | Path, kind: str, version: int) -> dict[str, Any]:
         raise ModelError(f"{path}: holds something other than tensors and plain values; not read") from error
     except Exception as error:
         reason = (str(error).strip().splitlines() or [""])[0][:200]
-        raise ModelError(f"{path}: not a checkpoint, or damaged ({type(error).__name__}: {reason})") from error
+        raise ModelError(
+            f"{path}: not a checkpoint, or damaged ({type(error).__name__}: {reason})"
+        ) from error
     if not isinstance(content, dict) or content.get("format") != kind:
         found = (
             content.get("format", "no format name") if isinstance(content, dict) else type(content).__name__

@@ -286,8 +286,8 @@ def test_evaluation_set_of_one_json_of_a_series_is_that_file_alone(tmp_path, peo
     pairs = write_json(tmp_path / "pairs" / "twins.json", [["b", "c"]])
     faces, _ = load_face_set(info, twin_pairs=pairs)
     assert twins_of(faces) == [["b", "c"]]
-    with pytest.raises(ManifestError, match="no splits are defined, so no 'val'"):
-        load_face_set(info, split="val")
+    whole, _ = load_face_set(info, split="val")
+    assert whole.people == faces.people, "a set that defines no splits is taken whole"
 
 
 def test_reading_descriptions_does_not_import_torch():

@@ -9,9 +9,7 @@ from twin_dcal.training.device import amp_dtype, resolve_device
 from twin_dcal.training.optimization import build_optimizer, learning_rate, lr_factor
 
 
-@pytest.mark.parametrize(
-    ("step", "factor"), [(0, 0.25), (3, 1.0), (4, 1.0), (8, 0.5), (12, 0.0), (20, 0.0)]
-)
+@pytest.mark.parametrize(("step", "factor"), [(0, 0.25), (3, 1.0), (4, 1.0), (8, 0.5), (12, 0.0), (20, 0.0)])
 def test_warm_up_is_linear_and_the_cosine_ends_at_zero(step, factor):
     given = lr_factor(step, total=12, warmup=4, scheduler="cosine")
     assert given == pytest.approx(factor, abs=1e-9)

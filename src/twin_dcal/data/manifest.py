@@ -68,7 +68,8 @@ def load_face_set(
 ) -> tuple[FaceSet, tuple[str, ...]]:
     """People to evaluate on: a folder of person folders, a data set's folder, or one `dataset_infor.json`.
 
-    Args: split: of a data set that defines splits, 'train', 'val', 'test' (the default) or 'all'.
+    Args: split: of a data set that defines splits, 'train', 'val', 'test' (the default) or 'all'; one that
+        defines none, such as the folder of a split, is taken whole.
     Returns: the set, and findings as in FaceData. ManifestError as `load_face_data`, or for an empty split.
     """
     path, root = Path(path_or_dir).expanduser(), _folder(data_root)
@@ -171,8 +172,6 @@ def _people_of_split(
     if split not in (None, "all", *SPLITS):
         raise ManifestError(f"there is no split '{split}'. Use train, val, test or all.")
     given = _given_splits(listing, twins, listing.images)
-    if not given and split in SPLITS:
-        raise ManifestError(f"{listing.source}: no splits are defined, so no '{split}'. Leave the split out.")
     if not given or split == "all":
         return list(listing.images), []
     wanted = split or "test"

@@ -53,7 +53,9 @@ def photograph(face: Face, size: int, rng: np.random.Generator) -> NDArray[np.ui
     image = _paint(image, lips, (x / mouth_w) ** 2 + ((y - mouth_y) / smile) ** 2)
     image = _paint(image, skin * 0.8, (x / 0.05) ** 2 + ((y - 0.12) / 0.16) ** 2)
     for side in (-1, 1):
-        image = _paint(image, np.ones(3), ((x - side * eye_x) / eye_r) ** 2 + ((y + 0.15) / (0.6 * eye_r)) ** 2)
+        image = _paint(
+            image, np.ones(3), ((x - side * eye_x) / eye_r) ** 2 + ((y + 0.15) / (0.6 * eye_r)) ** 2
+        )
         image = _paint(image, hair * 0.4, ((x - side * eye_x) ** 2 + (y + 0.15) ** 2) / (0.5 * eye_r) ** 2)
     light = rng.uniform(0.75, 1.15) * (1 + rng.uniform(-0.2, 0.2) * x)[..., None]
     noisy = image * light + rng.normal(0, 0.015, image.shape)

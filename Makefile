@@ -1,0 +1,57 @@
+# make quickstart: install and run the whole chain. make test: install the dev extra and run the tests.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN := runs/quickstart
+
+.PHONY: quickstart install install-dev test test-slow lint types check benchmarks clean
+
+quickstart: install
+	$(BIN)/python -m twin_dcal.synth.standin --output $(RUN)/data
+	$(BIN)/dcal-train --config quickstart --data_dir $(RUN)/data --output_dir $(RUN) --overwrite
+	$(BIN)/dcal-evaluate --model $(RUN)/best_model.pth --data_dir $(RUN)/data --output_dir $(RUN)/evaluation
+	@echo
+	@echo "model:       $(RUN)/best_model.pth"
+	@echo "report:      $(RUN)/evaluation/evaluation_report.json"
+	@echo "curves:      $(BIN)/tensorboard --logdir $(RUN)/logs/tensorboard"
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "twin_dcal needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -e ".[dev]"
+	@touch $@ $(VENV)/.installed
+
+test: install-dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: install-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install-dev
+	$(BIN)/mypy
+
+check: test lint types
+
+benchmarks: install
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/train_step.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/all_pairs.py
+	$(BIN)/python benchmarks/startup.py
+
+clean:
+	rm -rf $(RUN) .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,179 @@
+"""Commands as users call them: what they print, what they leave, how they fail."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from twin_dcal.cli import evaluate as evaluate_command
+from twin_dcal.cli import train as train_command
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = [
+    "--config", "debug", "--model.backbone", "test_vit", "--data.image_size", "32", "--training.num_epochs", "1",
+    "--training.images_per_person", "2", "--training.warmup_epochs=0", "--runtime.num_workers", "0",
+]  # fmt: skip
+
+
+def train(*arguments):
+    return train_command.main([*TINY, *map(str, arguments)])
+
+
+def evaluate(*arguments):
+    return evaluate_command.main([*map(str, arguments), "--num_workers", "0"])
+
+
+def one_error(capsys, code, pattern):
+    """The user's mistake: exit code 2 and one line that matches."""
+    assert code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert re.search(pattern, lines[0]), lines[0]
+
+
+@pytest.fixture(scope="session")
+def model(tiny_faces, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    assert train("--data_dir", tiny_faces, "--output_dir", folder) == 0
+    return folder / "best_model.pth"
+
+
+@pytest.mark.parametrize("script", ["train_twin_verification.py", "evaluate_verification.py"])
+def test_scripts_answer_help_without_torch(script):
+    code = (
+        "import runpy, sys; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_path({str(ROOT / 'scripts' / script)!r}, run_name='__main__')\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--data_dir" in done.stdout
+
+
+def test_train_then_evaluate(tiny_faces, model, tmp_path, capsys):
+    code = evaluate("--model", model, "--data-dir", tiny_faces, "--output-dir", tmp_path)
+    printed = capsys.readouterr().out
+    assert code == 0
+    assert "genuine pairs" in printed
+    assert f"report: {tmp_path / 'evaluation_report.json'}" in printed
+    report = json.loads((tmp_path / "evaluation_report.json").read_text())
+    assert report["twin"]["num_impostors"] == 2 * 6 * 6
+    assert report["unrelated"]["num_impostors"] == 12 * 12
+    assert report["all"]["num_genuine"] == 4 * 15
+    assert report["threshold_source"].startswith("eer on the twin impostors of validation: 4 people")
+    assert re.fullmatch(r"[0-9a-f]{64}", report["model"]["sha256"])
+
+
+def test_the_threshold_can_be_given_or_chosen_on_validation_data(tiny_faces, model, tmp_path):
+    common = ["--model", model, "--test_data", tiny_faces / "test", "--output_dir", tmp_path]
+    assert evaluate(*common, "--threshold", "0.25") == 0
+    report = json.loads((tmp_path / "evaluation_report.json").read_text())
+    assert (report["threshold"], report["threshold_source"]) == (0.25, "given on the command line")
+    chosen = ["--optimize_threshold", "--val_data", tiny_faces / "val", "--threshold_metric", "accuracy"]
+    assert evaluate(*common, *chosen) == 0
+    report = json.loads((tmp_path / "evaluation_report.json").read_text())
+    assert report["threshold_source"].startswith("accuracy on the twin impostors of")
+
+
+def test_a_pairs_file_needs_a_data_set_to_know_twins(tiny_faces, model, tmp_path):
+    lines = [
+        "test/6a/0.png test/6a/1.png 1",
+        "test/6a/0.png test/6b/1.png 0",
+        "test/6a/0.png test/7a/1.png 0",
+    ]
+    pairs = tiny_faces / "listed_pairs.txt"
+    pairs.write_text("\n".join(lines))
+    common = ["--model", model, "--test_data", pairs, "--output_dir", tmp_path]
+    assert evaluate(*common) == 0
+    report = json.loads((tmp_path / "evaluation_report.json").read_text())
+    assert report["twin"] is None
+    assert report["all"]["num_impostors"] == 2
+    assert evaluate(*common, "--dataset_info", tiny_faces / "dataset_infor.json") == 0
+    report = json.loads((tmp_path / "evaluation_report.json").read_text())
+    assert [report[kind]["num_impostors"] for kind in ("twin", "unrelated")] == [1, 1]
+    pairs.write_text(lines[0].replace(" 1", " 0") + "\n" + lines[1])
+    assert evaluate(*common, "--dataset_info", tiny_faces / "dataset_infor.json") == 2
+
+
+def test_validation_people_must_not_be_test_people(tiny_faces, model, tmp_path, capsys):
+    code = evaluate(
+        "--model", model, "--test_data", tiny_faces / "test", "--val_data", tiny_faces / "test",
+        "--optimize_threshold", "--output_dir", tmp_path,
+    )  # fmt: skip
+    one_error(capsys, code, r"share people 6a, 6b, 7a")
+
+
+def test_resume_auto_continues_a_finished_run_at_once(tiny_faces, model, capsys):
+    code = train("--data_dir", tiny_faces, "--output_dir", model.parent, "--resume", "auto")
+    assert code == 0
+    assert str(model) in capsys.readouterr().out
+
+
+def test_validate_only_trains_and_writes_nothing(tiny_faces, tmp_path, capsys):
+    assert train("--data_dir", tiny_faces, "--output_dir", tmp_path / "none", "--validate_only") == 0
+    assert "nothing was trained" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (["--config", "singel_gpu"], r"did you mean 'single_gpu'"),
+        (["--config", "missing.json"], r"missing\.json: no such file"),
+        (["--training.lerning_rate", "1"], r"did you mean 'training\.learning_rate'"),
+        (["--training.learning_rate", "fast"], r"training\.learning_rate: .*number.*\"fast\""),
+        (
+            ["--learning_rate", "1"],
+            r"unknown argument '--learning_rate'; did you mean 'training\.learning_rate'",
+        ),
+        (["--data_dir", "nowhere"], r"nowhere"),
+        (["--tracking", "wandb"], r"use --tracking none"),
+        (["--distributed"], r"one process"),
+        (["--resume", "nothing.pth"], r"--resume nothing\.pth: no such file"),
+        (["--model.pretrained", "nothing.safetensors"], r"no weights file nothing\.safetensors"),
+        (["--model.backbone", "resnet5000"], r"timm has no model 'resnet5000'"),
+        (["--data.image_size", "33"], r"33 is not a multiple of the 16-pixel patches"),
+        (["--runtime.device", "gpu"], r"'gpu' is not a device"),
+    ],
+)
+def test_mistakes_in_training_are_one_line(tiny_faces, tmp_path, capsys, arguments, pattern):
+    given = ["--data_dir", tiny_faces, "--output_dir", tmp_path / "run", *arguments]
+    one_error(capsys, train(*given), pattern)
+    assert not (tmp_path / "run" / "best_model.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (["--model", "nothing.pth", "--test_data", "FACES"], r"nothing\.pth: no such checkpoint"),
+        (["--model", "MODEL"], r"name what to evaluate on"),
+        (["--model", "MODEL", "--test_data", "nowhere"], r"nowhere"),
+        (["--model", "MODEL", "--test_data", "FACES", "--optimize_threshold"], r"needs --val_data"),
+        (["--model", "MODEL", "--data_dir", "FACES", "--optimize_threshold", "--threshold", "1"], r"exclude"),
+        (
+            ["--model", "MODEL", "--data_dir", "FACES", "--optimize_threshold", "--threshold_metric", "best"],
+            "best",
+        ),
+        (["--model", "MODEL", "--data_dir", "FACES", "--training.learning_rate", "1"], r"has no option"),
+        (
+            ["--model", "MODEL", "--data_dir", "FACES", "--batch_size", "0"],
+            r"--batch_size must be at least 1",
+        ),
+        (["--model", __file__, "--data_dir", "FACES"], r"not a checkpoint, or damaged|other than tensors"),
+    ],
+)
+def test_mistakes_in_evaluation_are_one_line(tiny_faces, model, tmp_path, capsys, arguments, pattern):
+    names = {"MODEL": model, "FACES": tiny_faces}
+    given = [names.get(argument, argument) for argument in arguments]
+    one_error(capsys, evaluate(*given, "--output_dir", tmp_path), pattern)
+    assert not (tmp_path / "evaluation_report.json").exists()
+
+
+def test_a_bug_of_ours_is_not_dressed_up(monkeypatch, tiny_faces):
+    monkeypatch.setattr(train_command, "resolve_config", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train("--data_dir", tiny_faces)
