@@ -148,7 +148,7 @@ class RuntimeConfig(_Section):
     gradient_checkpointing: bool = False
     output_dir: str = "runs/dcal"
     keep_checkpoints: int = Field(1, ge=0)
-    """Numbered checkpoints kept beside best_model.pth and last.pth."""
+    """Training states of the newest epochs kept as checkpoint_epoch_0001.pth beside last.pth."""
 
 
 class TwinVerificationConfig(_Section):

@@ -79,6 +79,17 @@ def test_the_threshold_can_be_given_or_chosen_on_validation_data(tiny_faces, mod
     assert report["threshold_source"].startswith("accuracy on the twin impostors of")
 
 
+def test_one_branch_alone_has_no_stored_threshold(tiny_faces, model, tmp_path):
+    given = ["--model", model, "--data_dir", tiny_faces, "--output_dir", tmp_path]
+    scores = {}
+    for feature_type in ("combined", "sa", "glca"):
+        assert evaluate(*given, "--feature_type", feature_type) == 0
+        report = json.loads((tmp_path / "evaluation_report.json").read_text())
+        scores[feature_type] = report["eer_threshold"]
+        assert ("these very scores" in report["threshold_source"]) == (feature_type != "combined")
+    assert len(set(scores.values())) == 3
+
+
 def test_a_pairs_file_needs_a_data_set_to_know_twins(tiny_faces, model, tmp_path):
     lines = [
         "test/6a/0.png test/6a/1.png 1",

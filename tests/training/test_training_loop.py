@@ -210,6 +210,18 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(tiny_config, tmp_
     assert not torch.equal(runs[0], runs[2])
 
 
+@pytest.mark.parametrize(("number", "kept"), [(0, []), (1, [3]), (2, [2, 3])])
+def test_the_newest_epochs_are_kept_and_can_be_resumed(tiny_config, tmp_path, number, kept):
+    config = tiny_config.override({"training.num_epochs": 3, "runtime.keep_checkpoints": number})
+    make_trainer(config, tmp_path).fit()
+    found = sorted((tmp_path / "run").glob("checkpoint_*.pth"))
+    assert [path.name for path in found] == [f"checkpoint_epoch_{epoch:04d}.pth" for epoch in kept]
+    for path, epoch in zip(found, kept, strict=True):
+        trainer = make_trainer(config, tmp_path)
+        trainer.resume(path)
+        assert trainer.progress.epoch == epoch
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_fp16_with_scaler_trains_on_a_gpu(tiny_config, tmp_path):

@@ -3,10 +3,14 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
 
 from .common import Parser, run
+
+if TYPE_CHECKING:
+    from twin_dcal.checkpoint import Threshold
 
 
 def parser() -> Parser:
@@ -37,6 +41,12 @@ def parser() -> Parser:
     )
     option("threshold", type=float, help="decide at this cosine instead of the stored threshold")
     option("output_dir", metavar="DIR", default="results/evaluation", help="evaluation_report.json goes here")
+    option(
+        "feature_type",
+        choices=["combined", "sa", "glca"],
+        default="combined",
+        help="embedding to compare; the stored threshold is for combined",
+    )
     option("batch_size", type=int, default=32, help="images embedded at once")
     option("num_workers", type=int, default=2, help="processes that load images")
     option("num_threads", type=int, help="threads of torch on a CPU")
@@ -75,8 +85,11 @@ def _evaluate(options: argparse.Namespace, source: str, validation: str | None) 
     loaded = load_model(options.model, resolve_device(options.device))
     files = {key: getattr(options, key) for key in ("dataset_info", "twin_pairs", "data_root", "strict")}
     test = evaluation.read_comparisons(source, split="test", **files)
-    loading = {"batch_size": options.batch_size, "num_workers": options.num_workers}
-    threshold, origin = (None, None) if loaded.threshold is None else _stored(loaded.threshold)
+    if options.feature_type == "glca" and "glca" not in loaded.model.branches:
+        raise ConfigError(f"--feature_type glca: {options.model} has no GLCA branch; use combined or sa")
+    loading = {key: getattr(options, key) for key in ("batch_size", "num_workers", "feature_type")}
+    stored = loaded.threshold if options.feature_type == "combined" else None
+    threshold, origin = (None, None) if stored is None else (stored.value, _origin(stored))
     if options.threshold is not None:
         threshold, origin = options.threshold, "given on the command line"
     elif options.optimize_threshold:
@@ -90,6 +103,7 @@ def _evaluate(options: argparse.Namespace, source: str, validation: str | None) 
     figures |= {
         "model": {"path": options.model, "sha256": loaded.sha256, "branches": list(loaded.model.branches)},
         "test_data": source,
+        "feature_type": options.feature_type,
     }
     report, _ = write_report(figures, options.output_dir)
     print(format_table(figures))
@@ -97,15 +111,9 @@ def _evaluate(options: argparse.Namespace, source: str, validation: str | None) 
     return 0
 
 
-def _stored(threshold: object) -> tuple[float, str]:
-    from twin_dcal.checkpoint import Threshold
-
-    assert isinstance(threshold, Threshold)
+def _origin(threshold: "Threshold") -> str:
     origin = threshold.origin
-    return (
-        threshold.value,
-        f"{origin['criterion']} on the {origin['impostors']} impostors of {origin['data']}",
-    )
+    return f"{origin['criterion']} on the {origin['impostors']} impostors of {origin['data']}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

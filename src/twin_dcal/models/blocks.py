@@ -30,12 +30,19 @@ def check_block(block: nn.Module, backbone: str) -> Block:
     return block
 
 
-def project_qkv(block: Block, x_BTC: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of every token, each (B, H, T, D)."""
+def project_qkv(block: Block, x_BTC: Tensor, num_streams: int = 1) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Queries, keys and values of every token, each (B / num_streams, H, T, D), for each stacked stream.
+
+    One projection for all. Streams are cut with `chunk`, whose gradient is one concatenation; slices would each
+    fill a tensor of zeros.
+    """
     attention = block.attn
-    qkv_BT3HD = attention.qkv(block.norm1(x_BTC)).unflatten(-1, (3, attention.num_heads, attention.head_dim))
-    q_BHTD, k_BHTD, v_BHTD = qkv_BT3HD.permute(2, 0, 3, 1, 4).unbind(0)
-    return attention.q_norm(q_BHTD), attention.k_norm(k_BHTD), v_BHTD
+    streams = []
+    for qkv_BTE in attention.qkv(block.norm1(x_BTC)).chunk(num_streams):
+        qkv_BT3HD = qkv_BTE.unflatten(-1, (3, attention.num_heads, attention.head_dim))
+        q_BHTD, k_BHTD, v_BHTD = qkv_BT3HD.permute(2, 0, 3, 1, 4).unbind(0)
+        streams.append((attention.q_norm(q_BHTD), attention.k_norm(k_BHTD), v_BHTD))
+    return streams
 
 
 def finish(block: Block, x_BTC: Tensor, attended_BTC: Tensor) -> Tensor:

@@ -180,7 +180,8 @@ class DCALVerificationModel(nn.Module):
         streams = x_BTC
         for block in earlier:
             streams = self._run(_block, block, streams, num_images, partner_B, kept)
-        sa_BTC, pwca_BTC = streams[:num_images], streams[-num_images:]
+        sa_BTC, *pair = streams.chunk(len(streams) // num_images)
+        pwca_BTC = pair[0] if pair else sa_BTC  # a single block: the streams have not parted yet
         dropout = attention_dropout(last)
         if cls_only:
             return Encoded(
@@ -216,13 +217,12 @@ def _attended(
     block: Block, streams: Tensor, num_images: int, partner_B: Tensor | None, kept: list[QueryKey] | None
 ) -> Tensor:
     """Attention outputs of both streams, heads merged. A function, so that q, k and v are freed on return."""
-    q, k, v = project_qkv(block, streams)
+    (q, k, v), *pair = project_qkv(block, streams, len(streams) // num_images)
     dropout = attention_dropout(block)
-    sa, pair = slice(num_images), slice(-num_images, None)
     if kept is not None:
-        kept.append(QueryKey(q[sa].detach(), k[sa].detach()))
-    sa_BTC = merge_heads(attend(q[sa], k[sa], v[sa], dropout))
+        kept.append(QueryKey(q.detach(), k.detach()))
+    sa_BTC = merge_heads(attend(q, k, v, dropout))
     if partner_B is None:
         return sa_BTC
-    pair_BTC = merge_heads(pair_attend(q[pair], k[pair], v[pair], partner_B, dropout))
-    return torch.cat([sa_BTC, pair_BTC])
+    q, k, v = pair[0] if pair else (q, k, v)
+    return torch.cat([sa_BTC, merge_heads(pair_attend(q, k, v, partner_B, dropout))])

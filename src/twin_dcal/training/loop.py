@@ -6,6 +6,7 @@ path, distractors) by torch's generator, whose state is in `last.pth`. That is w
 
 import logging
 import math
+import shutil
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -147,8 +149,9 @@ class Trainer:
                 if self._stop and progress.batch < batches:
                     return False
         figures = {f"train/{name}": total / max(1, seen) for name, total in sums.items()}
-        figures["train/images_per_second"] = seen / (time.monotonic() - began)
-        self._finish_epoch(figures)
+        seconds = time.monotonic() - began
+        figures["train/images_per_second"] = seen / seconds
+        self._finish_epoch(figures, seconds)
         return not self._stop
 
     def _train_batch(self, batch: Mapping[str, Tensor], *, is_last: bool) -> dict[str, float]:
@@ -192,7 +195,7 @@ class Trainer:
             "scheduler": training.scheduler,
         }  # fmt: skip
 
-    def _finish_epoch(self, figures: dict[str, float]) -> None:
+    def _finish_epoch(self, figures: dict[str, float], seconds: float) -> None:
         progress, training = self.progress, self.config.training
         progress.epoch, progress.batch = progress.epoch + 1, 0
         figures["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
@@ -211,8 +214,10 @@ class Trainer:
             else:
                 progress.stale_validations += 1
         self.tracker.log(figures, step=progress.step, epoch=progress.epoch)
-        logger.info("epoch %d/%d  %s", progress.epoch, training.num_epochs, _line(figures))
+        left = timedelta(seconds=round(seconds * (training.num_epochs - progress.epoch)))
+        logger.info("epoch %d/%d  %s  left %s", progress.epoch, training.num_epochs, _line(figures), left)
         self.save_state()
+        keep_numbered(self.state_path, progress.epoch, self.config.runtime.keep_checkpoints)
 
     def _validate(self) -> Validation:
         faces = self.data.face_data.val
@@ -310,6 +315,22 @@ class Trainer:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def keep_numbered(state: Path, epoch: int, number: int) -> None:
+    """Keep the state as `checkpoint_epoch_0001.pth`, and of these the newest `number`.
+
+    A hard link where the file system has them: `state` is replaced as a whole, so the link keeps this epoch's.
+    """
+    if number:
+        numbered = state.with_name(f"checkpoint_epoch_{epoch:04d}.pth")
+        numbered.unlink(missing_ok=True)
+        try:
+            numbered.hardlink_to(state)
+        except OSError:
+            shutil.copyfile(state, numbered)
+    for old in sorted(state.parent.glob("checkpoint_epoch_*.pth"))[: -number or None]:
+        old.unlink()
 
 
 def _postfix(losses: Mapping[str, float], rate: float) -> str:

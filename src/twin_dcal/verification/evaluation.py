@@ -15,6 +15,7 @@ from twin_dcal.data.faceset import FaceSet
 from twin_dcal.data.manifest import load_face_set
 from twin_dcal.data.pairs import PairList, is_pairs_file, read_pairs
 from twin_dcal.errors import ManifestError
+from twin_dcal.models.dcal import FeatureType
 
 from .embeddings import embed_batches
 from .scores import PairKind, PairScores, all_pair_scores, pair_kinds, pair_scores, split_by_kind
@@ -78,7 +79,12 @@ def refuse_shared_people(test: Comparisons, validation: Comparisons) -> None:
 
 
 def embed_paths(
-    loaded: LoadedModel, paths: Sequence[Path], *, batch_size: int, num_workers: int = 0
+    loaded: LoadedModel,
+    paths: Sequence[Path],
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    feature_type: FeatureType = "combined",
 ) -> NDArray[np.float32]:
     """(N, E) features of images, in order, with the checkpoint's own preprocessing. ImageError for a bad file."""
     device = next(loaded.model.parameters()).device.type
@@ -87,12 +93,21 @@ def embed_paths(
     batches = (
         batch["image"] for batch in tqdm(loader, desc="embedding", unit="batch", disable=None, leave=False)
     )
-    return embed_batches(loaded.model, batches, loaded.preprocessing)
+    return embed_batches(loaded.model, batches, loaded.preprocessing, feature_type=feature_type)
 
 
-def score(loaded: LoadedModel, what: Comparisons, *, batch_size: int, num_workers: int = 0) -> PairScores:
+def score(
+    loaded: LoadedModel,
+    what: Comparisons,
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    feature_type: FeatureType = "combined",
+) -> PairScores:
     """Cosines of all comparisons, by kind of pair."""
-    embeddings = embed_paths(loaded, what.paths, batch_size=batch_size, num_workers=num_workers)
+    embeddings = embed_paths(
+        loaded, what.paths, batch_size=batch_size, num_workers=num_workers, feature_type=feature_type
+    )
     if what.pairs is None:
         assert what.faces is not None
         return all_pair_scores(embeddings, what.faces.person_of, what.faces.image_families)
