@@ -251,14 +251,14 @@ def test_workers_outlive_the_signals_of_a_scheduler_and_end_with_their_parent(fo
         from twin_dcal.config import TwinVerificationConfig
         from twin_dcal.data.datamodule import TwinDataModule
         config = TwinVerificationConfig.from_dict({config_of(folder, num_workers=1).model_dump()!r})
-        received = []
-        for name in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(name, lambda number, frame: received.append(number))
         module = TwinDataModule(config)
         module.setup()
         loader = module.train_loader()
         batches = iter(loader)
         next(batches)
+        received = []  # set now, so that the worker does not inherit these
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda number, frame: received.append(number))
         print("ready", flush=True)
         while len(received) < 2:
             signal.pause()

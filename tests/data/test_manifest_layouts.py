@@ -233,6 +233,16 @@ def test_split_file_round_trip(tmp_path, people, write_json):
     assert again.train.paths == data.train.paths
 
 
+def test_images_are_sorted_whatever_the_order_of_the_json(tmp_path, people, write_json):
+    people(tmp_path, {"a": 3, "b": 2})
+    write_json(
+        tmp_path / "dataset_infor.json",
+        {"b": ["b/b_1.jpg", "b/b_0.jpg"], "a": ["a/a_2.jpg", "a/a_0.jpg", "a/a_1.jpg"]},
+    )
+    faces, _ = load_face_set(tmp_path)
+    assert [path.name for path in faces.paths] == ["a_0.jpg", "a_1.jpg", "a_2.jpg", "b_0.jpg", "b_1.jpg"]
+
+
 def test_summary_is_one_line_with_the_numbers(tmp_path, people, write_json):
     people(tmp_path / "train", {"a": 2, "b": 5, "c": 1})
     people(tmp_path / "test", {"d": 3})

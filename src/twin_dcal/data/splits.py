@@ -31,7 +31,7 @@ def draw_splits(
         given = " + ".join(f"{name}_fraction {value:g}" for name, value in fractions.items())
         raise ManifestError(f"{given} leaves no family to train on. Make them sum to less than 1.")
     members: dict[str, list[str]] = {}
-    for person in sorted(people):
+    for person in people:
         members.setdefault(family_of.get(person, person), []).append(person)
     twins = sorted(name for name, family in members.items() if len(family) > 1)
     singles = sorted(name for name, family in members.items() if len(family) == 1)
