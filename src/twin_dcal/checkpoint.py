@@ -4,6 +4,7 @@ Tensors and plain types only, read with ``weights_only=True``: a file with code 
 """
 
 import hashlib
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 
 from ._version import __version__
 from .config import TwinVerificationConfig
-from .errors import ModelError
+from .errors import MetricError, ModelError
 from .files import replacing
 from .models.dcal import DCALVerificationModel
 from .models.preprocessing import Preprocessing
@@ -71,6 +72,14 @@ def save_model(
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:
     """Read an inference checkpoint. ModelError: missing, foreign, damaged, or of another format version."""
     content = read_tensors(path, FORMAT, FORMAT_VERSION)
+    try:
+        return _loaded(path, content, device)
+    except (AttributeError, KeyError, TypeError, ValueError, MetricError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        raise ModelError(f"{path}: an entry is missing or of the wrong kind ({reason})") from error
+
+
+def _loaded(path: str | Path, content: Mapping[str, Any], device: torch.device | str) -> LoadedModel:
     config = TwinVerificationConfig.from_dict(content["config"], str(path))
     model = DCALVerificationModel.from_config(config, with_weights=False)
     try:
@@ -83,9 +92,11 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
         model=model.eval().to(device),
         config=config,
         preprocessing=Preprocessing.from_dict(content["preprocessing"]),
-        threshold=None if threshold is None else Threshold(threshold["value"], threshold["origin"]),
+        threshold=None
+        if threshold is None
+        else Threshold(float(threshold["value"]), dict(threshold["origin"])),
         calibration=None if calibration is None else Calibration.from_dict(calibration),
-        training=content["training"],
+        training=dict(content["training"]),
         sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
     )
 
@@ -116,6 +127,10 @@ def read_tensors(path: str | Path, kind: str, version: int) -> dict[str, Any]:
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint")
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:  # torch writes checksums but does not look at them
+                if (damaged := archive.testzip()) is not None:
+                    raise zipfile.BadZipFile(f"checksum of {damaged} is wrong")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise ModelError(f"{path}: holds something other than tensors and plain values; not read") from error

@@ -18,7 +18,7 @@ Branch = Literal["sa", "glca", "pwca"]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class ModelConfig(_Section):
@@ -164,6 +164,8 @@ class TwinVerificationConfig(_Section):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "configuration") -> Self:
         """Validate nested plain values. ConfigError names `source` and every offending key."""
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{source}: a configuration is an object of sections, this is {values!r:.60}")
         _refuse_flat_file(values, source)
         try:
             return cls.model_validate(values)
@@ -251,7 +253,7 @@ def read_config_json(path: str | Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: also bad UTF-8, numbers without end
         raise ConfigError(f"{path}: cannot be read ({error})") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a configuration is a JSON object, this is a {type(values).__name__}")
@@ -272,7 +274,7 @@ _FLAT_KEYS = {
 
 
 def _refuse_flat_file(values: Mapping[str, Any], source: str) -> None:
-    flat = [key for key in values if key.isupper()]
+    flat = [key for key in values if isinstance(key, str) and key.isupper()]
     if flat:
         moved = ", ".join(f"{key} -> {_FLAT_KEYS.get(key, 'no longer used')}" for key in flat)
         raise ConfigError(f"{source}: flat UPPER_CASE keys are from an older version; write them as {moved}")
@@ -293,7 +295,10 @@ def _explain(item: Any) -> str:
         known = [key for key in dotted_keys() if key.startswith(f"{parent}.")] if parent else None
         return f"unknown key '{place}'{_nearest(place, known or [*TwinVerificationConfig.model_fields])}"
     message = item["msg"].removeprefix("Value error, ")
-    shown = json.dumps(item["input"], default=str)
+    try:
+        shown = json.dumps(item["input"], default=str)
+    except (TypeError, ValueError):  # a Python object that JSON cannot hold
+        shown = repr(item["input"])
     given = f" (given: {shown})" if len(shown) <= 60 and not isinstance(item["input"], dict) else ""
     return f"{place or name}: {message}{given}"
 

@@ -212,18 +212,33 @@ def _shorten(text: str, limit: int = 400) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def _feature_map(cnn: nn.Module, name: str, image_size: int) -> tuple[int, tuple[int, int]]:
-    """Channels and (rows, columns) of the last feature map, by running one empty image."""
+def _feature_map(cnn: Any, name: str, image_size: int) -> tuple[int, tuple[int, int]]:
+    """Channels and (rows, columns) of the last feature map, by running one empty image.
+
+    Parameters that the map does not use (some families keep layers of their head) are frozen on the way.
+    """
     was_training = cnn.training
-    with torch.no_grad():
-        features = cnn.eval().forward_features(torch.zeros(1, 3, image_size, image_size))  # type: ignore[operator]
+    try:
+        with torch.enable_grad():
+            features = cnn.eval().forward_features(torch.zeros(1, 3, image_size, image_size))
+    except Exception as error:
+        reason = _shorten(str(error), 150) or type(error).__name__
+        raise ModelError(
+            f"backbone '{name}' takes no {image_size}-pixel images ({reason}). Use a convolutional network or a "
+            "plain ViT, or another data.image_size."
+        ) from error
     cnn.train(was_training)
-    channels = int(cnn.num_features)  # type: ignore[arg-type]
+    channels = int(cnn.num_features)
     if features.ndim != 4 or features.shape[1] != channels:
         raise ModelError(
             f"backbone '{name}' gives features of shape {tuple(features.shape)}; needed is a map "
             f"(1, {channels}, rows, columns). Use a convolutional network or a plain ViT."
         )
+    parameters = list(cnn.parameters())
+    gradients: tuple[Tensor | None, ...] = torch.autograd.grad(features.sum(), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None:
+            parameter.requires_grad_(False)
     return channels, (int(features.shape[2]), int(features.shape[3]))
 
 

@@ -30,6 +30,14 @@ def rollout_cls(layers: Sequence[QueryKey]) -> Tensor:
     Args: layers: first block to last; CLS is token 0.
     Returns: (B, T) float32, rows sum to 1. ValueError if `layers` is empty.
     """
+    device = layers[0].q.device.type if layers else "cpu"
+    with torch.autocast(
+        device, enabled=False
+    ):  # attention in the type of q and k, everything after in float32
+        return _rollout_cls(layers)
+
+
+def _rollout_cls(layers: Sequence[QueryKey]) -> Tensor:
     if not layers:
         raise ValueError("rollout needs the queries and keys of at least one block")
     last = layers[-1]

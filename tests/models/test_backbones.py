@@ -1,0 +1,338 @@
+"""Backbones against timm's own forward passes, strict weight files, and refusals with a message."""
+
+import pickle
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+import timm
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from tiny_vits import randomise
+
+from twin_dcal.errors import ModelError
+from twin_dcal.models.backbone import CNNBackbone, ViTBackbone, build_backbone, new_block
+from twin_dcal.models.dcal import DCALVerificationModel
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "weights"
+OURS = {"attention_dim": 16, "num_heads": 2, "num_blocks": 2}
+
+
+def stored_weights(name):
+    path = SHARED / name
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    return path
+
+
+def random_images(size, num_images=2):
+    return torch.randn(num_images, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "num_prefix"),
+    [
+        ("test_vit", 64, 1),
+        ("vit_tiny_patch16_224", 32, 1),
+        ("deit_tiny_distilled_patch16_224", 32, 2),
+        ("vit_small_patch14_reg4_dinov2", 28, 5),
+    ],
+)
+def test_sa_embedding_is_timms_class_token(name, size, num_prefix):
+    torch.manual_seed(0)
+    model = randomise(DCALVerificationModel(name, image_size=size, branches=("sa",))).eval()
+    theirs = timm.create_model(name, img_size=size, num_classes=0).eval()
+    theirs.load_state_dict(model.backbone.vit.state_dict(), strict=True)
+    images = random_images(size)
+    with torch.no_grad():
+        wanted = theirs.forward_features(images)
+        assert wanted[:, 0].std() > 0.1
+        torch.testing.assert_close(model(images).sa, wanted[:, 0], rtol=1e-4, atol=1e-4)
+        embedded = model.embed(images, "sa")
+    torch.testing.assert_close(embedded, torch.nn.functional.normalize(wanted[:, 0]), rtol=0, atol=1e-5)
+    assert model.backbone.num_prefix == num_prefix
+    rows, columns = model.backbone.grid
+    assert rows * columns + num_prefix == wanted.shape[1]
+    assert model.width == wanted.shape[2]
+
+
+@pytest.mark.parametrize("option", [{"pre_norm": True}, {"no_embed_class": True, "reg_tokens": 3}], ids=str)
+def test_other_ways_to_embed_patches_are_timms(tiny_model, images, option):
+    model = tiny_model(option, branches=("sa",)).eval()
+    torch.testing.assert_close(model(images).sa, model.backbone.vit.forward_features(images)[:, 0])
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "resnet10t", "test_efficientnet"])
+def test_cnn_tokens_are_timms_feature_map_projected(name):
+    torch.manual_seed(0)
+    backbone = build_backbone(name, image_size=96, **OURS).eval()
+    theirs = timm.create_model(name, num_classes=0).eval()
+    theirs.load_state_dict(backbone.cnn.state_dict(), strict=True)
+    images = random_images(96)
+    with torch.no_grad():
+        map_BFhw = theirs.forward_features(images)
+        torch.testing.assert_close(backbone.cnn.forward_features(images), map_BFhw, rtol=1e-4, atol=1e-4)
+        tokens = backbone.tokens(images)
+        assert backbone.grid == tuple(map_BFhw.shape[2:]) == (3, 3)
+        for row in range(3):
+            for column in range(3):
+                number = 1 + 3 * row + column
+                wanted = backbone.project(map_BFhw[:, :, row, column]) + backbone.position[0, number]
+                torch.testing.assert_close(tokens[:, number], wanted, rtol=1e-4, atol=1e-4)
+        cls = (backbone.cls_token[0, 0] + backbone.position[0, 0]).expand(2, -1)
+    torch.testing.assert_close(tokens[:, 0], cls)
+    assert (backbone.width, backbone.num_heads, backbone.num_prefix) == (16, 2, 1)
+
+
+def test_our_blocks_on_a_cnn_are_plain_timm_blocks_after_each_other():
+    torch.manual_seed(0)
+    model = randomise(DCALVerificationModel("test_resnet", image_size=64, **OURS)).eval()
+    images = random_images(64)
+    with torch.no_grad():
+        x_BTC = model.backbone.tokens(images)
+        for block in model.backbone.blocks:
+            x_BTC = block(x_BTC)
+        torch.testing.assert_close(model(images).sa, model.backbone.norm(x_BTC)[:, 0], rtol=1e-4, atol=1e-4)
+
+
+def test_new_blocks_start_like_timms():
+    torch.manual_seed(0)
+    block = new_block(64, 4)
+    assert block.attn.qkv.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert not block.attn.qkv.bias.any()
+    assert not block.mlp.fc2.bias.any()
+
+
+# Weight files
+
+
+def compare_with_file(network, path, skip=()):
+    """Every tensor of the file is in the network, bit for bit, and nothing in the network is from elsewhere."""
+    loaded = network.state_dict()
+    with safe_open(path, "pt") as file:
+        names = {name for name in file.keys() if not name.startswith(("head.", "classifier."))}  # noqa: SIM118
+        assert {name for name in loaded if not name.endswith("num_batches_tracked")} <= names <= set(loaded)
+        for name in names - set(skip):
+            assert torch.equal(loaded[name], file.get_tensor(name).to(loaded[name].dtype)), name
+
+
+def test_a_cnn_holds_the_files_tensors():
+    path = stored_weights("tf_efficientnet_lite0.safetensors")
+    backbone = build_backbone("tf_efficientnet_lite0", pretrained=str(path), image_size=64, **OURS)
+    compare_with_file(backbone.cnn, path)
+
+
+def test_a_dinov2_holds_the_files_tensors_with_the_position_embedding_resized():
+    path = stored_weights("vit_small_patch14_dinov2.fp16.safetensors")
+    backbone = build_backbone("vit_small_patch14_dinov2", pretrained=str(path), image_size=56)
+    compare_with_file(backbone.vit, path, skip=["pos_embed"])
+    assert backbone.grid == (4, 4)
+    with safe_open(path, "pt") as file:
+        stored = file.get_tensor("pos_embed").float()
+    loaded = backbone.vit.pos_embed
+    assert loaded.shape == (1, 17, 384)
+    assert stored.shape[1] == 1 + 37 * 37
+    torch.testing.assert_close(loaded[:, 0], stored[:, 0])
+    # Resizing keeps the overall layout: the mean over each quarter of the image is nearly the same.
+    new, old = loaded[0, 1:].view(4, 4, 384), stored[0, 1:].view(37, 37, 384)
+    for rows, big_rows in ((slice(2), slice(18)), (slice(2, 4), slice(19, 37))):
+        a, b = new[rows, :2].mean((0, 1)), old[big_rows, :18].mean((0, 1))
+        assert torch.nn.functional.cosine_similarity(a, b, dim=0) > 0.9
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Writes test_vit's weights at 32 px after `change` edited them; returns the path."""
+    torch.manual_seed(1)
+    weights = timm.create_model("test_vit", img_size=32, num_classes=10).state_dict()
+
+    def write(change=lambda weights: None, name="weights.safetensors"):
+        edited = {key: value.clone() for key, value in weights.items()}
+        change(edited)
+        path = tmp_path / name
+        if name.endswith("safetensors"):
+            save_file(edited, path)
+        else:
+            torch.save(edited, path)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
+def test_a_file_with_its_classifier_loads_without_it(stored, name):
+    path = stored(name=name)
+    backbone = build_backbone("test_vit", pretrained=str(path), image_size=32)
+    wanted = timm.create_model(
+        "test_vit", img_size=32, num_classes=10, checkpoint_path=str(path)
+    ).state_dict()
+    loaded = backbone.vit.state_dict()
+    assert set(wanted) - set(loaded) == {"head.weight", "head.bias"}
+    assert all(torch.equal(loaded[key], wanted[key]) for key in loaded)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda weights: weights.pop("blocks.1.mlp.fc1.bias"), "blocks.1.mlp.fc1.bias"),
+        (lambda weights: weights.update({"blocks.9.extra": torch.zeros(2)}), "blocks.9.extra"),
+        (lambda weights: weights.update({"norm.weight": torch.zeros(3)}), "norm.weight"),
+    ],
+    ids=["missing", "left over", "shape"],
+)
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
+def test_a_file_that_does_not_match_is_refused_with_its_keys(stored, change, named, name):
+    path = stored(change, name)
+    with pytest.raises(ModelError) as error:
+        build_backbone("test_vit", pretrained=str(path), image_size=32)
+    message = str(error.value)
+    assert message.startswith(f"{path}: these are not weights of 'test_vit'")
+    assert named in message
+    assert "\n" not in message
+
+
+def test_weights_of_another_network_are_refused(stored):
+    with pytest.raises(ModelError, match="these are not weights of 'test_resnet'"):
+        build_backbone("test_resnet", pretrained=str(stored()), image_size=64, **OURS)
+
+
+class Hostile:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return (Path.touch, (self.marker,))
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+def test_a_file_with_code_is_refused_and_the_code_not_run(tmp_path, name):
+    marker, path = tmp_path / "ran", tmp_path / name
+    path.write_bytes(pickle.dumps({"cls_token": Hostile(marker)}))
+    with pytest.raises(ModelError, match="not a weights file that can be read safely"):
+        build_backbone("test_vit", pretrained=str(path), image_size=32)
+    torch.save({"cls_token": Hostile(marker)}, path)
+    with pytest.raises(ModelError, match="not a weights file that can be read safely"):
+        build_backbone("test_vit", pretrained=str(path), image_size=32)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.safetensors"])
+@pytest.mark.parametrize(
+    "content", [b"", b"not weights", bytes(range(256)) * 8], ids=["empty", "text", "noise"]
+)
+def test_garbage_is_refused(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ModelError) as error:
+        build_backbone("test_vit", pretrained=str(path), image_size=32)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"state_dict": 3}, {"epoch": 3}, 7], ids=str)
+def test_a_readable_file_of_something_else_is_refused(tmp_path, content):
+    path = tmp_path / "weights.pth"
+    torch.save(content, path)
+    with pytest.raises(ModelError, match="weights.pth"):
+        build_backbone("test_vit", pretrained=str(path), image_size=32)
+
+
+def test_a_truncated_file_is_refused(stored):
+    for name in ("weights.pth", "weights.safetensors"):
+        path = stored(name=name)
+        path.write_bytes(path.read_bytes()[:-5000])
+        with pytest.raises(ModelError, match="not a weights file"):
+            build_backbone("test_vit", pretrained=str(path), image_size=32)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ModelError, match=r"model\.pretrained: no weights file .*nowhere\.safetensors"):
+        build_backbone("test_vit", pretrained=str(tmp_path / "nowhere.safetensors"), image_size=32)
+
+
+def test_weights_that_cannot_be_fetched_are_an_error(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(
+        ModelError, match=r"weights of 'test_vit' could not be fetched.*Set model\.pretrained"
+    ):
+        build_backbone("test_vit", pretrained=True, image_size=160)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("resnet5O", 64, "timm has no model 'resnet5O'"),
+        ("vit_tiny_patch16_22", 64, "timm has no model 'vit_tiny_patch16_22'; similar names: "),
+        ("", 64, "timm has no model ''"),
+        ("test_vit2", 64, "'test_vit2' has no class token.*Use one that has"),
+        ("vit_tiny_patch16_224", 50, "image_size 50 is not a multiple of the 16-pixel patches.*use 48 or 64"),
+        ("vit_small_patch14_dinov2", 32, "image_size 32 is not a multiple of the 14-pixel.*use 28 or 42"),
+        ("test_vit_relpos", 160, r"features of shape \(1, .*Use a convolutional network or a plain ViT"),
+        ("test_mambaout", 64, r"gives features of shape \(1, 2, 2, 64\); needed is a map \(1, 64, rows"),
+        (
+            "eva02_tiny_patch14_224",
+            224,
+            r"features of shape \(1, 257, 192\).*Use a convolutional network or a plain",
+        ),
+    ],
+)
+def test_networks_that_do_not_fit_are_refused(name, size, message):
+    with pytest.raises(ModelError, match=message):
+        build_backbone(name, image_size=size, **OURS)
+
+
+@pytest.mark.parametrize(
+    "name", ["test_vit_relpos", "swin_tiny_patch4_window7_224", "test_coatnet", "test_maxvit"]
+)
+def test_unsupported_networks_are_refused_at_any_size(name):
+    try:
+        build_backbone(name, image_size=64, **OURS)
+    except ModelError:
+        return
+    pytest.fail("built")
+
+
+def test_blocks_of_another_kind_are_refused():
+    vit = timm.create_model("test_vit", img_size=32, num_classes=0)
+
+    class OtherBlock(type(vit.blocks[0])):
+        pass
+
+    vit.blocks[1].__class__ = OtherBlock
+    with pytest.raises(ModelError, match="'test_vit' has blocks of type OtherBlock with Attention; only"):
+        ViTBackbone(vit, "test_vit")
+
+
+def test_attention_of_another_kind_is_refused():
+    vit = timm.create_model("test_vit", img_size=32, num_classes=0)
+
+    class OtherAttention(type(vit.blocks[0].attn)):
+        pass
+
+    vit.blocks[0].attn.__class__ = OtherAttention
+    with pytest.raises(ModelError, match="blocks of type Block with OtherAttention"):
+        ViTBackbone(vit, "test_vit")
+
+
+def test_the_channels_of_the_feature_map_are_checked():
+    with pytest.raises(ModelError, match=r"feature_dim is 2048, .*'resnet10t' has 512 channels.*or to null"):
+        build_backbone("resnet10t", image_size=64, feature_dim=2048, **OURS)
+    backbone = build_backbone("resnet10t", image_size=64, feature_dim=512, **OURS)
+    assert isinstance(backbone, CNNBackbone)
+    assert backbone.grid == (2, 2)
+
+
+def test_building_leaves_the_network_in_training_mode_and_its_statistics_alone():
+    backbone = build_backbone("test_resnet", image_size=64, **OURS)
+    assert all(module.training for module in backbone.modules())
+    fresh = timm.create_model("test_resnet", num_classes=0).state_dict()
+    means = [key for key in fresh if key.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert means
+    assert all(torch.equal(backbone.cnn.state_dict()[key], fresh[key]) for key in means)
