@@ -397,3 +397,23 @@ def test_importing_the_configuration_imports_no_torch():
     code = "import sys, twin_dcal.config; print([m for m in ('torch', 'timm', 'numpy', 'PIL') if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (run.stdout.strip(), run.stderr) == ("[]", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--a.b=" + "1" * 5000], "--a.b: .*digits"),
+        (["--a.b=" + "[" * 100_000], "--a.b: .*recursion"),
+        (["--model.literal_x", "1"], r"unknown key 'model\.literal_x'"),
+        (["--data.val_fraction", "0.6", "--data.test_fraction", "0.5"], "leave no training set"),
+    ],
+    ids=["number", "nested", "literal", "fractions"],
+)
+def test_odd_overrides_are_refused_by_name(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        TwinVerificationConfig().override(parse_dotted(arguments))
+
+
+def test_a_preset_name_too_long_for_a_file_is_refused():
+    with pytest.raises(ConfigError, match="neither a file nor a preset"):
+        resolve_config("x" * 5000, {})

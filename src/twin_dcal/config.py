@@ -129,6 +129,14 @@ class DataConfig(_Section):
     strict: bool = False
     """Anything that would be left out with a warning is an error."""
 
+    @model_validator(mode="after")
+    def _people_left_to_train(self) -> Self:
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave no training set"
+            )
+        return self
+
 
 class TrackingConfig(_Section):
     backend: Literal["none", "mlflow", "wandb"] = "none"
@@ -188,9 +196,9 @@ class TwinVerificationConfig(_Section):
         """A copy with dotted keys replaced: ``{"training.learning_rate": 1e-4}``."""
         merged = self.model_dump()
         for key, value in values.items():
-            section, _, name = key.partition(".")
+            section, _, name = str(key).partition(".")
             if not name or section not in merged:
-                raise ConfigError(f"{source}: no key '{key}'{_nearest(key, list(dotted_keys()))}")
+                raise ConfigError(f"{source}: no key '{key}'{_nearest(str(key), list(dotted_keys()))}")
             merged[section][name] = value
         return self.from_dict(merged, source)
 
@@ -204,7 +212,7 @@ def resolve_config(name_or_path: str | None, overrides: Mapping[str, Any]) -> Tw
         config = TwinVerificationConfig.preset("default")
     elif name_or_path in PRESETS:
         config = TwinVerificationConfig.preset(name_or_path)
-    elif not name_or_path.endswith(".json") and not Path(name_or_path).exists():
+    elif not name_or_path.endswith(".json") and not _is_file(name_or_path):
         raise ConfigError(
             f"--config {name_or_path}: neither a file nor a preset{_nearest(name_or_path, PRESETS)}; "
             f"presets: {', '.join(PRESETS)}"
@@ -212,6 +220,13 @@ def resolve_config(name_or_path: str | None, overrides: Mapping[str, Any]) -> Tw
     else:
         config = TwinVerificationConfig.from_file(name_or_path)
     return config.override(overrides)
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # too long, or with a NUL byte
+        return False
 
 
 def parse_dotted(arguments: list[str]) -> dict[str, Any]:
@@ -232,6 +247,8 @@ def parse_dotted(arguments: list[str]) -> dict[str, Any]:
             overrides[name] = json.loads(text)
         except json.JSONDecodeError:
             overrides[name] = text
+        except (ValueError, RecursionError) as error:  # a number without end, brackets without end
+            raise ConfigError(f"{flag}: {error}") from None
     return overrides
 
 
@@ -289,7 +306,7 @@ def _nearest(name: str, known: Any) -> str:
 
 
 def _explain(item: Any) -> str:
-    place = ".".join(str(part) for part in item["loc"] if not str(part).startswith(("function-", "literal")))
+    place = ".".join(str(part) for part in item["loc"])
     parent, _, name = place.rpartition(".")
     if item["type"] == "extra_forbidden":
         known = [key for key in dotted_keys() if key.startswith(f"{parent}.")] if parent else None

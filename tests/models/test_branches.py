@@ -278,3 +278,11 @@ def test_evaluation_is_deterministic_and_leaves_the_generator_alone(tiny_model, 
     state = torch.get_rng_state()
     assert torch.equal(model.embed(images), model.embed(images))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("feature_type", ["combined", "sa", "glca"])
+def test_no_images_give_no_rows(tiny_model, images, feature_type):
+    model = tiny_model(PLAIN).eval()
+    with torch.inference_mode():
+        given = model.embed(images[:0], feature_type)
+    assert given.shape == (0, model.embedding_dim(feature_type))

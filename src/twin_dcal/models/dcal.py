@@ -125,6 +125,8 @@ class DCALVerificationModel(nn.Module):
         Args: images: (B, 3, S, S), normalised. Returns (B, E) with unit rows. Pure in evaluation mode: an
         image's feature does not depend on its batch mates.
         """
+        if len(images) == 0:
+            return images.new_empty((0, self.embedding_dim(feature_type)))
         if images.device.type == "cpu" and not torch.is_grad_enabled():
             # A few images at a time: their activations stay in cache, which outweighs the smaller batch.
             chunks = torch.split(images, _CPU_IMAGES_PER_THREAD * torch.get_num_threads())
