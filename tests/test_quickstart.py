@@ -24,7 +24,7 @@ def test_twins_differ_in_their_marks_only_and_photos_are_repeatable():
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
-    standin.write_standin(folder, size=64, photos=4)
+    standin.write_standin(folder, photos=6)
     return folder
 
 
@@ -33,13 +33,13 @@ def test_the_standard_layout_is_written(drawn):
     for split in standin.SPLITS:
         faces, _ = load_face_set(drawn, split=split)
         counts[split] = faces.num_twin_families
-        assert faces.num_images == 2 * 4 * counts[split]
+        assert faces.num_images == 2 * 6 * counts[split]
     assert counts == standin.SPLITS
 
 
 @pytest.mark.slow
 def test_the_quickstart_chain_runs_and_learns_who_is_who(drawn, tmp_path):
-    run = ["--output_dir", str(tmp_path), "--runtime.num_workers", "0", "--training.num_epochs", "6"]
+    run = ["--output_dir", str(tmp_path), "--runtime.num_workers", "0", "--training.num_epochs", "10"]
     assert train.main(["--config", "quickstart", "--data_dir", str(drawn), *run]) == 0
     given = ["--model", str(tmp_path / "best_model.pth"), "--data_dir", str(drawn), "--num_workers", "0"]
     assert evaluate.main([*given, "--output_dir", str(tmp_path / "evaluation")]) == 0

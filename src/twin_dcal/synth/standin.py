@@ -62,7 +62,7 @@ def photograph(face: Face, size: int, rng: np.random.Generator) -> NDArray[np.ui
     return (255 * np.clip(noisy, 0, 1)).astype(np.uint8)
 
 
-def write_standin(folder: Path, *, size: int = 64, photos: int = 12, seed: int = 0) -> None:
+def write_standin(folder: Path, *, size: int = 96, photos: int = 12, seed: int = 0) -> None:
     """Write train/val/test folders, dataset_infor.json and twin_pairs_infor.json."""
     info: dict[str, list[str]] = {}
     pairs: list[list[str]] = []
@@ -81,7 +81,7 @@ def write_standin(folder: Path, *, size: int = 64, photos: int = 12, seed: int =
 
 
 def _marks(rng: np.random.Generator) -> NDArray[np.float64]:
-    return rng.uniform([-0.5, -0.05, 0.06], [0.5, 0.75, 0.1], (4, 3))
+    return rng.uniform([-0.5, -0.05, 0.09], [0.5, 0.75, 0.16], (4, 3))
 
 
 def _face_coordinates(size: int, rng: np.random.Generator) -> tuple[Pixels, Pixels]:

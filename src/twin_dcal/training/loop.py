@@ -207,8 +207,9 @@ class Trainer:
         if is_due and self.data.face_data.val.num_images:
             validation = self._validate()
             figures |= {f"val/{name}": value for name, value in validation.figures.items()}
-            if progress.best_key is None or validation.key < progress.best_key:
-                progress.best_key, progress.stale_validations = validation.key, 0
+            key = validation.key(training.best_by)
+            if progress.best_key is None or key < progress.best_key:
+                progress.best_key, progress.stale_validations = key, 0
                 self.best_figures = validation.figures
                 self._save_best(validation)
             else:
@@ -232,7 +233,7 @@ class Trainer:
         patience = self.config.training.early_stopping_patience
         if patience is None or self.progress.stale_validations < patience:
             return False
-        logger.info("stopping early: %d validations without a better twin EER", patience)
+        logger.info("stopping early: %d validations without a better model", patience)
         return True
 
     def _save_best(self, validation: Validation | None) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import mean
 
 from twin_dcal.checkpoint import Threshold
 from twin_dcal.verification.calibration import Calibration, fit_platt
@@ -12,16 +13,21 @@ from twin_dcal.verification.scores import PairScores
 
 @dataclass(frozen=True)
 class Validation:
-    """Figures of one validation. `key` orders models: twin EER first, then twin AUC; smaller is better."""
+    """Figures of one validation, and the threshold and calibration set on its scores."""
 
     figures: Mapping[str, float]
     threshold: Threshold
     calibration: Calibration
 
-    @property
-    def key(self) -> tuple[float, float]:
-        kind = "twin" if "twin_eer" in self.figures else "all"
-        return self.figures[f"{kind}_eer"], -self.figures[f"{kind}_auc"]
+    def key(self, best_by: str) -> tuple[float, float]:
+        """Orders models, smaller is better: EER, then AUC, against the impostors that training.best_by means.
+
+        Where a kind of impostor is missing, against all.
+        """
+        kinds = ("twin",) if best_by == "twin_eer" else ("twin", "unrelated")
+        if not all(f"{kind}_eer" in self.figures for kind in kinds):
+            kinds = ("all",)
+        return mean(self.figures[f"{k}_eer"] for k in kinds), -mean(self.figures[f"{k}_auc"] for k in kinds)
 
 
 def validate(scores: PairScores, source: str) -> Validation:
