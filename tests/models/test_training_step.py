@@ -76,8 +76,8 @@ def test_outputs_of_absent_branches_are_none(branches):
 @pytest.mark.parametrize("backbone", ["test_vit", "test_resnet"])
 def test_a_frozen_backbone_gets_no_gradient_and_the_rest_does(backbone):
     model = build(backbone, glca_pool="local")
-    frozen = {id(parameter) for parameter in model.backbone.pretrained_parameters()}
-    for parameter in model.backbone.pretrained_parameters():
+    frozen = {id(parameter) for parameter in model.backbone.pretrained.parameters()}
+    for parameter in model.backbone.pretrained.parameters():
         parameter.requires_grad_(False)
     step(model)
     for name, parameter in model.named_parameters():

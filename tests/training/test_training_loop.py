@@ -13,13 +13,12 @@ from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.errors import ConfigError, ModelError
 from twin_dcal.training.loop import Trainer
 from twin_dcal.training.run import train
-from twin_dcal.training.trackers import Trackers
 
 
 def make_trainer(config, tmp_path, name="run"):
     data = TwinDataModule(config)
     data.setup()
-    return Trainer(config, data, tmp_path / name, Trackers())
+    return Trainer(config, data, tmp_path / name)
 
 
 def weights(trainer):
@@ -67,9 +66,9 @@ def test_eight_images_are_learnt_by_heart(tiny_config, tmp_path, head):
     trainer = make_trainer(config, tmp_path)
     batch = next(iter(trainer.loader))
     trainer.model.train()
-    first = trainer._train_batch(batch, is_last=True)
+    first = trainer._train_batch(batch, 61)
     for _ in range(60):
-        last = trainer._train_batch(batch, is_last=True)
+        last = trainer._train_batch(batch, 61)
     for branch in ("sa", "glca", "pwca"):
         share = 0.4 if branch == "pwca" else 0.1  # the distractor keeps PWCA from learning by heart
         assert last[branch] < share * first[branch], (branch, first, last)
@@ -85,8 +84,8 @@ def test_resumed_is_uninterrupted_bit_by_bit(tiny_config, tmp_path, stop_after, 
     first = make_trainer(config, tmp_path, "parts")
     train_batch, done = first._train_batch, []
 
-    def stop_in_time(batch, *, is_last):
-        losses = train_batch(batch, is_last=is_last)
+    def stop_in_time(batch, num_batches):
+        losses = train_batch(batch, num_batches)
         done.append(losses)
         first._stop = len(done) == stop_after
         return losses
@@ -117,9 +116,9 @@ def test_sigint_stops_after_the_batch_and_the_handler_is_put_back(tiny_config, t
     trainer = make_trainer(tiny_config, tmp_path)
     train_batch, before = trainer._train_batch, signal.getsignal(signal.SIGINT)
 
-    def interrupted(batch, *, is_last):
+    def interrupted(batch, num_batches):
         signal.raise_signal(signal.SIGINT)
-        return train_batch(batch, is_last=is_last)
+        return train_batch(batch, num_batches)
 
     trainer._train_batch = interrupted
     assert not trainer.fit().finished
@@ -169,6 +168,58 @@ def test_early_stopping_counts_validations(tiny_config, tmp_path):
     result = trainer.fit()
     assert result.finished
     assert result.epochs == 3
+
+
+def test_resuming_after_early_stopping_trains_no_further(tiny_config, tmp_path):
+    config = tiny_config.override(
+        {"training.num_epochs": 9, "training.early_stopping_patience": 1, "training.learning_rate": 1e-12}
+    )
+    make_trainer(config, tmp_path).fit()
+    again = make_trainer(config, tmp_path)
+    again.resume(tmp_path / "run" / "last.pth")
+    assert again.fit().epochs == again.progress.epoch == 2
+
+
+def test_a_short_last_accumulation_is_averaged_over_its_own_batches(tiny_config, tmp_path):
+    config = tiny_config.override(
+        {"training.accumulation_steps": 4, "model.dropout": 0.0, "model.drop_path": 0.0}
+    )
+    gradients = {}
+    for num_batches in (5, 8):  # the fifth batch alone, or the first of four
+        trainer = make_trainer(config, tmp_path)
+        trainer._step = lambda: None
+        trainer.progress.batch = 4
+        torch.manual_seed(1)
+        trainer.model.train()
+        trainer._train_batch(next(iter(trainer.loader)), num_batches)
+        gradients[num_batches] = trainer.model.backbone.vit.patch_embed.proj.weight.grad
+    assert torch.allclose(gradients[5], 4 * gradients[8], rtol=1e-4, atol=1e-8)
+
+
+def test_a_frozen_backbone_keeps_its_batch_statistics(tiny_config, tmp_path):
+    config = tiny_config.override(
+        {"model.backbone": "test_resnet", "model.attention_dim": 16, "model.num_heads": 2, "model.num_blocks": 1,
+         "data.image_size": 64, "training.backbone_lr_factor": 0, "training.num_epochs": 1}
+    )  # fmt: skip
+    trainer = make_trainer(config, tmp_path)
+    before = {key: value.clone() for key, value in trainer.model.backbone.cnn.state_dict().items()}
+    trainer.fit()
+    for key, value in trainer.model.backbone.cnn.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_overwriting_clears_the_old_run_only_once_the_new_one_can_start(tiny_config, tmp_path):
+    train(tiny_config)
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    before = (tmp_path / "run" / "best_model.pth").read_bytes()
+    with pytest.raises(ModelError, match="no weights file"):
+        train(tiny_config.override({"model.pretrained": "missing.pth"}), overwrite=True)
+    assert (tmp_path / "run" / "best_model.pth").read_bytes() == before
+    train(tiny_config.override({"training.num_epochs": 1}), overwrite=True)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert "notes.txt" in names
+    assert not {"checkpoint_epoch_0002.pth"} & names
+    assert len(list((tmp_path / "run" / "logs" / "tensorboard").iterdir())) == 1
 
 
 def test_validate_every(tiny_config, tmp_path):

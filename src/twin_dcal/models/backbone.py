@@ -26,7 +26,8 @@ class TokenBackbone(nn.Module):
     """What the DCAL model needs to know of a backbone.
 
     Attributes: blocks: the SA blocks; norm: applied after the last; width: C; num_prefix: tokens before the
-    patches, CLS first; grid: (rows, columns) of patches; mean, std: what its pixels were normalised with.
+    patches, CLS first; grid: (rows, columns) of patches; mean, std: what its pixels were normalised with;
+    pretrained: the timm network, whose weights may come from a file, the rest being ours.
     """
 
     blocks: nn.ModuleList
@@ -42,8 +43,8 @@ class TokenBackbone(nn.Module):
         """(B, 3, S, S) normalised images to (B, T, C) tokens, as they enter the first block."""
         raise NotImplementedError
 
-    def pretrained_parameters(self) -> list[nn.Parameter]:
-        """Parameters that came with the backbone's weights, the rest being ours."""
+    @property
+    def pretrained(self) -> nn.Module:
         raise NotImplementedError
 
 
@@ -79,8 +80,9 @@ class ViTBackbone(TokenBackbone):
         tokens: Tensor = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
         return tokens
 
-    def pretrained_parameters(self) -> list[nn.Parameter]:
-        return list(self.vit.parameters())
+    @property
+    def pretrained(self) -> nn.Module:
+        return self.vit  # type: ignore[no-any-return]
 
 
 class CNNBackbone(TokenBackbone):
@@ -119,8 +121,9 @@ class CNNBackbone(TokenBackbone):
         cls_B1C = self.cls_token.expand(len(images), -1, -1).to(patches_BNC.dtype)
         return torch.cat([cls_B1C, patches_BNC], dim=1) + self.position
 
-    def pretrained_parameters(self) -> list[nn.Parameter]:
-        return list(self.cnn.parameters())
+    @property
+    def pretrained(self) -> nn.Module:
+        return self.cnn
 
 
 def build_backbone(

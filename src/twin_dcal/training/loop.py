@@ -35,7 +35,7 @@ from twin_dcal.verification.scores import all_pair_scores
 
 from .device import amp_dtype, resolve_device
 from .optimization import build_optimizer, learning_rate, lr_factor
-from .trackers import Tracker
+from .trackers import Tracker, Trackers
 from .validation import Validation, validate
 
 logger = logging.getLogger(__name__)
@@ -73,10 +73,9 @@ class Trainer:
     Seeds torch's global generator with runtime.seed before the model is built.
     """
 
-    def __init__(
-        self, config: TwinVerificationConfig, data: TwinDataModule, output_dir: Path, tracker: Tracker
-    ) -> None:
-        self.config, self.data, self.output_dir, self.tracker = config, data, output_dir, tracker
+    def __init__(self, config: TwinVerificationConfig, data: TwinDataModule, output_dir: Path) -> None:
+        self.config, self.data, self.output_dir = config, data, output_dir
+        self.tracker: Tracker = Trackers()
         self.device = resolve_device(config.runtime.device)
         self.amp_dtype = amp_dtype(config.runtime, self.device)
         torch.manual_seed(config.runtime.seed)
@@ -99,14 +98,14 @@ class Trainer:
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
-    def fit(self) -> TrainingResult:
+    def fit(self, tracker: Tracker | None = None) -> TrainingResult:
         """Train to the end, to early stopping, or until SIGINT or SIGTERM asks to stop; all leave checkpoints."""
         began, finished = time.monotonic(), True
+        self.tracker = tracker or self.tracker
+        num_epochs = self.config.training.num_epochs
         with self._stopping_on_signals():
-            while self.progress.epoch < self.config.training.num_epochs and finished:
+            while finished and self.progress.epoch < num_epochs and not self._should_stop_early():
                 finished = self._run_epoch()
-                if finished and self._should_stop_early():
-                    break
         self.save_state()
         if not self.best_path.exists():
             logger.warning(
@@ -131,6 +130,8 @@ class Trainer:
         self.sampler.set_epoch(progress.epoch, progress.batch)
         batches = self.sampler.num_batches
         self.model.train()
+        if training.backbone_lr_factor == 0:  # frozen: its batch statistics too
+            self.model.backbone.pretrained.eval()
         sums: dict[str, float] = defaultdict(float)
         began, seen = time.monotonic(), 0
         bar = tqdm(
@@ -139,7 +140,7 @@ class Trainer:
         )  # fmt: skip
         with bar:
             for batch in self.loader:
-                losses = self._train_batch(batch, is_last=progress.batch + 1 == batches)
+                losses = self._train_batch(batch, batches)
                 seen += len(batch["image"])
                 for name, value in losses.items():
                     sums[name] += value * len(batch["image"])
@@ -154,25 +155,31 @@ class Trainer:
         self._finish_epoch(figures, seconds)
         return not self._stop
 
-    def _train_batch(self, batch: Mapping[str, Tensor], *, is_last: bool) -> dict[str, float]:
-        """Forward and backward of one batch; an optimizer step when the accumulation is full or the epoch ends."""
+    def _train_batch(self, batch: Mapping[str, Tensor], num_batches: int) -> dict[str, float]:
+        """Forward and backward of one of the epoch's batches; an optimizer step when its accumulation is full.
+
+        The last accumulation of an epoch may be of fewer batches and is averaged over those.
+        """
         steps = self.config.training.accumulation_steps
+        group = min(steps, num_batches - self.progress.batch // steps * steps)
         images = self.preprocessing.normalize(batch["image"].to(self.device, non_blocking=True))
         people, families = (batch[key].to(self.device) for key in ("person", "family"))
         with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
             embeddings = self.model(images)
         total, branches = self.loss(embeddings.active(), people, families)
-        if not torch.isfinite(total):
+        self.scaler.scale(total / group).backward()
+        # Read after the backward pass is under way: a GPU is waited for once a batch.
+        values = torch.stack([total.detach(), *branches.values()]).tolist()
+        if not math.isfinite(values[0]):
             raise ModelError(
-                f"the loss is {total.item()} at epoch {self.progress.epoch + 1}, batch {self.progress.batch + 1}: "
+                f"the loss is {values[0]} at epoch {self.progress.epoch + 1}, batch {self.progress.batch + 1}: "
                 "lower training.learning_rate, or set runtime.amp to off"
             )
-        self.scaler.scale(total / steps).backward()
         self.progress.batch += 1
         self.progress.images += len(images)
-        if self.progress.batch % steps == 0 or is_last:
+        if self.progress.batch % steps == 0 or self.progress.batch == num_batches:
             self._step()
-        return {"loss": total.item(), **{branch: loss.item() for branch, loss in branches.items()}}
+        return dict(zip(["loss", *branches], values, strict=True))
 
     def _step(self) -> None:
         factor = lr_factor(self.progress.step, **self._schedule())

@@ -34,10 +34,9 @@ def build_optimizer(
     Norms, biases, class tokens, position embeddings and branch weights (everything below 2 dimensions, or a
     token) are not decayed. Each group carries its `peak_lr`. A backbone factor of 0 freezes the backbone.
     """
-    pretrained = {id(parameter) for parameter in model.backbone.pretrained_parameters()}
+    pretrained = {id(parameter) for parameter in model.backbone.pretrained.parameters()}
     if config.backbone_lr_factor == 0:
-        for parameter in model.backbone.pretrained_parameters():
-            parameter.requires_grad_(False)
+        model.backbone.pretrained.requires_grad_(False)
     groups = []
     for is_backbone in (True, False):
         rate = peak_rate * (config.backbone_lr_factor if is_backbone else 1.0)

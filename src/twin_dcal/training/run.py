@@ -39,27 +39,39 @@ def train(
     logger.info("%s", data.summary)
     for finding in data.face_data.findings:
         logger.warning("%s", finding)
+    trainer = Trainer(config, data, folder)
     if validate_only:
-        Trainer(config, data, folder, Trackers())
         return None
+    if state is not None:
+        trainer.resume(state)
+    else:
+        _clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config.save(folder / "config.json")
     write_split(data.face_data, folder / "split.json")
-    if state is None:
-        for name in ("metrics.jsonl", "best_model.pth"):
-            (folder / name).unlink(missing_ok=True)
+    logger.info(
+        "%s on %s: %.1f million parameters, %s, peak learning rate %.3g", config.model.backbone, trainer.device,
+        trainer.num_parameters / 1e6, "+".join(trainer.model.branches), trainer.peak_rate,
+    )  # fmt: skip
     tracker = Trackers(JsonLines(folder / "metrics.jsonl"), TensorBoard(folder / "logs" / "tensorboard"))
     try:
-        trainer = Trainer(config, data, folder, tracker)
-        if state is not None:
-            trainer.resume(state)
-        logger.info(
-            "%s on %s: %.1f million parameters, %s, peak learning rate %.3g", config.model.backbone,
-            trainer.device, trainer.num_parameters / 1e6, "+".join(trainer.model.branches), trainer.peak_rate,
-        )  # fmt: skip
-        return trainer.fit()
+        return trainer.fit(tracker)
     finally:
         tracker.close()
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run left, and nothing else; only called when it may be replaced."""
+    written = (
+        "metrics.jsonl",
+        "best_model.pth",
+        "last.pth",
+        "checkpoint_epoch_*.pth",
+        "logs/tensorboard/events.*",
+    )
+    for pattern in written:
+        for path in folder.glob(pattern):
+            path.unlink()
 
 
 def _state_to_resume(folder: Path, resume: str | None) -> Path | None:
