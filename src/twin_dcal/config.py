@@ -134,7 +134,7 @@ class DataConfig(_Section):
 
     @model_validator(mode="after")
     def _people_left_to_train(self) -> Self:
-        if self.val_fraction + self.test_fraction >= 1:
+        if self.val_fraction + self.test_fraction > 1:
             raise ValueError(
                 f"val_fraction {self.val_fraction} and test_fraction {self.test_fraction} leave no training set"
             )
