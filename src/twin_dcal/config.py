@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from .errors import ConfigError
+from .files import write_text
 
 Branch = Literal["sa", "glca", "pwca"]
 
@@ -150,7 +151,7 @@ class TrackingConfig(_Section):
 
 
 class RuntimeConfig(_Section):
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     num_workers: int = Field(2, ge=0)
@@ -206,7 +207,7 @@ class TwinVerificationConfig(_Section):
         return self.from_dict(merged, source)
 
     def save(self, path: str | Path) -> None:
-        Path(path).write_text(json.dumps(self.model_dump(), indent=2) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(self.model_dump(), indent=2) + "\n")
 
 
 def resolve_config(name_or_path: str | None, overrides: Mapping[str, Any]) -> TwinVerificationConfig:
@@ -349,7 +350,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "warmup_epochs": 10,
         },
         "data": {"image_size": 448},
-        "tracking": {"backend": "wandb", "wandb_project": "twin-dcal"},
+        "tracking": {"backend": "none", "wandb_project": "twin-dcal"},
         "runtime": {"amp": "fp16", "output_dir": "/kaggle/working/dcal"},
     },
     "no_tracking": {

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -182,6 +183,73 @@ def test_mistakes_in_evaluation_are_one_line(tiny_faces, model, tmp_path, capsys
     given = [names.get(argument, argument) for argument in arguments]
     one_error(capsys, evaluate(*given, "--output_dir", tmp_path), pattern)
     assert not (tmp_path / "evaluation_report.json").exists()
+
+
+def test_a_set_without_splits_is_judged_on_the_people_left_out(tiny_faces, tmp_path, caplog):
+    flat = tmp_path / "flat"
+    for split in ("train", "val", "test"):
+        shutil.copytree(tiny_faces / split, flat, dirs_exist_ok=True)
+    shutil.copy(tiny_faces / "twin_pairs_infor.json", flat)
+    run, fractions = tmp_path / "run", ["--data.val_fraction", "0.25", "--data.test_fraction", "0.25"]
+    assert train("--data_dir", flat, "--output_dir", run, *fractions) == 0
+    split = json.loads((run / "split.json").read_text())
+    assert [len(split[name]) for name in ("train", "val", "test")] == [8, 4, 4]
+    given = ["--model", run / "best_model.pth", "--data_dir", flat, "--output_dir", tmp_path / "out"]
+    assert evaluate(*given, "--optimize_threshold") == 0
+    report = json.loads((tmp_path / "out" / "evaluation_report.json").read_text())
+    assert report["all"]["num_genuine"] == 4 * 15
+    assert "the model's own is used, its test people" in caplog.text
+    assert "its val people" in caplog.text
+    caplog.clear()
+    seen = flat / "seen"
+    shutil.copytree(flat / split["train"][0], seen / split["train"][0])
+    shutil.copytree(flat / split["train"][1], seen / split["train"][1])
+    assert (
+        evaluate("--model", run / "best_model.pth", "--test_data", seen, "--output_dir", tmp_path / "out")
+        == 0
+    )
+    assert "2 people with ids the model was trained on" in caplog.text
+
+
+def test_a_threshold_from_listed_pairs_of_other_people(tiny_faces, model, tmp_path):
+    lists = {}
+    for name, (one, other) in {"test": ("6a", "7a"), "val": ("4a", "5a")}.items():
+        lists[name] = tiny_faces / f"{name}_listed.txt"
+        same = [f"{name}/{one}/0.png {name}/{one}/{photo}.png 1" for photo in range(1, 5)]
+        different = [f"{name}/{one}/0.png {name}/{other}/{photo}.png 0" for photo in range(4)]
+        lists[name].write_text("\n".join([*same, *different]))
+    given = [
+        "--model",
+        model,
+        "--test_data",
+        lists["test"],
+        "--dataset_info",
+        tiny_faces / "dataset_infor.json",
+    ]
+    assert evaluate(*given, "--optimize_threshold", "--val_data", lists["val"], "--output_dir", tmp_path) == 0
+    lists["test"].write_text(lists["test"].read_text() + "\n" + "test/6a/0.png test/6a/1.png 1")
+    assert evaluate(*given, "--output_dir", tmp_path) == 0
+    assert evaluate(*given, "--output_dir", tmp_path, "--strict") == 2
+
+
+def test_a_file_in_place_of_the_output_folder_is_one_line(tiny_faces, model, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    one_error(
+        capsys, train("--data_dir", tiny_faces, "--output_dir", tmp_path / "file"), "is a file; name a folder"
+    )
+    code = evaluate("--model", model, "--data_dir", tiny_faces, "--output_dir", tmp_path / "file")
+    one_error(capsys, code, "is a file; name a folder")
+
+
+def test_an_image_broken_after_the_check_is_one_line(tiny_faces, model, tmp_path, capsys, monkeypatch):
+    faces = tmp_path / "faces"
+    shutil.copytree(tiny_faces / "test", faces)
+    monkeypatch.setattr("twin_dcal.data.checks.damage", lambda path: None)
+    (faces / "6a" / "3.png").write_bytes(b"gone")
+    given = ["--model", str(model), "--test_data", str(faces), "--output_dir", str(tmp_path / "out")]
+    one_error(
+        capsys, evaluate_command.main([*given, "--num_workers", "1"]), r"^error: \S*6a/3\.png: not an image"
+    )
 
 
 def test_a_bug_of_ours_is_not_dressed_up(monkeypatch, tiny_faces):

@@ -225,3 +225,16 @@ def png(header: bytes, compressed: bytes) -> bytes:
         return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", compressed) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_png_damaged_in_the_middle_is_refused_not_blackened(tmp_path, encode, seed):
+    rng = np.random.default_rng(seed)
+    noise = Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    data = bytearray(encode(noise, "PNG"))
+    at = int(rng.integers(200, len(data) - 400))
+    data[at : at + 60] = rng.bytes(60)
+    path = tmp_path / "photo.png"
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match="truncated or damaged"):
+        read_image(path)

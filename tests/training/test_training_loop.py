@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from twin_dcal.checkpoint import load_model
 from twin_dcal.data.datamodule import TwinDataModule
-from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.errors import ConfigError, ManifestError, ModelError
 from twin_dcal.training.loop import Trainer
 from twin_dcal.training.run import train
 
@@ -128,8 +128,7 @@ def test_sigint_stops_after_the_batch_and_the_handler_is_put_back(tiny_config, t
 
 def test_resuming_with_other_people_is_refused(tiny_config, tmp_path):
     make_trainer(tiny_config, tmp_path).save_state()
-    other = tiny_config.override({"data.min_images": 1})
-    trainer = make_trainer(other, tmp_path)
+    trainer = make_trainer(tiny_config, tmp_path)
     faces = trainer.data.face_data.train
     trainer.data._face_data = type(trainer.data.face_data)(
         faces.subset(faces.people[:-1]), trainer.data.face_data.val, trainer.data.face_data.test, (), 0
@@ -138,11 +137,25 @@ def test_resuming_with_other_people_is_refused(tiny_config, tmp_path):
         trainer.resume(tmp_path / "run" / "last.pth")
 
 
-def test_resuming_another_model_names_what_does_not_fit(tiny_config, tmp_path):
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("model.branches", ["sa"]), ("training.learning_rate", 0.1), ("training.optimizer", "sgd"), ("runtime.seed", 3),
+     ("training.batch_size", 12), ("loss.head", "arcface")],
+)  # fmt: skip
+def test_resuming_as_another_run_names_the_key(tiny_config, tmp_path, key, value):
     make_trainer(tiny_config, tmp_path).save_state()
-    other = make_trainer(tiny_config.override({"model.branches": ["sa"]}), tmp_path)
-    with pytest.raises(ModelError, match=r"does not fit this configuration.*glca_block"):
+    other = make_trainer(tiny_config.override({key: value}), tmp_path)
+    with pytest.raises(ConfigError, match=rf"trained with another {key}"):
         other.resume(tmp_path / "run" / "last.pth")
+
+
+def test_a_resumed_run_may_be_longer_and_elsewhere(tiny_config, tmp_path):
+    train(tiny_config)
+    longer = tiny_config.override({"training.num_epochs": 3, "runtime.output_dir": str(tmp_path / "other")})
+    before = load_model(tmp_path / "run" / "best_model.pth").training["step"]
+    result = train(longer, resume=str(tmp_path / "run" / "last.pth"))
+    assert result.epochs == 3
+    assert load_model(tmp_path / "other" / "best_model.pth").training["step"] >= before
 
 
 def test_an_inference_checkpoint_is_no_training_state(tiny_config, tmp_path):
@@ -238,6 +251,24 @@ def test_without_validation_people_the_last_weights_are_the_model(tiny_config, t
     assert result.best_figures == {}
     assert load_model(result.best_model).threshold is None
     assert "no validation was made" in caplog.text
+
+    config = config.override({"training.num_epochs": 2, "runtime.output_dir": str(tmp_path / "stopped")})
+    trainer = make_trainer(config, tmp_path, "stopped")
+    trainer._stop = True
+    trainer.fit()
+    assert load_model(trainer.best_path).training["epoch"] == 0
+    assert train(config, resume="auto").finished
+    assert load_model(trainer.best_path).training["epoch"] == 2
+
+
+def test_validation_people_without_pairs_are_refused_before_training(tiny_config, tmp_path):
+    data = TwinDataModule(tiny_config)
+    data.setup()
+    faces = data.face_data
+    alone = faces.val.subset(faces.val.people[:1])
+    data._face_data = type(faces)(faces.train, alone, faces.test, (), 0)
+    with pytest.raises(ManifestError, match=r"validation needs 2 people.*it has 1"):
+        Trainer(tiny_config, data, tmp_path)
 
 
 def test_bf16_autocast_trains_on_a_cpu(tiny_config, tmp_path):

@@ -54,7 +54,11 @@ def run(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[
     try:
         return main(arguments) or 0
     except TwinDcalError as error:
-        print(f"error: {error}", file=sys.stderr)
+        # A DataLoader worker's error arrives with the worker's traceback around it; its last line is ours.
+        text = str(error)
+        if text.startswith("Caught "):
+            text = text.strip().splitlines()[-1].partition(": ")[2]
+        print(f"error: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -62,3 +66,6 @@ def run(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:  # a full disk, a folder that cannot be made: the message names it
+        print(f"error: {error}", file=sys.stderr)
+        return 2

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
@@ -59,16 +60,22 @@ def body(arguments: Sequence[str] | None) -> int:
     options, dotted = parser().parse(arguments)
     if dotted:
         raise ConfigError(f"dcal-evaluate has no option --{next(iter(dotted))}; see dcal-evaluate --help")
-    source = options.test_data or options.data_dir or options.dataset_info
+    source = options.test_data or options.dataset_info or options.data_dir
+    if source == options.dataset_info and options.data_root is None:
+        options.data_root = options.data_dir  # as in dcal-train: people of the file, images under the folder
     if source is None:
         raise ConfigError("name what to evaluate on: --test_data, --data_dir or --dataset_info")
-    validation = options.val_data or options.data_dir
+    validation = options.val_data or options.data_dir or options.dataset_info
     if options.optimize_threshold and validation is None:
         raise ConfigError("--optimize_threshold needs --val_data (never the test data)")
     if options.optimize_threshold and options.threshold is not None:
         raise ConfigError("--threshold and --optimize_threshold exclude each other")
     if options.batch_size < 1 or options.num_workers < 0:
         raise ConfigError("--batch_size must be at least 1 and --num_workers at least 0")
+    if options.num_threads is not None and options.num_threads < 1:
+        raise ConfigError("--num_threads must be at least 1")
+    if Path(options.output_dir).is_file():
+        raise ConfigError(f"--output_dir {options.output_dir} is a file; name a folder")
     return _evaluate(options, source, validation)
 
 
@@ -84,7 +91,9 @@ def _evaluate(options: argparse.Namespace, source: str, validation: str | None) 
         torch.set_num_threads(options.num_threads)
     loaded = load_model(options.model, resolve_device(options.device))
     files = {key: getattr(options, key) for key in ("dataset_info", "twin_pairs", "data_root", "strict")}
+    recorded = loaded.training.get("split", {})
     test = evaluation.read_comparisons(source, split="test", **files)
+    test = evaluation.keep_to_split(test, "test", recorded)
     if options.feature_type == "glca" and "glca" not in loaded.model.branches:
         raise ConfigError(f"--feature_type glca: {options.model} has no GLCA branch; use combined or sa")
     loading = {key: getattr(options, key) for key in ("batch_size", "num_workers", "feature_type")}
@@ -95,6 +104,7 @@ def _evaluate(options: argparse.Namespace, source: str, validation: str | None) 
     elif options.optimize_threshold:
         assert validation is not None
         tuning = evaluation.read_comparisons(validation, split="val", **files)
+        tuning = evaluation.keep_to_split(tuning, "val", recorded)
         evaluation.refuse_shared_people(test, tuning)
         choice = choose_threshold(evaluation.score(loaded, tuning, **loading), options.threshold_metric)
         threshold = choice.threshold

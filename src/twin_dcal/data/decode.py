@@ -48,6 +48,7 @@ def decode_pixels(data: bytes, name: object) -> np.ndarray:
         try:
             with Image.open(BytesIO(data), formats=_FORMATS) as image:
                 _refuse_bomb(*image.size, name)
+                image.load()  # before EXIF is asked for, which would decode a PNG and hide its damage
                 return np.array(_to_rgb(_turn_upright(image), name))
         except UnidentifiedImageError:
             raise ImageError(f"{name}: not an image (JPEG, PNG, WebP, BMP and PGM are read)") from None

@@ -81,6 +81,9 @@ def load_face_set(
     if not files and listing.folder.name in SPLITS:  # the folder of one split: twins are listed above it
         files = find_twin_pairs(listing.folder.parent)
     twins = read_twin_pairs(files)
+    refuse_shared_families(
+        _given_splits(listing, twins, listing.images), connected_families(twins.pairs), listing.source
+    )
     people, found = _people_of_split(listing, twins, split)
     images, findings = check_images({person: listing.images[person] for person in people}, listing.source)
     # Pairs of other splits are unknown here, and rightly so.

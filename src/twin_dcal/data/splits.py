@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from twin_dcal.errors import ManifestError
+from twin_dcal.files import write_text
 
 from .faceset import FaceData
 from .families import SPLITS, shared_families
@@ -69,7 +70,7 @@ def read_split(path: Path) -> dict[str, str]:
 def write_split(face_data: FaceData, path: str | Path) -> None:
     """Write who is in which split; `data.split_file` reads it back."""
     splits = {split: list(getattr(face_data, split).people) for split in SPLITS}
-    Path(path).write_text(json.dumps(splits, indent=1) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(splits, indent=1) + "\n")
 
 
 def apply_split_file(path: Path, num_images: Mapping[str, int], min_images: int) -> dict[str, str]:

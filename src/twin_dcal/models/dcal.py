@@ -6,7 +6,7 @@ Legend: B images, T tokens, K kept tokens, C width.
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
@@ -176,12 +176,13 @@ class DCALVerificationModel(nn.Module):
         so its last block computes that row alone (so does SA's, with `cls_only`).
         """
         num_images = len(x_BTC)
+        keep = "glca" in self.branches and self.glca_pool == "local" and not cls_only
         layers: list[QueryKey] = []
-        kept = layers if "glca" in self.branches and self.glca_pool == "local" and not cls_only else None
         *earlier, last = self.backbone.blocks
         streams = x_BTC
         for block in earlier:
-            streams = self._run(_block, block, streams, num_images, partner_B, kept)
+            streams, *layer = self._run(_block, block, streams, num_images, partner_B, keep)
+            layers += layer
         sa_BTC, *pair = streams.chunk(len(streams) // num_images)
         pwca_BTC = pair[0] if pair else sa_BTC  # a single block: the streams have not parted yet
         dropout = attention_dropout(last)
@@ -193,38 +194,37 @@ class DCALVerificationModel(nn.Module):
         if partner_B is not None:
             attend_pair = partial(pair_attend, partner_B=partner_B, dropout=dropout)
             pwca_B1C = self._run(query_block, last, pwca_BTC[:, :1], pwca_BTC, attend_pair)
-        return Encoded(self._run(_block, last, sa_BTC, num_images, None, kept), pwca_B1C, layers)
+        sa_BTC, *layer = self._run(_block, last, sa_BTC, num_images, None, keep)
+        return Encoded(sa_BTC, pwca_B1C, [*layers, *layer])
 
-    def _run(self, step: Callable[..., Tensor], *arguments: object) -> Tensor:
+    def _run(self, step: Callable[..., Any], *arguments: object) -> Any:
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            out: Tensor = checkpoint(step, *arguments, use_reentrant=False)
-            return out
+            return checkpoint(step, *arguments, use_reentrant=False)
         return step(*arguments)
 
 
 def _block(
-    block: Block, streams: Tensor, num_images: int, partner_B: Tensor | None, kept: list[QueryKey] | None
-) -> Tensor:
+    block: Block, streams: Tensor, num_images: int, partner_B: Tensor | None, keep: bool
+) -> tuple[Any, ...]:
     """One block on the SA stream (rows up to `num_images`) and, with partners, on the PWCA stream below it.
 
-    Returns (B, T, C), or (2B, T, C) with partners. Queries and keys of the SA stream are added to `kept`.
+    Returns (B, T, C), or (2B, T, C) with partners, and with `keep` also queries and keys of the SA stream.
     """
+    given = list(_attended(block, streams, num_images, partner_B, keep))
     if partner_B is not None and len(streams) == num_images:
-        attended = _attended(block, streams, num_images, partner_B, kept)
-        return finish(block, torch.cat([streams, streams]), attended)
-    return finish(block, streams, _attended(block, streams, num_images, partner_B, kept))
+        streams = torch.cat([streams, streams])
+    return finish(block, streams, given.pop(0)), *given  # popped: `finish` frees it
 
 
 def _attended(
-    block: Block, streams: Tensor, num_images: int, partner_B: Tensor | None, kept: list[QueryKey] | None
-) -> Tensor:
+    block: Block, streams: Tensor, num_images: int, partner_B: Tensor | None, keep: bool
+) -> tuple[Any, ...]:
     """Attention outputs of both streams, heads merged. A function, so that q, k and v are freed on return."""
     (q, k, v), *pair = project_qkv(block, streams, len(streams) // num_images)
     dropout = attention_dropout(block)
-    if kept is not None:
-        kept.append(QueryKey(q.detach(), k.detach()))
-    sa_BTC = merge_heads(attend(q, k, v, dropout))
-    if partner_B is None:
-        return sa_BTC
-    q, k, v = pair[0] if pair else (q, k, v)
-    return torch.cat([sa_BTC, merge_heads(pair_attend(q, k, v, partner_B, dropout))])
+    layer = (QueryKey(q.detach(), k.detach()),) if keep else ()
+    attended_BTC = merge_heads(attend(q, k, v, dropout))
+    if partner_B is not None:
+        q, k, v = pair[0] if pair else (q, k, v)
+        attended_BTC = torch.cat([attended_BTC, merge_heads(pair_attend(q, k, v, partner_B, dropout))])
+    return attended_BTC, *layer

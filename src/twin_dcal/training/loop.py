@@ -25,8 +25,9 @@ from tqdm import tqdm
 from twin_dcal.checkpoint import read_tensors, save_model, write_tensors
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
+from twin_dcal.data.faceset import FaceSet
 from twin_dcal.data.samplers import FamilyBatchSampler
-from twin_dcal.errors import ModelError
+from twin_dcal.errors import ConfigError, ManifestError, ModelError
 from twin_dcal.losses import DCALLoss
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.models.preprocessing import Preprocessing
@@ -76,6 +77,7 @@ class Trainer:
     def __init__(self, config: TwinVerificationConfig, data: TwinDataModule, output_dir: Path) -> None:
         self.config, self.data, self.output_dir = config, data, output_dir
         self.tracker: Tracker = Trackers()
+        _check_validation(data.face_data.val)
         self.device = resolve_device(config.runtime.device)
         self.amp_dtype = amp_dtype(config.runtime, self.device)
         torch.manual_seed(config.runtime.seed)
@@ -92,6 +94,11 @@ class Trainer:
         self.sampler = cast(FamilyBatchSampler, self.loader.batch_sampler)
         self.progress = Progress()
         self.best_figures: Mapping[str, float] = {}
+        if training.warmup_epochs >= training.num_epochs:
+            logger.warning(
+                "warm-up (%g epochs) is as long as training (%d): the peak learning rate is never reached",
+                training.warmup_epochs, training.num_epochs,
+            )  # fmt: skip
         self._stop = False
 
     @property
@@ -107,13 +114,17 @@ class Trainer:
             while finished and self.progress.epoch < num_epochs and not self._should_stop_early():
                 finished = self._run_epoch()
         self.save_state()
-        if not self.best_path.exists():
+        if self.progress.best_key is None:
             logger.warning(
                 "no validation was made: best_model.pth holds the last weights, without a threshold"
             )
             self._save_best(None)
         return TrainingResult(
-            finished, self.best_path, self.best_figures, self.progress.epoch, time.monotonic() - began
+            finished or self.progress.epoch == num_epochs,
+            self.best_path,
+            self.best_figures,
+            self.progress.epoch,
+            time.monotonic() - began,
         )
 
     @property
@@ -168,7 +179,7 @@ class Trainer:
             embeddings = self.model(images)
         total, branches = self.loss(embeddings.active(), people, families)
         self.scaler.scale(total / group).backward()
-        # Read after the backward pass is under way: a GPU is waited for once a batch.
+        # All figures in one read, after the backward pass was queued.
         values = torch.stack([total.detach(), *branches.values()]).tolist()
         if not math.isfinite(values[0]):
             raise ModelError(
@@ -230,9 +241,8 @@ class Trainer:
     def _validate(self) -> Validation:
         faces = self.data.face_data.val
         loader = self.data.eval_loader(faces, self.config.training.batch_size)
-        embeddings = embed_batches(
-            self.model, (batch["image"] for batch in loader), self.preprocessing, amp_dtype=self.amp_dtype
-        )
+        # In full precision, as decisions are made later: the threshold is set on these scores.
+        embeddings = embed_batches(self.model, (batch["image"] for batch in loader), self.preprocessing)
         scores = all_pair_scores(embeddings, faces.person_of, faces.image_families)
         return validate(scores, f"validation: {faces.num_people} people, {faces.num_images} images")
 
@@ -250,7 +260,11 @@ class Trainer:
             calibration=validation.calibration if validation else None,
             training={
                 "epoch": self.progress.epoch, "step": self.progress.step, "images_seen": self.progress.images,
-                "figures": dict(validation.figures) if validation else {}, "seed": self.config.runtime.seed,
+                "figures": dict(validation.figures) if validation else {},
+                "split": {
+                    name: list(getattr(self.data.face_data, name).people) for name in ("train", "val", "test")
+                },
+                "seed": self.config.runtime.seed,
                 "torch": str(torch.__version__),
             },
         )  # fmt: skip
@@ -273,6 +287,7 @@ class Trainer:
     def resume(self, path: Path) -> None:
         """Continue the run that wrote `path`. ModelError if it is no training state, or of other people."""
         state = read_tensors(path, STATE_FORMAT, STATE_VERSION)
+        _refuse_changes(state["config"], self.config, path)
         if state["people"] != list(self.data.face_data.train.people):
             raise ModelError(
                 f"{path}: was trained on {len(state['people'])} people that are not the {self.data.num_people} of "
@@ -323,6 +338,38 @@ class Trainer:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def _check_validation(faces: FaceSet) -> None:
+    """ManifestError for validation people of whom no genuine or no impostor pair can be made."""
+    if faces.num_images and (faces.num_people < 2 or faces.images_per_person.most < 2):
+        raise ManifestError(
+            f"validation needs 2 people, one of them with 2 images; it has {faces.num_people} with "
+            f"{faces.images_per_person.most} at most. Give it more, or none at all."
+        )
+
+
+_MAY_CHANGE = {
+    "training.num_epochs", "training.early_stopping_patience", "training.validate_every", "training.best_by",
+    "model.pretrained", "runtime.device", "runtime.num_workers", "runtime.num_threads", "runtime.output_dir",
+    "runtime.keep_checkpoints", "runtime.gradient_checkpointing",
+}  # fmt: skip
+
+
+def _refuse_changes(stored: Mapping[str, Any], config: TwinVerificationConfig, path: Path) -> None:
+    """ConfigError naming the keys in which a run would go on as another. Where data lies may change freely."""
+    given = config.model_dump(mode="json")
+    places = {
+        f"data.{name}" for name in ("data_dir", "dataset_info", "twin_pairs", "data_root", "split_file")
+    }
+    changed = [
+        f"{section}.{name} ({stored[section].get(name)!r}, now {value!r})"
+        for section in ("model", "training", "loss", "data", "runtime")
+        for name, value in given[section].items()
+        if f"{section}.{name}" not in _MAY_CHANGE | places and stored[section].get(name) != value
+    ]
+    if changed:
+        raise ConfigError(f"{path}: was trained with another {', '.join(changed)}; resume with the same")
 
 
 def keep_numbered(state: Path, epoch: int, number: int) -> None:

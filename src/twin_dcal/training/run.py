@@ -9,6 +9,7 @@ from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.splits import write_split
 from twin_dcal.errors import ConfigError
+from twin_dcal.files import replacing
 
 from .loop import Trainer, TrainingResult
 from .trackers import JsonLines, TensorBoard, Trackers
@@ -28,6 +29,8 @@ def train(
     if config.runtime.num_threads is not None:
         torch.set_num_threads(config.runtime.num_threads)
     folder = Path(config.runtime.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"runtime.output_dir {folder} is a file; name a folder")
     state = _state_to_resume(folder, resume)
     if state is None and not overwrite and not validate_only and (folder / "last.pth").exists():
         raise ConfigError(
@@ -44,6 +47,7 @@ def train(
         return None
     if state is not None:
         trainer.resume(state)
+        _bring_best(state.parent, folder)
     else:
         _clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -58,6 +62,14 @@ def train(
         return trainer.fit(tracker)
     finally:
         tracker.close()
+
+
+def _bring_best(old: Path, folder: Path) -> None:
+    """The best model so far, when a run goes on in another folder."""
+    best = old / "best_model.pth"
+    if best.is_file() and old.resolve() != folder.resolve():
+        with replacing(folder / best.name) as file:
+            file.write(best.read_bytes())
 
 
 def _clear(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """From a checkpoint and a data set, or a list of pairs, to scores by kind: every image is embedded once."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,13 @@ class Comparisons:
         return self.faces.paths
 
     def people(self) -> set[str]:
-        return set(self.faces.people) if self.faces is not None else set()
+        """Ids of those who are compared; empty for a list of pairs without a data set."""
+        if self.faces is None:
+            return set()
+        if self.pairs is None:
+            return set(self.faces.people)
+        owner = {_real(path): person for person, paths in self.faces.images_of().items() for path in paths}
+        return {owner[_real(path)] for path in self.pairs.paths if _real(path) in owner}
 
 
 def read_comparisons(
@@ -62,9 +68,32 @@ def read_comparisons(
     else:
         faces, findings = load_face_set(source, twin_pairs, data_root, strict, split)
         logger.info("%s: %s", source, faces.describe())
+    if strict and pairs is not None and pairs.findings:
+        raise ManifestError(f"{source}: {'; '.join(pairs.findings)} (strict)")
     for finding in findings:
         logger.warning("%s", finding)
     return Comparisons(str(source), faces, pairs)
+
+
+def keep_to_split(what: Comparisons, split: str, recorded: Mapping[str, Sequence[str]]) -> Comparisons:
+    """Leave out the people the model was trained on, where they are met again.
+
+    A data set without splits of its own holds everybody: of one with all people of the model's recorded split, that
+    split's `split` people are taken. People who are met otherwise may only share an id: that is a warning.
+    """
+    met = what.people() & set(recorded.get("train", ()))
+    everybody = {person for people in recorded.values() for person in people}
+    if met and what.pairs is None and what.faces is not None and everybody <= set(what.faces.people):
+        if not recorded[split]:
+            raise ManifestError(f"{what.source}: the model's split leaves no {split} people in it")
+        logger.warning("%s defines no split: the model's own is used, its %s people", what.source, split)
+        return replace(what, faces=what.faces.subset(recorded[split]))
+    if met:
+        logger.warning(
+            "%s has %d people with ids the model was trained on (%s, …). If they are the same people, these figures "
+            "tell nothing about others.", what.source, len(met), sorted(met)[0],
+        )  # fmt: skip
+    return what
 
 
 def refuse_shared_people(test: Comparisons, validation: Comparisons) -> None:
