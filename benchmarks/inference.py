@@ -39,17 +39,10 @@ def build(name, options, device):
 
 def main():
     options = measure.parser(__doc__.splitlines()[0]).parse_args()
-    device = torch.device(options.device)
-    torch.set_num_threads(1)
-    if options.memory_of:
-        print(measure.peak_bytes(partial(build, options.memory_of, options, device), device))
+    measured = measure.compare(__file__, VARIANTS, build, options)
+    if measured is None:
         return
-    steps = {name: build(name, options, device) for name in VARIANTS}
-    times = measure.alternate(steps, options.rounds, device)
-    memory = {name: measure.peak_bytes_in_fresh_process(__file__, name) for name in VARIANTS}
-    print(
-        f"{options.backbone}, batch {options.batch_size}, {options.image_size} px, {device}, torch {torch.__version__}"
-    )
+    times, memory = measured
     for name in list(VARIANTS)[1:]:
         middle, low, high = measure.ratio(times, name, "plain")
         print(measure.verdict(f"{name}: time", middle, TARGET, f"[{low:.2f}, {high:.2f}]"))

@@ -9,7 +9,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -52,6 +53,26 @@ def alternate(steps: dict[str, Step], rounds: int, device: torch.device) -> dict
             if turn:
                 times[name].append(spent)
     return times
+
+
+def compare(
+    script: str, variants: Iterable[str], build: Callable[..., Step], options: argparse.Namespace
+) -> tuple[dict[str, list[float]], dict[str, int]] | None:
+    """Seconds per round and peak bytes of every variant, under a printed line that says what was measured.
+
+    `build(name, options, device)` gives a variant's step. In the fresh process of one memory measurement, its
+    bytes are printed and None returned.
+    """
+    device = torch.device(options.device)
+    torch.set_num_threads(1)
+    if options.memory_of:
+        print(peak_bytes(partial(build, options.memory_of, options, device), device))
+        return None
+    times = alternate({name: build(name, options, device) for name in variants}, options.rounds, device)
+    memory = {name: peak_bytes_in_fresh_process(script, name) for name in variants}
+    shape = f"batch {options.batch_size}, {options.image_size} px"
+    print(f"{options.backbone}, {shape}, {device}, torch {torch.__version__}")
+    return times, memory
 
 
 def ratio(times: dict[str, list[float]], name: str, base: str) -> tuple[float, float, float]:

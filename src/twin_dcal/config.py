@@ -324,16 +324,18 @@ def _explain(item: Any) -> str:
     return f"{place or name}: {message}{given}"
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    # 2 GPUs of 11 GB: 8 images a GPU x 4 steps x 2 GPUs = 64.
-    "default": {
-        "model": {"backbone": "vit_base_patch16_224"},
-        "training": {
-            "batch_size": 8, "accumulation_steps": 4, "num_epochs": 200, "learning_rate": 3e-4,
-            "lr_reference_batch": 64, "weight_decay": 0.01, "warmup_epochs": 20, "clip_norm": 1.0,
-        },
-        "data": {"image_size": 448},
+# 2 GPUs of 11 GB: 8 images a GPU x 4 steps x 2 GPUs = 64.
+_DEFAULT: dict[str, Any] = {
+    "model": {"backbone": "vit_base_patch16_224"},
+    "training": {
+        "batch_size": 8, "accumulation_steps": 4, "num_epochs": 200, "learning_rate": 3e-4,
+        "lr_reference_batch": 64, "weight_decay": 0.01, "warmup_epochs": 20, "clip_norm": 1.0,
     },
+    "data": {"image_size": 448},
+}  # fmt: skip
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": _DEFAULT,
     "single_gpu": {
         "model": {"backbone": "vit_base_patch16_224"},
         "training": {
@@ -353,15 +355,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "tracking": {"backend": "none", "wandb_project": "twin-dcal"},
         "runtime": {"amp": "fp16", "output_dir": "/kaggle/working/dcal"},
     },
-    "no_tracking": {
-        "model": {"backbone": "vit_base_patch16_224"},
-        "training": {
-            "batch_size": 8, "accumulation_steps": 4, "num_epochs": 200, "learning_rate": 3e-4,
-            "warmup_epochs": 20,
-        },
-        "data": {"image_size": 448},
-        "tracking": {"backend": "none"},
-    },
+    "no_tracking": {**_DEFAULT, "tracking": {"backend": "none"}},
     "debug": {
         "model": {"backbone": "vit_tiny_patch16_224", "pretrained": False},
         "training": {"batch_size": 8, "num_epochs": 5, "warmup_epochs": 1},

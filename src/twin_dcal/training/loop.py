@@ -353,20 +353,18 @@ _MAY_CHANGE = {
     "training.num_epochs", "training.early_stopping_patience", "training.validate_every", "training.best_by",
     "model.pretrained", "runtime.device", "runtime.num_workers", "runtime.num_threads", "runtime.output_dir",
     "runtime.keep_checkpoints", "runtime.gradient_checkpointing",
+    "data.data_dir", "data.dataset_info", "data.twin_pairs", "data.data_root", "data.split_file",
 }  # fmt: skip
 
 
 def _refuse_changes(stored: Mapping[str, Any], config: TwinVerificationConfig, path: Path) -> None:
     """ConfigError naming the keys in which a run would go on as another. Where data lies may change freely."""
     given = config.model_dump(mode="json")
-    places = {
-        f"data.{name}" for name in ("data_dir", "dataset_info", "twin_pairs", "data_root", "split_file")
-    }
     changed = [
         f"{section}.{name} ({stored[section].get(name)!r}, now {value!r})"
         for section in ("model", "training", "loss", "data", "runtime")
         for name, value in given[section].items()
-        if f"{section}.{name}" not in _MAY_CHANGE | places and stored[section].get(name) != value
+        if f"{section}.{name}" not in _MAY_CHANGE and stored[section].get(name) != value
     ]
     if changed:
         raise ConfigError(f"{path}: was trained with another {', '.join(changed)}; resume with the same")
