@@ -8,13 +8,9 @@ RUN := runs/quickstart
 .PHONY: quickstart install install-dev test test-slow lint types check benchmarks clean
 
 quickstart: install
-	$(BIN)/python -m twin_dcal.synth.standin --output $(RUN)/data
+	$(BIN)/dcal-synth --output $(RUN)/data --families 260 --images 12 --image_size 64 --difficulty easy --overwrite
 	$(BIN)/dcal-train --config quickstart --data_dir $(RUN)/data --output_dir $(RUN) --overwrite
-	$(BIN)/dcal-evaluate --model $(RUN)/best_model.pth --data_dir $(RUN)/data --output_dir $(RUN)/evaluation
-	@echo
-	@echo "model:       $(RUN)/best_model.pth"
-	@echo "report:      $(RUN)/evaluation/evaluation_report.json"
-	@echo "curves:      $(BIN)/tensorboard --logdir $(RUN)/logs/tensorboard"
+	$(BIN)/dcal-evaluate --model $(RUN)/best_model.pth --data_dir $(RUN)/data --output_dir $(RUN)/evaluation --visualize
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -51,6 +47,7 @@ benchmarks: install
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/train_step.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/all_pairs.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/synth.py
 	$(BIN)/python benchmarks/startup.py
 
 clean:

@@ -15,13 +15,14 @@ from twin_dcal.checkpoint import (
     load_model,
     read_tensors,
     save_model,
+    store_decision,
     write_tensors,
 )
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ModelError, TwinDcalError
 from twin_dcal.files import replacing, write_text
 from twin_dcal.models.dcal import DCALVerificationModel
-from twin_dcal.verification.calibration import Calibration
+from twin_dcal.verification.calibration import Isotonic, Platt
 
 VALUES = {
     "model": {"backbone": "test_vit", "pretrained": False, "glca_pool": "local", "dropout": 0.2},
@@ -31,7 +32,7 @@ CONFIG = TwinVerificationConfig.from_dict(VALUES)
 THRESHOLD = Threshold(
     0.4375, {"criterion": "eer", "impostors": "twin", "fmr": 0.1, "pairs": [3, 4], "note": None}
 )
-CALIBRATION = Calibration(7.3, -2.1, 0.5, 120, 340, "val")
+CALIBRATION = Platt(7.3, -2.1, 0.5, 120, 340, "val")
 
 
 @pytest.fixture(scope="module")
@@ -321,3 +322,36 @@ def test_a_failed_save_leaves_the_old_checkpoint(model, path, monkeypatch):
         save_model(path, model, CONFIG)
     assert path.read_bytes() == before
     assert names(path.parent) == ["model.pth"]
+
+
+def test_a_stored_decision_leaves_everything_else_bit_for_bit(path):
+    before = torch.load(path, weights_only=True)
+    isotonic = Isotonic((0.1, 0.5), (0.2, 0.9), 0.5, 30, 40, "val")
+    origin = {"data": "val", "criterion": "far=0.01"}
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    store_decision(path, Threshold(0.625, origin), isotonic, expected_sha256=sha256)
+    after = torch.load(path, weights_only=True)
+    assert list(after) == list(before)
+    assert list(after["weights"]) == list(before["weights"])
+    for key, tensor in before["weights"].items():
+        assert after["weights"][key].dtype == tensor.dtype
+        assert after["weights"][key].numpy().tobytes() == tensor.numpy().tobytes()
+    for key in set(before) - {"weights", "threshold", "calibration"}:
+        assert after[key] == before[key]
+    loaded = load_model(path)
+    assert (loaded.threshold, loaded.calibration) == (Threshold(0.625, origin), isotonic)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_decision_is_not_stored_in_another_file_than_was_evaluated(path):
+    content = path.read_bytes()
+    with pytest.raises(ModelError, match="it has changed since it was evaluated"):
+        store_decision(path, THRESHOLD, None, expected_sha256="0" * 64)
+    assert path.read_bytes() == content
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_checkpoint_of_an_earlier_release_has_a_platt_calibration(path):
+    values = CALIBRATION.to_dict()
+    del values["method"]
+    assert load_model(edited(path, calibration=values)).calibration == CALIBRATION

@@ -322,3 +322,23 @@ def test_losses_run_in_float32_whatever_the_embeddings_are():
     assert total.dtype == torch.float32
     full, _ = make()({branch: value.float() for branch, value in embeddings.items()}, PEOPLE, FAMILIES)
     torch.testing.assert_close(total, full)
+
+
+@pytest.mark.parametrize("head", ["softmax", "cosface", "arcface"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_softmax_over_the_batch_is_the_same_loss_with_a_classifier_of_its_people_only(head, smoothing):
+    generator = torch.Generator().manual_seed(1)
+    embedding = torch.randn(6, 4, generator=generator)
+    people, families = torch.tensor([7, 2, 2, 9, 7, 9]), torch.tensor([0, 0, 0, 1, 0, 1])
+    config = LossConfig(head=head, softmax_over="batch", triplet_weight=0, label_smoothing=smoothing)
+    whole = DCALLoss(4, 12, ("sa",), config)
+    small = DCALLoss(4, 3, ("sa",), config.model_copy(update={"softmax_over": "all"}))
+    weights = whole.heads["sa"].state_dict()
+    small.heads["sa"].load_state_dict({key: value[[2, 7, 9]] for key, value in weights.items()})
+    mine, _ = whole({"sa": embedding}, people, families)
+    theirs, _ = small({"sa": embedding}, torch.tensor([1, 0, 0, 2, 1, 2]), families)
+    assert mine.item() == pytest.approx(theirs.item(), rel=1e-6)
+    everybody, _ = DCALLoss(4, 12, ("sa",), config.model_copy(update={"softmax_over": "all"}))(
+        {"sa": embedding}, people, families
+    )
+    assert everybody.item() != pytest.approx(mine.item(), rel=1e-3)

@@ -21,7 +21,7 @@ COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if lin
 
 
 def test_there_is_something_to_check():
-    assert len(COMMANDS) == 4
+    assert len(COMMANDS) == 7
     assert len(blocks("python")) == 2
 
 

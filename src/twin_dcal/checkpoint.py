@@ -20,7 +20,7 @@ from .errors import MetricError, ModelError
 from .files import replacing
 from .models.dcal import DCALVerificationModel
 from .models.preprocessing import Preprocessing
-from .verification.calibration import Calibration
+from .verification.calibration import Calibration, calibration_from_dict
 
 FORMAT = "twin_dcal.model"
 FORMAT_VERSION = 1
@@ -60,13 +60,30 @@ def save_model(
         "config": config.model_dump(mode="json"),
         "weights": {key: value.detach().cpu() for key, value in model.state_dict().items()},
         "preprocessing": Preprocessing.of(model.backbone, config).to_dict(),
-        "threshold": None
-        if threshold is None
-        else {"value": threshold.value, "origin": dict(threshold.origin)},
+        "threshold": _plain_threshold(threshold),
         "calibration": None if calibration is None else calibration.to_dict(),
         "training": dict(training or {}),
     }
     write_tensors(path, content)
+
+
+def store_decision(
+    path: str | Path, threshold: Threshold, calibration: Calibration | None, *, expected_sha256: str
+) -> None:
+    """Put threshold and calibration into a checkpoint; every other entry stays as it is, bit for bit.
+
+    Args: expected_sha256: of the file that was evaluated. ModelError if the file is another one by now, or damaged.
+    """
+    if hashlib.sha256(Path(path).read_bytes()).hexdigest() != expected_sha256:
+        raise ModelError(f"{path}: it has changed since it was evaluated; evaluate it again")
+    content = read_tensors(path, FORMAT, FORMAT_VERSION)
+    content["threshold"] = _plain_threshold(threshold)
+    content["calibration"] = None if calibration is None else calibration.to_dict()
+    write_tensors(path, content)
+
+
+def _plain_threshold(threshold: Threshold | None) -> dict[str, Any] | None:
+    return None if threshold is None else {"value": threshold.value, "origin": dict(threshold.origin)}
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:
@@ -95,7 +112,7 @@ def _loaded(path: str | Path, content: Mapping[str, Any], device: torch.device |
         threshold=None
         if threshold is None
         else Threshold(float(threshold["value"]), dict(threshold["origin"])),
-        calibration=None if calibration is None else Calibration.from_dict(calibration),
+        calibration=None if calibration is None else calibration_from_dict(calibration),
         training=dict(content["training"]),
         sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
     )

@@ -100,6 +100,9 @@ class TrainingConfig(_Section):
 
 class LossConfig(_Section):
     head: Literal["softmax", "cosface", "arcface"] = "softmax"
+    softmax_over: Literal["all", "batch"] = "all"
+    """People an image is told from by cross-entropy: all of the training set, or those of the batch, where the twin
+    always is. "batch" turns a network that starts from nothing to twins much sooner (docs/results.md)."""
     scale: float = Field(30.0, gt=0)
     """Scale of the cosine logits (cosface, arcface)."""
     margin: float = Field(0.35, ge=0)
@@ -128,6 +131,12 @@ class DataConfig(_Section):
     """People with fewer images are left out of training, and said so."""
     augmentation: bool = True
     horizontal_flip: bool = True
+    min_crop_area: float = Field(0.7, gt=0, le=1)
+    """Smallest share of a training image's area that augmentation keeps; 1 crops nothing."""
+    color_jitter: float = Field(0.2, ge=0, lt=1)
+    """Largest relative change of brightness, contrast and saturation by augmentation."""
+    erase_probability: float = Field(0.25, ge=0, le=1)
+    """Share of training images that get a small grey patch."""
     normalize: bool = True
     """With the mean and deviation the backbone was pretrained with; false feeds [0, 1]."""
     strict: bool = False
@@ -361,17 +370,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training": {"batch_size": 8, "num_epochs": 5, "warmup_epochs": 1},
         "data": {"image_size": 64},
     },
-    # A tiny CNN with two blocks on top learns from few images on a CPU in about two minutes.
+    # A tiny CNN with two blocks on top, and cross-entropy over the people of a batch. Twin-first triplets would keep
+    # so small a network, which starts from nothing, near chance for many epochs (docs/results.md).
     "quickstart": {
         "model": {
             "backbone": "test_resnet", "pretrained": False, "attention_dim": 128, "num_heads": 4, "num_blocks": 2,
             "drop_path": 0.0,
         },
         "training": {
-            "batch_size": 16, "num_epochs": 14, "learning_rate": 1e-3, "lr_reference_batch": None,
-            "warmup_epochs": 1, "weight_decay": 0.05, "best_by": "mean_eer",
+            "batch_size": 64, "num_epochs": 18, "learning_rate": 1e-3, "lr_reference_batch": None,
+            "warmup_epochs": 1, "weight_decay": 0.05, "best_by": "mean_eer", "validate_every": 3,
         },
-        "data": {"image_size": 96, "horizontal_flip": False},
+        "loss": {"triplet_weight": 0, "softmax_over": "batch"},
+        "data": {"image_size": 64, "augmentation": False},
         "runtime": {"output_dir": "runs/quickstart"},
     },
 }  # fmt: skip

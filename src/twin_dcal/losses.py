@@ -128,7 +128,11 @@ class DCALLoss(nn.Module):
     def _branch_loss(self, branch: str, embedding_BC: Tensor, labels_B: Tensor, families_B: Tensor) -> Tensor:
         config, embedding_BC = self.config, embedding_BC.float()
         head = self.heads["glca" if branch == "glca" else "sa"]
-        loss = F.cross_entropy(head(embedding_BC, labels_B), labels_B, label_smoothing=config.label_smoothing)
+        logits_BK, targets_B = head(embedding_BC, labels_B), labels_B
+        if config.softmax_over == "batch":
+            present, targets_B = labels_B.unique(return_inverse=True)
+            logits_BK = logits_BK[:, present]
+        loss = F.cross_entropy(logits_BK, targets_B, label_smoothing=config.label_smoothing)
         if config.triplet_weight:
             triplet = triplet_loss(embedding_BC, labels_B, families_B, margin=config.triplet_margin)
             loss = loss + config.triplet_weight * triplet

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from twin_dcal.cli import evaluate as evaluate_command
 from twin_dcal.cli import train as train_command
@@ -256,3 +258,263 @@ def test_a_bug_of_ours_is_not_dressed_up(monkeypatch, tiny_faces):
     monkeypatch.setattr(train_command, "resolve_config", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train("--data_dir", tiny_faces)
+
+
+@pytest.fixture(scope="session")
+def evaluated(tiny_faces, model, tmp_path_factory):
+    """The folder of one evaluation, with scores."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    given = ["--model", model, "--data_dir", tiny_faces, "--output_dir", folder]
+    assert evaluate(*given, "--save_scores", folder / "scores.csv", "--num_replicates", "100") == 0
+    return folder
+
+
+def report_of(folder):
+    return json.loads((folder / "evaluation_report.json").read_text())
+
+
+def test_an_evaluation_can_be_entered_at_each_step(tiny_faces, evaluated, tmp_path, capsys):
+    reports = [report_of(evaluated)]
+    first = ["--embeddings", evaluated / "embeddings.npz"]
+    threshold = reports[0]["threshold"]
+    entries = (
+        first,
+        [*first, "--data_dir", tiny_faces],
+        ["--scores", evaluated / "scores.csv", "--threshold", threshold],
+        ["--scores", evaluated / "scores.csv", "--threshold", threshold, "--data_dir", tiny_faces],
+    )
+    for number, entry in enumerate(entries):
+        assert evaluate(*entry, "--num_replicates", "100", "--output_dir", tmp_path / str(number)) == 0
+        reports.append(report_of(tmp_path / str(number)))
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert re.fullmatch(
+            r"twin AUC [\d.]+ · unrelated AUC [\d.]+ · report: \S+evaluation_report\.json", last
+        )
+    for report in reports[1:]:
+        for key in ("threshold", "twin", "unrelated", "all", "headline", "warnings", "animals", *FLAT):
+            assert report[key] == reports[0][key], key
+    assert reports[1]["calibration"] == reports[0]["calibration"] is not None
+    assert reports[1]["model"] == reports[0]["model"]
+    assert reports[3]["scores"]["path"] == str(evaluated / "scores.csv")
+    assert not (tmp_path / "2" / "embeddings.npz").exists()
+
+
+FLAT = (
+    "roc_auc",
+    "eer",
+    "eer_threshold",
+    "tar_at_far_0.001",
+    "pr_auc",
+    "best_f1",
+    "twin_accuracy",
+    "regular_accuracy",
+)
+
+
+def test_embeddings_of_another_system_join_a_data_set(tiny_faces, tmp_path, capsys):
+    names = [f"/kaggle/input/x/{path.relative_to(tiny_faces)}" for path in sorted(tiny_faces.rglob("*.png"))]
+    vectors = np.random.default_rng(0).normal(size=(len(names), 8))
+    np.savez(tmp_path / "e.npz", embeddings=vectors, paths=np.array(names))
+    given = ["--embeddings", tmp_path / "e.npz", "--num_replicates", "0", "--output_dir", tmp_path / "out"]
+    one_error(capsys, evaluate(*given), r"e\.npz: it does not say whose its images are\. Name the data set")
+    tuned = ["--data_dir", tiny_faces, "--optimize_threshold", "--threshold_metric", "far=0.1"]
+    assert evaluate(*given, *tuned) == 0
+    report = report_of(tmp_path / "out")
+    assert report["all"]["num_genuine"] == 4 * 15
+    assert report["tuning"]["num_genuine"] == 4 * 15
+    assert report["threshold_source"].startswith("far=0.1 on the unrelated impostors of ")
+    assert "4 people, 24 images" in report["threshold_source"]
+    assert report["calibration"]["method"] == "platt"
+    keep = [row for row, name in enumerate(names) if "7b/5" not in name]
+    np.savez(tmp_path / "e.npz", embeddings=vectors[keep], paths=np.array(names)[keep])
+    capsys.readouterr()
+    one_error(
+        capsys,
+        evaluate(*given, *tuned),
+        r"e\.npz: 1 of 24 images of \S+ are missing, first: \S+/test/7b/5\.png",
+    )
+
+
+def test_a_tuned_threshold_is_saved_only_when_asked(tiny_faces, model, tmp_path, capsys):
+    copy = tmp_path / "best_model.pth"
+    shutil.copy(model, copy)
+    given = ["--model", copy, "--data_dir", tiny_faces, "--output_dir", tmp_path, "--num_replicates", "0"]
+    tuned = [*given, "--optimize_threshold", "--threshold_metric", "accuracy"]
+    assert evaluate(*tuned) == 0
+    assert copy.read_bytes() == model.read_bytes()
+    assert evaluate(*tuned, "--save") == 0
+    chosen = report_of(tmp_path)
+    assert "stored in" in capsys.readouterr().out
+    assert evaluate(*given) == 0
+    again = report_of(tmp_path)
+    assert again["threshold"] == chosen["threshold"]
+    assert again["threshold_source"] == chosen["threshold_source"]
+    assert again["calibration"] == chosen["calibration"]
+    before, after = (torch.load(path, weights_only=True) for path in (model, copy))
+    assert after["threshold"]["origin"]["criterion"] == "accuracy"
+    assert after["threshold"]["origin"]["data"] == chosen["tuning"]["data"]
+    assert all(torch.equal(after["weights"][key], tensor) for key, tensor in before["weights"].items())
+
+
+def test_a_validation_set_that_shares_a_family_is_refused(tiny_faces, model, tmp_path, capsys):
+    for split, person in (("t", "6a"), ("t", "7a"), ("v", "6b"), ("v", "5a")):
+        shutil.copytree(next(tiny_faces.rglob(person)), tmp_path / split / person)
+    given = [
+        "--model",
+        model,
+        "--test_data",
+        tmp_path / "t",
+        "--val_data",
+        tmp_path / "v",
+        "--optimize_threshold",
+    ]
+    pairs = ["--twin_pairs", tiny_faces / "twin_pairs_infor.json"]
+    code = evaluate(*given, *pairs, "--output_dir", tmp_path / "out")
+    one_error(capsys, code, r"share families 6a \(different twins of each\)")
+    assert not (tmp_path / "out").exists()
+
+
+def test_sampled_pairs_folds_and_features(tiny_faces, model, tmp_path, capsys):
+    given = ["--model", model, "--test_data", tiny_faces, "--output_dir", tmp_path, "--num_replicates", "0"]
+    assert evaluate(*given, "--max_unrelated", "50", "--compare_features", "--benchmark_speed") == 0
+    report, printed = report_of(tmp_path), capsys.readouterr().out
+    assert report["unrelated"]["num_impostors"] == 50
+    assert report["protocol"]["name"] == "sampled"
+    assert list(report["features"]) == ["sa", "glca", "combined"]
+    assert report["features"]["combined"]["twin"]["eer"] == report["twin"]["eer"]
+    assert report["speed"]["images_per_second"] > 0
+    assert re.search(r"speed on cpu: [\d.]+ images/s in batches of 32, [\d.]+ ms a pair", printed)
+    assert re.search(r"^ *glca +unrelated", printed, re.MULTILINE)
+    assert (
+        evaluate(
+            "--embeddings",
+            tmp_path / "embeddings.npz",
+            "--output_dir",
+            tmp_path / "again",
+            "--num_replicates",
+            "0",
+        )
+        == 0
+    )
+    assert (
+        report_of(tmp_path / "again")["unrelated"] == report["unrelated"]
+    )  # the sample travels with the file
+    capsys.readouterr()
+    one_error(
+        capsys,
+        evaluate(*given, "--folds", "2"),
+        r"2 folds of 2 families: use 2 folds or more, and no more than 1",
+    )
+
+
+def test_examples_are_written(tiny_faces, model, tmp_path, capsys):
+    given = ["--model", model, "--data_dir", tiny_faces, "--output_dir", tmp_path, "--num_replicates", "0"]
+    assert evaluate(*given, "--save_examples", "--num_examples", "2", "--threshold", "0") == 0
+    written = list((tmp_path / "examples").iterdir())
+    assert f"examples: {len(written)} pairs" in capsys.readouterr().out
+    assert 2 <= len(written) <= 4
+
+
+def test_runs_are_compared(tiny_faces, evaluated, model, tmp_path, capsys):
+    other = tmp_path / "other"
+    assert (
+        evaluate("--model", model, "--data_dir", tiny_faces, "--feature_type", "sa", "--output_dir", other)
+        == 0
+    )
+    capsys.readouterr()
+    given = ["--num_replicates", "100", "--output_dir", tmp_path / "cmp"]
+    assert evaluate("--compare", evaluated, other, evaluated / "scores.csv", *given) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == f"comparison: {tmp_path / 'cmp' / 'comparison.md'}"
+    told = json.loads((tmp_path / "cmp" / "comparison.json").read_text())
+    assert [run["name"] for run in told["runs"]] == [
+        str(evaluated),
+        str(other),
+        str(evaluated / "scores.csv"),
+    ]
+    assert evaluate("--compare", evaluated, model, "--data_dir", tiny_faces, *given) == 0
+    capsys.readouterr()
+    one_error(capsys, evaluate("--compare", evaluated, *given), "--compare needs two runs or more")
+    one_error(
+        capsys, evaluate("--compare", evaluated, tmp_path / "none", *given), "neither a file nor a folder"
+    )
+
+
+def test_an_old_config_option_changes_nothing_and_says_so(tiny_faces, model, tmp_path, capsys):
+    given = ["--model", model, "--data_dir", tiny_faces, "--output_dir", tmp_path, "--num_replicates", "0"]
+    assert evaluate(*given, "--config", model.parent / "config.json") == 0
+    assert re.search(r"--config \S+config\.json agrees and is not used", capsys.readouterr().err)
+    assert evaluate(*given, "--config", "kaggle") == 0
+    assert re.search(r"--config kaggle differs in .*backbone.* and is not used", capsys.readouterr().err)
+    one_error(capsys, evaluate(*given, "--config", "kagle"), "did you mean 'kaggle'")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        ([], r"give one of --model, --embeddings, --scores and --compare; given: none"),
+        (["--model", "m.pth", "--scores", "s.csv"], r"given: --model and --scores"),
+        (["--scores", "s.csv"], r"s\.csv: no such file of scores"),
+        (["--embeddings", "e.npz"], r"e\.npz: no such file of embeddings"),
+        (["--scores", "s.csv", "--analyze_attention"], r"does not explain decisions; leave it out"),
+        (["--scores", "s.csv", "--save"], r"--save needs --model and --optimize_threshold"),
+        (["--model", "m.pth", "--data_dir", "d", "--save"], r"--save needs --model and --optimize_threshold"),
+        (["--scores", "s.csv", "--optimize_threshold"], r"needs --val_data"),
+        (["--scores", "s.csv", "--optimize_threshold", "--data_dir", "d"], r"needs --val_data"),
+        (["--scores", "s.csv", "--compare_features"], r"--compare_features needs --model"),
+        (["--embeddings", "e.npz", "--benchmark_speed"], r"--benchmark_speed needs --model"),
+        (["--scores", "s.csv", "--save_embeddings", "e.npz"], r"scores have no embeddings"),
+        (["--scores", "s.csv", "--max_unrelated", "5"], r"a scores file has its own pairs"),
+        (["--embeddings", "e.npz", "--max_unrelated", "0"], r"--max_unrelated must be at least 1"),
+        (["--embeddings", "e.npz", "--folds", "1"], r"--folds must be at least 2"),
+        (["--embeddings", "e.npz", "--num_replicates", "50"], r"50 replicates are too few.*use 100 or more"),
+        (["--embeddings", "e.npz", "--num_replicates", "-1"], r"--num_replicates must be at least 0"),
+        (["--embeddings", "e.npz", "--no_images", "--blur_images"], r"exclude each other"),
+        (["--embeddings", "e.npz", "--no_images", "--save_examples"], r"exclude each other"),
+        (["--embeddings", "e.npz", "--num_examples", "0"], r"--num_examples must be at least 1"),
+        (["--scores", "s.txt"], r"s\.txt: no such file"),
+        (
+            ["--model", "m.pth", "--data_dir", "d", "--optimize_threshold", "--save", "--feature_type", "sa"],
+            r"--save: the stored threshold is for --feature_type combined",
+        ),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_line(tmp_path, capsys, monkeypatch, arguments, pattern):
+    monkeypatch.chdir(tmp_path)
+    one_error(capsys, evaluate(*arguments), pattern)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scores_are_judged_without_loading_torch(tmp_path):
+    """As a subprocess: the exit code, the last line, and nothing heavy for a list of scores."""
+    rng = np.random.default_rng(0)
+    rows = [f"a{n},b{n},{int(n < 40)},{rng.normal(n < 40)}" for n in range(100)]
+    (tmp_path / "s.csv").write_text("\n".join(["img1,img2,label,score", *rows]))
+    code = (
+        "import sys\nfrom twin_dcal.cli.evaluate import main\n"
+        f"code = main(['--scores', {str(tmp_path / 's.csv')!r}, '--output_dir', {str(tmp_path / 'out')!r}])\n"
+        "assert 'torch' not in sys.modules\nsys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"all AUC 0\.\d\d · report: \S+", done.stdout.splitlines()[-1])
+    report = report_of(tmp_path / "out")
+    assert report["intervals"] is None
+    assert any(note.startswith("no intervals: ") and "famil" in note for note in report["notes"])
+
+
+def test_visualize_writes_the_page_and_a_missing_package_is_named(evaluated, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("jinja2", reason="needs the extra report")
+    pytest.importorskip("matplotlib", reason="needs the extra report")
+    given = ["--embeddings", evaluated / "embeddings.npz", "--num_replicates", "0", "--output_dir", tmp_path]
+    assert evaluate(*given, "--visualize", "--no_images") == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"report: {tmp_path / 'report.html'}")
+    assert b"<html" in (tmp_path / "report.html").read_bytes()
+    for name in [name for name in sys.modules if name.startswith(("twin_dcal.report", "jinja2"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    one_error(
+        capsys,
+        evaluate(*given, "--visualize"),
+        r"--visualize needs jinja2: pip install 'twin-dcal\[report\]'",
+    )

@@ -115,3 +115,46 @@ def log_loss(probabilities_genuine, probabilities_impostor):
     same = -sum(math.log(p) for p in probabilities_genuine) / len(probabilities_genuine)
     different = -sum(math.log(1 - p) for p in probabilities_impostor) / len(probabilities_impostor)
     return (same + different) / 2
+
+
+def d_prime(genuine, impostor):
+    """Difference of the means in units of the root mean square of the two spreads (over n)."""
+
+    def mean_and_variance(scores):
+        mean = sum(scores) / len(scores)
+        return mean, sum((score - mean) ** 2 for score in scores) / len(scores)
+
+    (mean_g, variance_g), (mean_i, variance_i) = mean_and_variance(genuine), mean_and_variance(impostor)
+    return (mean_g - mean_i) / math.sqrt((variance_g + variance_i) / 2)
+
+
+def pr_auc(genuine, impostor):
+    """Trapezoids under precision over recall at every distinct score, from (recall 0, precision 1)."""
+    total, recall_before, precision_before = 0.0, 0.0, 1.0
+    for t in thresholds(genuine, impostor)[1:]:
+        matches = sum(g >= t for g in genuine)
+        recall = matches / len(genuine)
+        precision = matches / (matches + sum(i >= t for i in impostor))
+        total += (recall - recall_before) * (precision + precision_before) / 2
+        recall_before, precision_before = recall, precision
+    return total
+
+
+def drawn_again(pairs, families):
+    """Scores by kind when families are drawn: every pair is written out as often as its families were drawn.
+
+    pairs: (family of one image, family of the other, kind, score) each; families: those drawn, repeated as drawn. Two
+    copies of one family are never compared with each other.
+    """
+    out = {"genuine": [], "twin": [], "unrelated": []}
+    for one, other, kind, score in pairs:
+        if one == other:
+            for family in families:
+                if family == one:
+                    out[kind].append(score)
+        else:
+            for family in families:
+                for partner in families:
+                    if (family, partner) == (one, other):
+                        out[kind].append(score)
+    return out

@@ -1,22 +1,37 @@
-"""The evaluation benchmark runs, prints its verdict and says so in the exit code."""
+"""The benchmarks of the evaluation run, print their verdict and say so in the exit code."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "all_pairs.py"
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
-def run(*options):
-    return subprocess.run([sys.executable, SCRIPT, *options], capture_output=True, text=True, timeout=60)
+def run(script, *options):
+    command = [sys.executable, BENCHMARKS / script, *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def test_small_run_passes():
-    done = run("--images", "700", "--dim", "8", "--threads", "1")
+    done = run("all_pairs.py", "--images", "700", "--dim", "8", "--threads", "1", "--replicates", "100")
     assert done.returncode == 0, done.stderr
-    assert "244,650 pairs" in done.stdout
+    assert "244,650 pairs, 175 families" in done.stdout
+    assert "headline: twin_fmr" in done.stdout
     assert "PASS" in done.stdout
 
 
-def test_too_few_images_are_the_users_mistake():
-    assert run("--images", "10").returncode == 2
+@pytest.mark.parametrize("options", [("--images", "10"), ("--replicates", "99"), ("--threads", "0")])
+def test_impossible_sizes_are_the_users_mistake(options):
+    assert run("all_pairs.py", *options).returncode == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--methods",)])
+def test_a_few_repetitions_of_the_coverage_simulation(options):
+    small = ("--repetitions", "3", "--families", "20", "--replicates", "100", "--population", "1000")
+    done = run("coverage.py", *small, *options)
+    assert done.returncode in (0, 1), done.stderr  # three repetitions prove nothing about coverage
+    assert "| twin EER" in done.stdout
+    assert "3 repetitions each" in done.stdout

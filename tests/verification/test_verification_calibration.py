@@ -6,16 +6,25 @@ import math
 import numpy as np
 import pytest
 import verification_oracle as oracle
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from twin_dcal.errors import MetricError
 from twin_dcal.verification import calibration as module
-from twin_dcal.verification.calibration import Calibration, fit_platt
+from twin_dcal.verification.calibration import (
+    Isotonic,
+    Platt,
+    calibration_from_dict,
+    fit_isotonic,
+    fit_platt,
+    pool_adjacent_violators,
+)
 
-SOME = Calibration(slope=12.0, intercept=-5.0, prior=0.5, num_genuine=10, num_impostors=20, source="val")
+SOME = Platt(slope=12.0, intercept=-5.0, prior=0.5, num_genuine=10, num_impostors=20, source="val")
+KNOTS = Isotonic((-0.5, 0.25, 0.5), (0.1, 0.1, 0.9), 0.5, 10, 20, "val")
 cosines = arrays(np.float64, st.integers(1, 20), elements=st.floats(-1, 1))
 
 
@@ -25,9 +34,16 @@ def overlapping(seed, genuine=400, impostor=3000):
 
 
 @given(cosines, cosines)
+@example(
+    np.array([1, -1, 2.1201835e-265, 1, 1, -1, 1, -1, 1, 1]), np.array([-1.0, -1, -1, -1])
+)  # one rounding off
 def test_probabilities_are_bounded_and_never_fall_with_the_score(genuine, impostor):
     if np.unique(np.r_[genuine, impostor]).size < 2:
         return
+    stepwise = fit_isotonic(genuine, impostor)(np.linspace(-1, 1, 101))
+    assert stepwise.min() > 0
+    assert stepwise.max() < 1
+    assert (np.diff(stepwise) >= 0).all()
     fitted = fit_platt(genuine, impostor)
     probabilities = fitted(np.linspace(-1, 1, 101))
     assert np.isfinite(probabilities).all()
@@ -110,12 +126,19 @@ def test_extreme_scores_saturate_without_a_warning():
         SOME([0.1, math.nan])
 
 
-def test_round_trip_through_json():
-    written = json.loads(json.dumps(SOME.to_dict(), allow_nan=False))
-    assert Calibration.from_dict(written) == SOME
-    fitted = fit_platt(*overlapping(6), source="validation pairs")
-    assert Calibration.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
-    assert fitted.source == "validation pairs"
+@pytest.mark.parametrize("fit", [fit_platt, fit_isotonic])
+def test_round_trip_through_json(fit):
+    fitted = fit(*overlapping(6), source="validation pairs")
+    again = calibration_from_dict(json.loads(json.dumps(fitted.to_dict(), allow_nan=False)))
+    assert again == fitted
+    assert (again.source, again.method) == ("validation pairs", fitted.to_dict()["method"])
+    assert np.array_equal(again([0.1, 0.5]), fitted([0.1, 0.5]))
+
+
+def test_what_earlier_releases_stored_is_platt():
+    values = SOME.to_dict()
+    del values["method"]
+    assert calibration_from_dict(values) == SOME
 
 
 @pytest.mark.parametrize(
@@ -131,11 +154,83 @@ def test_round_trip_through_json():
 )
 def test_damaged_calibrations_are_errors(change, message):
     with pytest.raises(MetricError, match=message):
-        Calibration.from_dict({**SOME.to_dict(), **change})
+        calibration_from_dict({**SOME.to_dict(), **change})
     with pytest.raises(MetricError, match="missing keys"):
-        Calibration.from_dict({"slope": 1.0})
+        calibration_from_dict({"slope": 1.0})
 
 
 def test_scores_without_two_classes_are_errors():
     with pytest.raises(MetricError, match="there are none"):
         fit_platt([0.5], [])
+    with pytest.raises(MetricError, match="there are none"):
+        fit_isotonic([0.5], [])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "beta"}, "method 'beta' is unknown"),
+        ({"scores": [0.1, 0.1, 0.2]}, "3 scores must rise"),
+        ({"scores": [0.1, 0.2]}, "2 scores must rise, 3 probabilities"),
+        ({"scores": [0.1, 0.2, math.inf]}, "must rise"),
+        ({"probabilities": [0.5, 0.4, 0.6]}, "must not fall"),
+        ({"probabilities": [0.5, 0.6, 1.1]}, "in \\[0, 1\\]"),
+        ({"probabilities": [-0.1, 0.6, 1]}, "in \\[0, 1\\]"),
+        ({"scores": [], "probabilities": []}, "0 scores"),
+        ({"scores": "abc"}, "lists of numbers"),
+        ({"scores": [0.1, True, 0.3]}, "lists of numbers"),
+        ({"prior": 0}, "prior 0 must"),
+        ({"slope": 1.0}, r"unknown keys \['slope'\]"),
+    ],
+)
+def test_damaged_isotonic_calibrations_are_errors(change, message):
+    with pytest.raises(MetricError, match=message):
+        calibration_from_dict({**KNOTS.to_dict(), **change})
+
+
+def test_an_isotonic_calibration_runs_through_its_knots():
+    assert KNOTS([-2, -0.5, 0.0, 0.25, 0.375, 0.5, 2]).tolist() == pytest.approx(
+        [0.1, 0.1, 0.1, 0.1, 0.5, 0.9, 0.9]
+    )
+    assert KNOTS(np.zeros((2, 3))).shape == (2, 3)
+    with pytest.raises(MetricError, match="1 of 1 scores are NaN"):
+        KNOTS([math.nan])
+
+
+@given(
+    arrays(np.int64, st.integers(1, 40), elements=st.integers(0, 6)),
+    arrays(np.int64, st.integers(1, 40), elements=st.integers(0, 6)),
+)
+def test_scikit_learn_pools_the_same_scores(genuine, impostor):
+    """With many ties, and Platt's smoothed targets given to both."""
+    if np.unique(np.r_[genuine, impostor]).size < 2:
+        return
+    same, different = (genuine.size + 1) / (genuine.size + 2), 1 / (impostor.size + 2)
+    targets = np.repeat([same, different], [genuine.size, impostor.size])
+    weights = np.repeat([0.5 / genuine.size, 0.5 / impostor.size], [genuine.size, impostor.size])
+    oracle_fit = IsotonicRegression(out_of_bounds="clip").fit(
+        np.r_[genuine, impostor], targets, sample_weight=weights
+    )
+    at = np.linspace(-1, 7, 81)
+    np.testing.assert_allclose(fit_isotonic(genuine, impostor)(at), oracle_fit.predict(at), atol=1e-6)
+
+
+@given(arrays(np.float64, st.integers(1, 30), elements=st.floats(0, 1)), st.randoms(use_true_random=False))
+def test_pooling_gives_rising_levels_with_the_same_mean(values, random):
+    weights = np.array([random.uniform(0.1, 3) for _ in values])
+    levels, sizes = pool_adjacent_violators(values, weights)
+    assert (np.diff(levels) > 0).all()
+    assert sizes.sum() == values.size
+    assert np.repeat(levels, sizes) @ weights == pytest.approx(values @ weights)
+
+
+def test_isotonic_probabilities_are_those_of_the_truth_where_there_is_plenty():
+    """Not logistic: P rises in a step at 0.4; Platt cannot follow, isotonic regression does."""
+    rng = np.random.default_rng(0)
+    scores = rng.uniform(0, 1, 60_000)
+    same = rng.uniform(size=60_000) < np.where(scores < 0.4, 0.2, 0.8)
+    fitted = fit_isotonic(scores[same], scores[~same])
+    odds = np.mean(~same) / np.mean(same)  # to the prior of one half
+    for score, share in ((0.2, 0.2), (0.7, 0.8)):
+        expected = share * odds / (share * odds + 1 - share)
+        assert float(fitted(score)) == pytest.approx(expected, abs=0.02)

@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 
 from twin_dcal.errors import MetricError
 from twin_dcal.verification import metrics
-from twin_dcal.verification.metrics import sort_scores
+from twin_dcal.verification.metrics import Tally, count_scores, sort_scores
 
 # Few distinct values, so that ties within and across the classes are the rule.
 tied = st.lists(st.integers(-4, 4).map(lambda n: n / 4), min_size=1, max_size=14)
@@ -308,3 +308,86 @@ def test_impossible_rates_are_errors(rate):
 def test_nan_threshold_is_an_error():
     with pytest.raises(MetricError, match="NaN"):
         metrics.error_rates_at(sort_scores([1.0], [0.0]), math.nan)
+
+
+def counted(scores, dtype=np.float64):
+    values, counts = np.unique(np.asarray(scores, dtype), return_counts=True)
+    return Tally.of_counts(values, counts)
+
+
+@given(two_classes, st.integers(0, 14), st.booleans(), rates, st.floats(-1.5, 1.5))
+def test_counted_scores_give_the_figures_of_sorted_ones(pair, cut, as_counts, rate, threshold):
+    """Whether impostors come in one part or two, one perhaps empty, counted or sorted."""
+    genuine, impostor = pair
+    made = counted if as_counts else lambda part: Tally(np.sort(np.asarray(part, np.float64)))
+    ours = count_scores(counted(genuine), [made(impostor[:cut]), made(impostor[cut:])])
+    theirs = sort_scores(genuine, impostor)
+    assert (ours.num_genuine, ours.num_impostors) == (len(genuine), len(impostor))
+    assert figures(ours) == figures(theirs)
+    assert metrics.d_prime(ours) == pytest.approx(metrics.d_prime(theirs), nan_ok=True)
+    assert metrics.best_f1(ours) == metrics.best_f1(theirs)
+    assert metrics.best_accuracy(ours) == metrics.best_accuracy(theirs)
+    assert metrics.operating_point(ours, rate) == metrics.operating_point(theirs, rate)
+    assert metrics.error_rates_at(ours, threshold) == metrics.error_rates_at(theirs, threshold)
+    full, corners = metrics.roc(ours), metrics.roc(ours, corners_only=True)
+    for name in ("thresholds", "fmr", "fnmr"):
+        assert getattr(full, name).tolist() == getattr(metrics.roc(theirs), name).tolist()
+    assert sk.auc(corners.fmr, corners.tar) == pytest.approx(metrics.auc(theirs))
+    assert corners.thresholds.size <= 2 * min(len(set(genuine)), len(set(impostor))) + 3
+
+
+def test_worked_example_counted():
+    # the example with ties above: genuine 4 3 3 1; impostors 3 2 1 and 1 0 as two parts
+    scores = count_scores(counted([4, 3, 3, 1]), [counted([3, 2, 1]), counted([1, 0])])
+    assert metrics.auc(scores) == 0.8
+    assert metrics.eer(scores) == metrics.EqualErrorRate(pytest.approx(0.25), 3)
+    assert metrics.best_accuracy(scores) == metrics.BestFigure(7 / 9, 3)
+    point = metrics.operating_point(scores, 0.3)
+    assert (point.threshold, point.fmr_achieved, point.tar, point.num_false_matches) == (3, 0.2, 0.75, 1)
+    # means 2.75 and 1.4, variances 1.1875 and 1.04
+    assert metrics.d_prime(scores) == pytest.approx(1.35 / math.sqrt((1.1875 + 1.04) / 2))
+    # precision 1, 3/4, 4/8 at 4, 3, 1; just above the 1: 3/5
+    assert metrics.pr_auc(scores) == pytest.approx(
+        (1 + 1) / 2 / 4 + (1 + 3 / 4) / 2 / 2 + (3 / 5 + 1 / 2) / 2 / 4
+    )
+
+
+@given(two_classes)
+def test_d_prime_and_pr_auc_equal_the_loops(pair):
+    genuine, impostor = pair
+    scores = sort_scores(genuine, impostor)
+    assert metrics.pr_auc(scores) == pytest.approx(oracle.pr_auc(genuine, impostor))
+    if max(np.std(genuine), np.std(impostor)) > 1e-6:
+        assert metrics.d_prime(scores) == pytest.approx(oracle.d_prime(genuine, impostor), abs=1e-9)
+
+
+def test_d_prime_of_many_scores_comes_in_parts(monkeypatch):
+    monkeypatch.setattr("twin_dcal.verification.tally.SCORES_AT_ONCE", 7)
+    genuine, impostor = gaussians(np.random.default_rng(1), 50, 90)
+    want = oracle.d_prime(genuine.tolist(), impostor.tolist())
+    assert metrics.d_prime(sort_scores(genuine, impostor)) == pytest.approx(want)
+    assert metrics.d_prime(count_scores(counted(genuine), [counted(impostor)])) == pytest.approx(want)
+    assert metrics.d_prime(sort_scores(impostor, genuine)) == pytest.approx(-want)
+
+
+def test_d_prime_without_spread_is_infinite():
+    assert metrics.d_prime(sort_scores([2.0, 2], [1.0])) == math.inf
+    assert metrics.d_prime(sort_scores([1.0], [2.0, 2])) == -math.inf
+
+
+def test_ranks_and_neighbours_of_a_tally():
+    tally = counted([3, 1, 3, 3, 2])
+    assert tally.at_ranks([0, 1, 2, 3, 4]).tolist() == [1, 2, 3, 3, 3]
+    assert Tally(np.array([1.0, 2, 3, 3, 3])).at_ranks([0, 2, 4]).tolist() == [1, 3, 3]
+    assert (tally.lowest, tally.highest, tally.size) == (1, 3, 5)
+    assert tally.num_below([1, 2.5, 4]).tolist() == [0, 2, 5]
+    assert tally.num_at_or_below([1, 2.5, 4]).tolist() == [1, 2, 5]
+
+
+def test_counted_classes_that_cannot_be_told_apart_are_errors():
+    with pytest.raises(MetricError, match="all 2 genuine and 3 impostor scores are the same"):
+        count_scores(counted([1, 1]), [counted([1]), counted([1, 1])])
+    with pytest.raises(MetricError, match="impostor scores: there are none"):
+        count_scores(counted([1, 2]), [counted([])])
+    with pytest.raises(MetricError, match="genuine scores: there are none"):
+        count_scores(counted([]), [counted([1, 2])])

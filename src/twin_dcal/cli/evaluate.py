@@ -1,4 +1,4 @@
-"""`dcal-evaluate`: error rates of a checkpoint on a data set or a list of pairs."""
+"""`dcal-evaluate`: error rates with intervals of a checkpoint, of embeddings or of scores, and comparisons of them."""
 
 import argparse
 import sys
@@ -11,119 +11,289 @@ from twin_dcal.errors import ConfigError
 from .common import Parser, run
 
 if TYPE_CHECKING:
-    from twin_dcal.checkpoint import Threshold
+    from twin_dcal.checkpoint import LoadedModel
+    from twin_dcal.verification.evaluation import Effort
+    from twin_dcal.verification.flow import Outcome
+    from twin_dcal.verification.reading import DataFiles
+    from twin_dcal.verification.systems import Sampling, System
 
 
 def parser() -> Parser:
     parser = Parser(
         prog="dcal-evaluate",
-        description="Evaluate a checkpoint: each image is embedded once, pairs are scored from embeddings.",
+        description="Error rates with intervals. Images are embedded once, pairs are scored from embeddings; each step "
+        "can be entered with a file: --model and images, --embeddings, or --scores, of this or any other system.",
     )
+    _system_options(parser)
+    _data_options(parser)
+    _threshold_options(parser)
+    _output_options(parser)
+    return parser
+
+
+def _system_options(parser: Parser) -> None:
     option = parser.option
-    option("model", metavar="FILE", required=True, help="best_model.pth of a run")
+    option("model", metavar="FILE", help="best_model.pth of a run")
+    option("embeddings", metavar="FILE", help="embeddings.npz: vectors and image paths, of any system")
+    option("scores", metavar="FILE", help="scores.csv or .parquet: img1, img2, kind or label, score")
+    option(
+        "compare", metavar="RUN", nargs="+",
+        help="evaluation folders, run folders, embeddings or scores files; differences to the first",
+    )  # fmt: skip
+    option("config", metavar="NAME|FILE", help="accepted for old scripts; the checkpoint has its own")
+    option(
+        "feature_type", choices=["combined", "sa", "glca"], default="combined",
+        help="embedding to compare; the stored threshold is for combined",
+    )  # fmt: skip
+    option("compare_features", action="store_true", help="sa, glca and combined side by side")
+    option("benchmark_speed", action="store_true", help="images a second and time per pair on this device")
+    option("analyze_attention", action="store_true", help="not in this release")
+    option("batch_size", type=int, default=32, help="images embedded at once")
+    option("num_workers", type=int, default=2, help="processes that load images")
+    option("num_threads", type=int, help="threads of torch on a CPU")
+    option("device", default="auto", help="auto, cpu, cuda, cuda:0")
+
+
+def _data_options(parser: Parser) -> None:
+    option = parser.option
     option("test_data", metavar="PATH", help="pairs file (.json, .txt), folder, or dataset_infor.json")
     option(
         "data_dir", metavar="DIR", help="data set folder: its test split is evaluated, its val split tunes"
     )
     option(
-        "dataset_info",
-        metavar="FILE",
-        help="dataset_infor.json; with a pairs file, tells whose images they are",
-    )
+        "dataset_info", metavar="FILE",
+        help="dataset_infor.json; with a pairs or scores file, tells whose images they are",
+    )  # fmt: skip
     option("twin_pairs", metavar="FILE", help="twin_pairs_infor.json")
     option("data_root", metavar="DIR", help="where image paths of the files are looked up")
-    option("val_data", metavar="PATH", help="like --test_data, for --optimize_threshold")
-    option("optimize_threshold", action="store_true", help="choose the threshold on the validation data")
-    option(
-        "threshold_metric",
-        default="eer",
-        metavar="METRIC",
-        help="eer, accuracy, f1, or a rate such as far=1e-3",
-    )
-    option("threshold", type=float, help="decide at this cosine instead of the stored threshold")
-    option("output_dir", metavar="DIR", default="results/evaluation", help="evaluation_report.json goes here")
-    option(
-        "feature_type",
-        choices=["combined", "sa", "glca"],
-        default="combined",
-        help="embedding to compare; the stored threshold is for combined",
-    )
-    option("batch_size", type=int, default=32, help="images embedded at once")
-    option("num_workers", type=int, default=2, help="processes that load images")
-    option("num_threads", type=int, help="threads of torch on a CPU")
-    option("device", default="auto", help="auto, cpu, cuda, cuda:0")
     option("strict", action="store_true", help="whatever would be left out is an error")
-    return parser
+    option("max_unrelated", type=int, metavar="N", help="compare a random N of the unrelated pairs")
+    option("folds", type=int, default=0, metavar="K", help="also K-fold figures, folds by family")
+    option("num_replicates", type=int, default=1000, help="of the family bootstrap; 0 leaves out intervals")
+    option("seed", type=int, default=0, help="of samples, folds and the bootstrap")
+
+
+def _threshold_options(parser: Parser) -> None:
+    option = parser.option
+    option("threshold", type=float, help="decide at this score instead of the stored threshold")
+    option(
+        "optimize_threshold", action="store_true",
+        help="choose threshold and calibration on the validation data",
+    )  # fmt: skip
+    option("val_data", metavar="PATH", help="like --test_data, for --optimize_threshold")
+    option(
+        "threshold_metric", default="eer", metavar="METRIC",
+        help="eer, accuracy, f1, or a rate such as far=1e-3; also of --folds",
+    )  # fmt: skip
+    option("save", action="store_true", help="write the chosen threshold and calibration into the checkpoint")
+
+
+def _output_options(parser: Parser) -> None:
+    option = parser.option
+    option("output_dir", metavar="DIR", default="results/evaluation", help="evaluation_report.json goes here")
+    option("save_scores", metavar="FILE", help="write every pair and its score, .csv or .parquet")
+    option("save_embeddings", metavar="FILE", help="instead of embeddings.npz in --output_dir")
+    option("visualize", action="store_true", help="write report.html and plots")
+    option("no_images", action="store_true", help="no image and no path in report.html")
+    option("blur_images", action="store_true", help="faces in report.html and examples beyond recognition")
+    option("save_examples", action="store_true", help="write the worst pairs as JPEGs into examples/")
+    option("num_examples", type=int, default=10, help="pairs of each kind of error for --save_examples")
 
 
 def body(arguments: Sequence[str] | None) -> int:
     options, dotted = parser().parse(arguments)
     if dotted:
         raise ConfigError(f"dcal-evaluate has no option --{next(iter(dotted))}; see dcal-evaluate --help")
-    source = options.test_data or options.dataset_info or options.data_dir
-    if source == options.dataset_info and options.data_root is None:
+    if options.dataset_info and not options.test_data and options.data_root is None:
         options.data_root = options.data_dir  # as in dcal-train: people of the file, images under the folder
-    if source is None:
-        raise ConfigError("name what to evaluate on: --test_data, --data_dir or --dataset_info")
-    validation = options.val_data or options.data_dir or options.dataset_info
-    if options.optimize_threshold and validation is None:
-        raise ConfigError("--optimize_threshold needs --val_data (never the test data)")
+    _check(options)
+    return _compare(options) if options.compare else _evaluate(options)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """ConfigError for options that do not go together."""
+    given = [name for name in ("model", "embeddings", "scores", "compare") if getattr(options, name)]
+    if len(given) != 1:
+        what = " and ".join(f"--{name}" for name in given) or "none"
+        raise ConfigError(f"give one of --model, --embeddings, --scores and --compare; given: {what}")
+    _check_thresholds(options)
+    for faulty, message in (
+        (options.analyze_attention, "--analyze_attention: this release does not explain decisions; leave it out"),
+        (options.batch_size < 1 or options.num_workers < 0,
+         "--batch_size must be at least 1 and --num_workers at least 0"),
+        (options.num_threads is not None and options.num_threads < 1, "--num_threads must be at least 1"),
+        (options.num_examples < 1, "--num_examples must be at least 1"),
+        (options.max_unrelated is not None and options.max_unrelated < 1, "--max_unrelated must be at least 1"),
+        (options.max_unrelated is not None and options.scores, "--max_unrelated: a scores file has its own pairs"),
+        (options.folds < 0 or options.folds == 1, "--folds must be at least 2"),
+        (options.seed < 0, "--seed must be at least 0"),
+        (options.num_replicates < 0, "--num_replicates must be at least 0"),
+        (options.no_images and options.blur_images, "--no_images and --blur_images exclude each other"),
+        (options.no_images and options.save_examples, "--no_images and --save_examples exclude each other"),
+        (options.compare_features and not options.model, "--compare_features needs --model"),
+        (options.benchmark_speed and not options.model, "--benchmark_speed needs --model"),
+        (options.save_embeddings and options.scores, "--save_embeddings: scores have no embeddings"),
+        (options.compare and len(options.compare) < 2, "--compare needs two runs or more"),
+        (Path(options.output_dir).is_file(), f"--output_dir {options.output_dir} is a file; name a folder"),
+    ):  # fmt: skip
+        if faulty:
+            raise ConfigError(message)
+
+
+def _check_thresholds(options: argparse.Namespace) -> None:
     if options.optimize_threshold and options.threshold is not None:
         raise ConfigError("--threshold and --optimize_threshold exclude each other")
-    if options.batch_size < 1 or options.num_workers < 0:
-        raise ConfigError("--batch_size must be at least 1 and --num_workers at least 0")
-    if options.num_threads is not None and options.num_threads < 1:
-        raise ConfigError("--num_threads must be at least 1")
-    if Path(options.output_dir).is_file():
-        raise ConfigError(f"--output_dir {options.output_dir} is a file; name a folder")
-    return _evaluate(options, source, validation)
+    if options.save and not (options.optimize_threshold and options.model):
+        raise ConfigError(
+            "--save needs --model and --optimize_threshold: only what was chosen on validation is stored"
+        )
+    if options.save and options.feature_type != "combined":
+        raise ConfigError("--save: the stored threshold is for --feature_type combined")
+    if _source(options) is None and options.model:
+        raise ConfigError("name what to evaluate on: --test_data, --data_dir or --dataset_info")
+    if options.optimize_threshold and _validation(options) is None:
+        raise ConfigError("--optimize_threshold needs --val_data (never the test data)")
 
 
-def _evaluate(options: argparse.Namespace, source: str, validation: str | None) -> int:
-    import torch
+def _source(options: argparse.Namespace) -> str | None:
+    source: str | None = options.test_data or options.dataset_info or options.data_dir
+    return source
 
-    from twin_dcal.checkpoint import load_model
-    from twin_dcal.training.device import resolve_device
-    from twin_dcal.verification import evaluation
-    from twin_dcal.verification.report import choose_threshold, evaluation_figures, format_table, write_report
 
-    if options.num_threads is not None:
-        torch.set_num_threads(options.num_threads)
-    loaded = load_model(options.model, resolve_device(options.device))
-    files = {key: getattr(options, key) for key in ("dataset_info", "twin_pairs", "data_root", "strict")}
-    recorded = loaded.training.get("split", {})
-    test = evaluation.read_comparisons(source, split="test", **files)
-    test = evaluation.keep_to_split(test, "test", recorded)
-    if options.feature_type == "glca" and "glca" not in loaded.model.branches:
-        raise ConfigError(f"--feature_type glca: {options.model} has no GLCA branch; use combined or sa")
-    loading = {key: getattr(options, key) for key in ("batch_size", "num_workers", "feature_type")}
-    stored = loaded.threshold if options.feature_type == "combined" else None
-    threshold, origin = (None, None) if stored is None else (stored.value, _origin(stored))
-    if options.threshold is not None:
-        threshold, origin = options.threshold, "given on the command line"
-    elif options.optimize_threshold:
-        assert validation is not None
-        tuning = evaluation.read_comparisons(validation, split="val", **files)
-        tuning = evaluation.keep_to_split(tuning, "val", recorded)
-        evaluation.refuse_shared_people(test, tuning)
-        choice = choose_threshold(evaluation.score(loaded, tuning, **loading), options.threshold_metric)
-        threshold = choice.threshold
-        origin = f"{choice.metric} on the {choice.on} impostors of {validation}"
-    figures = evaluation_figures(evaluation.score(loaded, test, **loading), threshold, origin)
-    figures |= {
-        "model": {"path": options.model, "sha256": loaded.sha256, "branches": list(loaded.model.branches)},
-        "test_data": source,
-        "feature_type": options.feature_type,
-    }
-    report, _ = write_report(figures, options.output_dir)
+def _validation(options: argparse.Namespace) -> str | None:
+    own: str | None = None if options.scores else options.data_dir or options.dataset_info
+    return options.val_data or own
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from twin_dcal.verification import flow
+    from twin_dcal.verification.evaluation import Decision
+    from twin_dcal.verification.table import features_table, format_table
+
+    effort = _effort(options)
+    system = _system(options)
+    given = None if options.threshold is None else Decision(options.threshold, "given on the command line")
+    validation = _validation(options)
+    outcome = flow.run(
+        system, _source(options), effort,
+        flow.Outputs(options.output_dir, options.save_scores, options.save_embeddings),
+        given=given,
+        tune=(validation, options.threshold_metric) if options.optimize_threshold and validation else None,
+        compare_features=options.compare_features, speed=options.benchmark_speed,
+    )  # fmt: skip
+    figures = outcome.evaluation.figures
     print(format_table(figures))
-    print(f"report: {report}")
+    if outcome.features:
+        print(features_table(outcome.features))
+    if options.benchmark_speed:
+        speed = figures["speed"]
+        print(
+            f"speed on {speed['device']}: {speed['images_per_second']:.1f} images/s in batches of "
+            f"{speed['batch_size']}, {speed['ms_per_pair']:.1f} ms a pair (network only)"
+        )
+    if options.save and outcome.tuning is not None:
+        flow.save_tuning(system, outcome.tuning)
+        print(f"threshold {outcome.tuning.choice.threshold:.4f} and calibration stored in {options.model}")
+    _show(options, outcome)
     return 0
 
 
-def _origin(threshold: "Threshold") -> str:
-    origin = threshold.origin
-    return f"{origin['criterion']} on the {origin['impostors']} impostors of {origin['data']}"
+def _show(options: argparse.Namespace, outcome: "Outcome") -> None:
+    """Report and examples, where asked for, and the line that comes last."""
+    from twin_dcal.verification.table import summary_line
+
+    page, folder = outcome.report, Path(options.output_dir)
+    if options.save_examples:
+        from twin_dcal.verification.examples import save_examples
+
+        home = folder / "examples"
+        written = save_examples(outcome.evaluation, home, options.num_examples, blur=options.blur_images)
+        print(f"examples: {written} pairs in {home}")
+    if options.visualize:
+        from twin_dcal.report.html import write_report
+
+        page = write_report(
+            outcome.evaluation, folder, images=not options.no_images, blur=options.blur_images,
+            root=options.data_root or options.data_dir, seed=options.seed,
+        )  # fmt: skip
+    print(summary_line(outcome.evaluation.figures, page))
+
+
+def _system(options: argparse.Namespace) -> "System":
+    from twin_dcal.verification import systems
+    from twin_dcal.verification.embedding_files import read_embeddings
+    from twin_dcal.verification.score_files import read_scores
+
+    if options.scores:
+        return systems.ScoresSystem(read_scores(options.scores, options.strict), _files(options))
+    if options.embeddings:
+        return systems.EmbeddingsSystem(
+            read_embeddings(options.embeddings), _files(options), _sampling(options)
+        )
+    return _open_model(options, options.model)
+
+
+def _open_model(options: argparse.Namespace, path: str) -> "System":
+    from twin_dcal.verification import systems
+
+    system = systems.open_model(
+        path, options.device, _files(options), _sampling(options), feature_type=options.feature_type,
+        batch_size=options.batch_size, num_workers=options.num_workers, num_threads=options.num_threads,
+    )  # fmt: skip
+    if options.config:
+        _note_config(options.config, system.loaded)
+    return system
+
+
+def _note_config(name: str, loaded: "LoadedModel") -> None:
+    """Say that --config changes nothing, and whether it describes another model. ConfigError if it cannot be read."""
+    from twin_dcal.config import resolve_config
+
+    given, own = resolve_config(name, {}), loaded.config
+    differ = [key for key, value in given.model if value != getattr(own.model, key)]
+    if given.data.image_size != own.data.image_size:
+        differ.append("image_size")
+    told = f"differs in {', '.join(differ)} and is" if differ else "agrees and is"
+    print(f"--config {name} {told} not used: the checkpoint carries its own configuration", file=sys.stderr)
+
+
+def _files(options: argparse.Namespace) -> "DataFiles":
+    from twin_dcal.verification.reading import DataFiles
+
+    return DataFiles(options.dataset_info, options.twin_pairs, options.data_root, options.strict)
+
+
+def _sampling(options: argparse.Namespace) -> "Sampling":
+    from twin_dcal.verification.systems import Sampling
+
+    return Sampling(options.max_unrelated, options.seed)
+
+
+def _effort(options: argparse.Namespace) -> "Effort":
+    from twin_dcal.verification.evaluation import Effort
+
+    return Effort(
+        num_replicates=options.num_replicates, seed=options.seed, num_folds=options.folds,
+        fold_metric=options.threshold_metric, num_worst=max(24, options.num_examples),
+    )  # fmt: skip
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from twin_dcal.verification import comparing
+
+    runs = []
+    for path in options.compare:
+        found = comparing.find_run(path)
+        if found.suffix == ".pth":
+            system = _open_model(options, str(found))
+        else:
+            system = comparing.open_stored(found, _files(options), _sampling(options))
+        runs.append(comparing.Run(str(path), system.scored(_source(options), "test")))
+    comparison = comparing.compare(runs, _effort(options))
+    written = comparing.write_comparison(comparison, options.output_dir)
+    print(comparing.markdown(comparison))
+    print(f"comparison: {written}")
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -46,7 +46,13 @@ class TwinDataModule:
         data = self.config.data
         self.evaluation_transform = evaluation or eval_transform(data.image_size)
         default = (
-            train_transform(data.image_size, data.horizontal_flip)
+            train_transform(
+                data.image_size,
+                data.horizontal_flip,
+                min_crop_area=data.min_crop_area,
+                color_jitter=data.color_jitter,
+                erase_probability=data.erase_probability,
+            )
             if data.augmentation
             else eval_transform(data.image_size)
         )

@@ -15,18 +15,28 @@ v2: Any = _v2  # it re-exports by *, which a strict type check does not follow
 _GREY = (128, 128, 128)
 
 
-def train_transform(image_size: int, horizontal_flip: bool) -> ImageTransform:
+def train_transform(
+    image_size: int, horizontal_flip: bool, *, min_crop_area: float = 0.7, color_jitter: float = 0.2,
+    erase_probability: float = 0.25,
+) -> ImageTransform:  # fmt: skip
     """Modest augmentation of aligned faces, so that what tells twins apart survives it.
 
-    A crop of 70–100 % of the area, a flip if `horizontal_flip` (moles and partings have a side: off keeps
-    them there), some light and colour, at times a small grey patch.
+    A crop of `min_crop_area` to all of the area, stretched by a third of the rest at most, a flip if `horizontal_flip`
+    (moles and partings have a side: off keeps them there), some light and colour, at times a small grey patch.
     """
     size = [image_size, image_size]
+    aspect = (1 - min_crop_area) / 3
     steps = [
-        v2.RandomResizedCrop(size, scale=(0.7, 1.0), ratio=(0.9, 1.1), antialias=True),
+        v2.RandomResizedCrop(
+            size, scale=(min_crop_area, 1.0), ratio=(1 - aspect, 1 + aspect), antialias=True
+        ),
         *([v2.RandomHorizontalFlip()] if horizontal_flip else []),
-        v2.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2),
-        v2.RandomErasing(p=0.25, scale=(0.02, 0.1), value=_GREY),
+        *([v2.ColorJitter(color_jitter, color_jitter, color_jitter)] if color_jitter else []),
+        *(
+            [v2.RandomErasing(p=erase_probability, scale=(0.02, 0.1), value=_GREY)]
+            if erase_probability
+            else []
+        ),
     ]
     return _compose(steps)
 

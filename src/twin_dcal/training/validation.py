@@ -7,8 +7,8 @@ from statistics import mean
 from twin_dcal.checkpoint import Threshold
 from twin_dcal.verification.calibration import Calibration, fit_platt
 from twin_dcal.verification.metrics import auc, eer, sort_scores
-from twin_dcal.verification.report import choose_threshold
 from twin_dcal.verification.scores import PairScores
+from twin_dcal.verification.thresholds import choose_threshold
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,8 @@ def validate(scores: PairScores, source: str) -> Validation:
             figures[f"{kind}_auc"] = auc(ordered)
     hardest = scores.twin if len(scores.twin) else scores.impostors
     choice = choose_threshold(scores, "eer")
-    origin = {
-        "data": source, "criterion": "eer", "impostors": choice.on, "fmr": choice.fmr, "fnmr": choice.fnmr,
-        "num_genuine": choice.num_genuine, "num_impostors": choice.num_impostors,
-    }  # fmt: skip
     return Validation(
-        figures, Threshold(choice.threshold, origin), fit_platt(scores.genuine, hardest, source=source)
+        figures,
+        Threshold(choice.threshold, choice.origin(source)),
+        fit_platt(scores.genuine, hardest, source=source),
     )

@@ -1,14 +1,15 @@
-"""From a raw score to a probability that a user can read: Platt scaling with a stated prior (METHOD §4).
+"""From a raw score to a probability that a user can read: Platt scaling or isotonic regression (METHOD §4).
 
-Source: Platt, "Probabilistic outputs for support vector machines" (1999), with its smoothed targets; Newton's
-method as in Lin, Lin, Weng, "A note on Platt's probabilistic outputs for support vector machines" (2007).
+Sources: Platt, "Probabilistic outputs for support vector machines" (1999), with its smoothed targets; Newton's
+method as in Lin, Lin, Weng, "A note on Platt's probabilistic outputs for support vector machines" (2007); isotonic
+regression by pooling adjacent violators, Ayer et al. (1955), for probabilities Zadrozny and Elkan (2002).
 """
 
 import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,13 +29,15 @@ SMALLEST_STEP = 2.0**-40
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Platt:
     """P(same | score) = sigmoid(slope * score + intercept), where a share `prior` of the pairs is genuine.
 
     `slope` is at least 0, so a higher score never gets a lower probability; 0 means that the scores told
     nothing. `num_genuine` and `num_impostors` are the scores behind the fit, `source` tells their origin.
     For another prior p add log(p / (1 - p)) - log(prior / (1 - prior)) to the intercept.
     """
+
+    method: ClassVar[str] = "platt"
 
     slope: float
     intercept: float
@@ -45,37 +48,110 @@ class Calibration:
 
     def __call__(self, scores: ArrayLike) -> FloatArray:
         """Probabilities in [0, 1], float64, of the shape of `scores`. MetricError for NaN."""
-        values = np.asarray(scores, dtype=np.float64)
-        if np.isnan(values).any():
-            raise MetricError(f"calibration: {int(np.isnan(values).sum())} of {values.size} scores are NaN.")
-        return np.asarray(_sigmoid(self.slope * values + self.intercept))
+        return np.asarray(_sigmoid(self.slope * _without_nan(scores) + self.intercept))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for JSON and for the checkpoint."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Calibration":
-        """The inverse of `to_dict`. MetricError for missing or unknown keys and values out of range."""
-        names = {field.name for field in fields(cls)}
-        if set(values) != names:
-            raise MetricError(
-                f"calibration: missing keys {sorted(names - set(values))}, unknown keys "
-                f"{sorted(set(values) - names)}. Use what Calibration.to_dict wrote."
-            )
-        made = cls(**values)
-        numbers = (made.slope, made.intercept, made.prior)
-        if any(isinstance(x, bool) or not isinstance(x, int | float) for x in numbers):
-            raise MetricError(f"calibration: slope, intercept and prior must be numbers, given {numbers}.")
-        if not (all(map(math.isfinite, numbers)) and made.slope >= 0 and 0 < made.prior < 1):
-            raise MetricError(
-                f"calibration: slope {made.slope}, intercept {made.intercept} and prior {made.prior} must be "
-                "finite, slope at least 0 and prior between 0 and 1. Fit it again."
-            )
-        return made
+        return {"method": self.method, **asdict(self)}
 
 
-def fit_platt(genuine: ArrayLike, impostor: ArrayLike, *, source: str = "") -> Calibration:
+@dataclass(frozen=True)
+class Isotonic:
+    """P(same | score) as a line through knots that never falls; level outside them.
+
+    `scores` rise strictly, `probabilities` never fall and stay within (0, 1), as Platt's smoothed targets do.
+    Everything else as in `Platt`; for another prior shift the log odds of the probability.
+    """
+
+    method: ClassVar[str] = "isotonic"
+
+    scores: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    prior: float
+    num_genuine: int
+    num_impostors: int
+    source: str
+
+    def __call__(self, scores: ArrayLike) -> FloatArray:
+        """Probabilities in (0, 1), float64, of the shape of `scores`. MetricError for NaN."""
+        values = _without_nan(scores)
+        levels = np.array(self.probabilities)
+        above = np.minimum(np.searchsorted(self.scores, values, side="right"), levels.size - 1)
+        # Rounding may carry a line past its upper knot: the next line must not begin lower.
+        return np.asarray(np.minimum(np.interp(values, self.scores, levels), levels[above]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for JSON and for the checkpoint."""
+        values = {"method": self.method, **asdict(self)}
+        return {**values, "scores": list(self.scores), "probabilities": list(self.probabilities)}
+
+
+Calibration = Platt | Isotonic
+
+
+def calibration_from_dict(values: Mapping[str, Any]) -> Calibration:
+    """The inverse of `to_dict`; without a "method" it is Platt's, as in files of earlier releases.
+
+    MetricError for missing or unknown keys, an unknown method, and values out of range.
+    """
+    given = dict(values)
+    method = given.pop("method", Platt.method)
+    if method not in (Platt.method, Isotonic.method):
+        raise MetricError(f"calibration: method {method!r} is unknown; this release has platt and isotonic.")
+    kind = Platt if method == Platt.method else Isotonic
+    names = {field.name for field in fields(kind)}
+    if set(given) != names:
+        raise MetricError(
+            f"calibration: missing keys {sorted(names - set(given))}, unknown keys "
+            f"{sorted(set(given) - names)}. Use what to_dict wrote."
+        )
+    return _checked_platt(Platt(**given)) if kind is Platt else _checked_isotonic(given)
+
+
+def _checked_platt(made: Platt) -> Platt:
+    numbers = (made.slope, made.intercept, made.prior)
+    if not all(map(_is_number, numbers)):
+        raise MetricError(f"calibration: slope, intercept and prior must be numbers, given {numbers}.")
+    if not (all(map(math.isfinite, numbers)) and made.slope >= 0 and 0 < made.prior < 1):
+        raise MetricError(
+            f"calibration: slope {made.slope}, intercept {made.intercept} and prior {made.prior} must be "
+            "finite, slope at least 0 and prior between 0 and 1. Fit it again."
+        )
+    return made
+
+
+def _checked_isotonic(given: Mapping[str, Any]) -> Isotonic:
+    lists = (given["scores"], given["probabilities"])
+    if not all(isinstance(each, list | tuple) and all(map(_is_number, each)) for each in lists):
+        raise MetricError("calibration: scores and probabilities must be lists of numbers. Fit it again.")
+    scores, probabilities = (np.asarray(each, dtype=np.float64) for each in lists)
+    sound = scores.size == probabilities.size > 0 and bool(np.isfinite(scores).all())
+    sound = sound and bool((np.diff(scores) > 0).all() and (np.diff(probabilities) >= 0).all())
+    prior = given["prior"]
+    if not (
+        sound and probabilities[0] >= 0 and probabilities[-1] <= 1 and _is_number(prior) and 0 < prior < 1
+    ):
+        raise MetricError(
+            f"calibration: {scores.size} scores must rise, {probabilities.size} probabilities in [0, 1] must not "
+            f"fall, and prior {prior!r} must lie between 0 and 1. Fit it again."
+        )
+    return Isotonic(
+        **{**given, "scores": tuple(scores.tolist()), "probabilities": tuple(probabilities.tolist())}
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _without_nan(scores: ArrayLike) -> FloatArray:
+    values = np.asarray(scores, dtype=np.float64)
+    if np.isnan(values).any():
+        raise MetricError(f"calibration: {int(np.isnan(values).sum())} of {values.size} scores are NaN.")
+    return values
+
+
+def fit_platt(genuine: ArrayLike, impostor: ArrayLike, *, source: str = "") -> Platt:
     """Logistic regression of the score on "same person", both classes weighing the same (prior ½).
 
     The share of impostors in a list of pairs says how the list was made and nothing about the pair a user
@@ -84,27 +160,94 @@ def fit_platt(genuine: ArrayLike, impostor: ArrayLike, *, source: str = "") -> C
     ranks, so neither chance nor order plays a part.
 
     Args: genuine (G,), impostor (I,): finite scores of any range; source: where they came from.
-    Returns: Calibration. MetricError for what `sort_scores` refuses. Where genuine scores are not higher than
+    Returns: Platt. MetricError for what `sort_scores` refuses. Where genuine scores are not higher than
         impostor ones the slope is 0 and every probability ½ (a warning is logged).
     """
-    scores = sort_scores(genuine, impostor)
-    same, different = _thin(scores.genuine), _thin(scores.impostor)
-    values = np.concatenate([same, different])
-    targets = np.repeat(_smoothed_targets(same.size, different.size), [same.size, different.size])
-    weights = np.repeat([PRIOR / same.size, (1 - PRIOR) / different.size], [same.size, different.size])
+    examples = _examples(genuine, impostor)
+    values, targets, weights = examples.values, examples.targets, examples.weights
     centre = float(weights @ values)
     spread = math.sqrt(float(weights @ (values - centre) ** 2)) or 1.0
     slope, intercept = _fit_logistic((values - centre) / spread, targets, weights)
     if slope <= 0:
         logger.warning("Genuine scores are not higher than impostor scores: every calibrated score is 0.5.")
         slope, intercept = 0.0, math.log(PRIOR / (1 - PRIOR))
-    return Calibration(
+    return Platt(
         slope=slope / spread,
         intercept=intercept - slope * centre / spread,
         prior=PRIOR,
+        num_genuine=examples.num_genuine,
+        num_impostors=examples.num_impostors,
+        source=source,
+    )
+
+
+def fit_isotonic(genuine: ArrayLike, impostor: ArrayLike, *, source: str = "") -> Isotonic:
+    """The non-decreasing function of the score closest to "same person" in squared error, classes weighing alike.
+
+    Prior, smoothed targets (so no probability is 0 or 1), thinning and errors as in `fit_platt`; equal scores count
+    as one example. It needs many pairs: prefer Platt where held-out pairs do not speak for it.
+    """
+    examples = _examples(genuine, impostor)
+    scores, group = np.unique(examples.values, return_inverse=True)
+    weights = np.asarray(np.bincount(group, examples.weights), dtype=np.float64)
+    means = np.bincount(group, examples.weights * examples.targets) / weights
+    levels, sizes = pool_adjacent_violators(means, weights)
+    last = np.cumsum(sizes) - 1
+    first = last - sizes + 1
+    keep = np.unique(np.concatenate([first, last]))  # both ends of every level; once where they are one score
+    return Isotonic(
+        scores=tuple(scores[keep].tolist()),
+        probabilities=tuple(np.repeat(levels, sizes)[keep].tolist()),
+        prior=PRIOR,
+        num_genuine=examples.num_genuine,
+        num_impostors=examples.num_impostors,
+        source=source,
+    )
+
+
+def pool_adjacent_violators(values: FloatArray, weights: FloatArray) -> tuple[FloatArray, NDArray[np.intp]]:
+    """The non-decreasing sequence closest to `values` (N,) in weighted squares, as levels and their lengths.
+
+    Returns: levels (K,), strictly rising weighted means, and sizes (K,), whose sum is N. Linear time.
+    """
+    levels: list[float] = []
+    masses: list[float] = []
+    sizes: list[int] = []
+    for new, weight in zip(values.tolist(), weights.tolist(), strict=True):
+        level, mass, size = new, weight, 1
+        while levels and levels[-1] >= level:
+            total = masses[-1] + mass
+            level = (levels.pop() * masses[-1] + level * mass) / total
+            size += sizes.pop()
+            masses.pop()
+            mass = total
+        levels.append(level)
+        masses.append(mass)
+        sizes.append(size)
+    return np.array(levels), np.array(sizes, dtype=np.intp)
+
+
+@dataclass(frozen=True, eq=False)
+class _Examples:
+    """Thinned scores of both classes (N,) with Platt's targets and weights that sum to ½ per class."""
+
+    values: FloatArray
+    targets: FloatArray
+    weights: FloatArray
+    num_genuine: int
+    num_impostors: int
+
+
+def _examples(genuine: ArrayLike, impostor: ArrayLike) -> _Examples:
+    scores = sort_scores(genuine, impostor)
+    same, different = _thin(scores.genuine), _thin(scores.impostor)
+    sizes = [same.size, different.size]
+    return _Examples(
+        values=np.concatenate([same, different]),
+        targets=np.repeat(_smoothed_targets(same.size, different.size), sizes),
+        weights=np.repeat([PRIOR / same.size, (1 - PRIOR) / different.size], sizes),
         num_genuine=same.size,
         num_impostors=different.size,
-        source=source,
     )
 
 

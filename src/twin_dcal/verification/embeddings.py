@@ -1,12 +1,15 @@
 """Images to embeddings: each image once, whatever the number of pairs it is in."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
+from twin_dcal.checkpoint import LoadedModel
+from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.models.dcal import DCALVerificationModel, FeatureType
 from twin_dcal.models.preprocessing import Preprocessing
 
@@ -34,3 +37,21 @@ def embed_batches(
     finally:
         model.train(was_training)
     return np.concatenate(rows)
+
+
+def embed_images(
+    loaded: LoadedModel,
+    names: Sequence[str],
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    feature_type: FeatureType = "combined",
+) -> NDArray[np.float32]:
+    """(N, E) features of image files, in order, with the checkpoint's own preprocessing. ImageError for a bad file."""
+    device = next(loaded.model.parameters()).device.type
+    config = loaded.config.override({"runtime.num_workers": num_workers, "runtime.device": device})
+    loader = TwinDataModule(config).eval_loader(names, batch_size)
+    batches = (
+        batch["image"] for batch in tqdm(loader, desc="embedding", unit="batch", disable=None, leave=False)
+    )
+    return embed_batches(loaded.model, batches, loaded.preprocessing, feature_type=feature_type)

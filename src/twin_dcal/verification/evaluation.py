@@ -1,165 +1,180 @@
-"""From a checkpoint and a data set, or a list of pairs, to scores by kind: every image is embedded once."""
+"""Everything a report shows, from scored pairs: figures, intervals, curves, histograms, tables, the worst pairs."""
 
-import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from twin_dcal.checkpoint import LoadedModel
-from twin_dcal.data.datamodule import TwinDataModule
-from twin_dcal.data.faceset import FaceSet
-from twin_dcal.data.manifest import load_face_set
-from twin_dcal.data.pairs import PairList, is_pairs_file, read_pairs
-from twin_dcal.errors import ManifestError
-from twin_dcal.models.dcal import FeatureType
+from twin_dcal.errors import MetricError
 
-from .embeddings import embed_batches
-from .scores import PairKind, PairScores, all_pair_scores, pair_kinds, pair_scores, split_by_kind
+from . import metrics
+from .calibration import Calibration
+from .counting import SECTIONS, CountedPairs, PairSource, count_pairs
+from .figures import HEADLINE_FMR, evaluation_figures
+from .folds import cross_validate
+from .intervals import MIN_REPLICATES, Intervals, bootstrap
+from .people import Survey, survey
+from .protocols import Comparisons
+from .reliability import reliability
+from .result import Curve, Evaluation, Figures, Histograms, Points, Reliability
+from .scores import PairKind
+from .tally import CountedScores
+from .thresholds import choose_threshold, requested_far
 
-logger = logging.getLogger(__name__)
+NUM_BINS = 200
+MAX_POINTS = 6_000
+"""Embeddings handed to a projection plot; of more every k-th."""
 
 
 @dataclass(frozen=True)
-class Comparisons:
-    """What is compared: all pairs of a face set, or an explicit list whose people a face set may tell."""
+class Decision:
+    """How pairs are decided: a threshold and calibration, and where they are from; None where there is none."""
 
-    source: str
-    faces: FaceSet | None
-    pairs: PairList | None
-
-    @property
-    def paths(self) -> Sequence[Path]:
-        if self.pairs is not None:
-            return self.pairs.paths
-        assert self.faces is not None
-        return self.faces.paths
-
-    def people(self) -> set[str]:
-        """Ids of those who are compared; empty for a list of pairs without a data set."""
-        if self.faces is None:
-            return set()
-        if self.pairs is None:
-            return set(self.faces.people)
-        owner = {_real(path): person for person, paths in self.faces.images_of().items() for path in paths}
-        return {owner[_real(path)] for path in self.pairs.paths if _real(path) in owner}
+    threshold: float | None = None
+    source: str | None = None
+    calibration: Calibration | None = None
 
 
-def read_comparisons(
-    source: str | Path, *, split: str, dataset_info: str | None = None, twin_pairs: str | None = None,
-    data_root: str | None = None, strict: bool = False,
-) -> Comparisons:  # fmt: skip
-    """A pairs file, or a data set of which all pairs are compared.
+@dataclass(frozen=True)
+class Effort:
+    """How much to compute. num_replicates: 0 leaves out intervals; num_folds: 0 leaves out the k-fold figures."""
 
-    Args: split: the one to take of a data set that defines splits. dataset_info: for a pairs file, tells whose
-    each image is, so that twin and unrelated impostors can be told apart. ManifestError as the readers.
-    """
-    faces: FaceSet | None = None
-    pairs: PairList | None = None
-    findings: tuple[str, ...] = ()
-    if is_pairs_file(source):
-        pairs = read_pairs(source, data_root)
-        findings = pairs.findings
-        if dataset_info is not None:
-            faces, _ = load_face_set(dataset_info, twin_pairs, data_root, strict, split="all")
-    else:
-        faces, findings = load_face_set(source, twin_pairs, data_root, strict, split)
-        logger.info("%s: %s", source, faces.describe())
-    if strict and pairs is not None and pairs.findings:
-        raise ManifestError(f"{source}: {'; '.join(pairs.findings)} (strict)")
-    for finding in findings:
-        logger.warning("%s", finding)
-    return Comparisons(str(source), faces, pairs)
+    num_replicates: int = 1000
+    seed: int = 0
+    num_folds: int = 0
+    fold_metric: str = "eer"
+    num_worst: int = 24
+
+    def __post_init__(self) -> None:
+        requested_far(self.fold_metric)
+        if 0 < self.num_replicates < MIN_REPLICATES:
+            raise MetricError(
+                f"{self.num_replicates} replicates are too few for intervals: use {MIN_REPLICATES} or more, or 0."
+            )
 
 
-def keep_to_split(what: Comparisons, split: str, recorded: Mapping[str, Sequence[str]]) -> Comparisons:
-    """Leave out the people the model was trained on, where they are met again.
-
-    A data set without splits of its own holds everybody: of one with all people of the model's recorded split, that
-    split's `split` people are taken. People who are met otherwise may only share an id: that is a warning.
-    """
-    met = what.people() & set(recorded.get("train", ()))
-    everybody = {person for people in recorded.values() for person in people}
-    if met and what.pairs is None and what.faces is not None and everybody <= set(what.faces.people):
-        if not recorded[split]:
-            raise ManifestError(f"{what.source}: the model's split leaves no {split} people in it")
-        logger.warning("%s defines no split: the model's own is used, its %s people", what.source, split)
-        return replace(what, faces=what.faces.subset(recorded[split]))
-    if met:
-        logger.warning(
-            "%s has %d people with ids the model was trained on (%s, …). If they are the same people, these figures "
-            "tell nothing about others.", what.source, len(met), sorted(met)[0],
-        )  # fmt: skip
-    return what
-
-
-def refuse_shared_people(test: Comparisons, validation: Comparisons) -> None:
-    """ManifestError if a person is in both: a threshold must not be chosen on the people it is judged by."""
-    shared = sorted(test.people() & validation.people())
-    if shared or set(map(_real, test.paths)) & set(map(_real, validation.paths)):
-        whom = f"people {', '.join(shared[:3])}" if shared else "images"
-        raise ManifestError(
-            f"{validation.source} and {test.source} share {whom}. Choose the threshold on other families, such "
-            "as the validation split."
-        )
-
-
-def embed_paths(
-    loaded: LoadedModel,
-    paths: Sequence[Path],
-    *,
-    batch_size: int,
-    num_workers: int = 0,
-    feature_type: FeatureType = "combined",
-) -> NDArray[np.float32]:
-    """(N, E) features of images, in order, with the checkpoint's own preprocessing. ImageError for a bad file."""
-    device = next(loaded.model.parameters()).device.type
-    config = loaded.config.override({"runtime.num_workers": num_workers, "runtime.device": device})
-    loader = TwinDataModule(config).eval_loader(paths, batch_size)
-    batches = (
-        batch["image"] for batch in tqdm(loader, desc="embedding", unit="batch", disable=None, leave=False)
-    )
-    return embed_batches(loaded.model, batches, loaded.preprocessing, feature_type=feature_type)
-
-
-def score(
-    loaded: LoadedModel,
+def evaluate(
+    source: PairSource,
     what: Comparisons,
-    *,
-    batch_size: int,
-    num_workers: int = 0,
-    feature_type: FeatureType = "combined",
-) -> PairScores:
-    """Cosines of all comparisons, by kind of pair."""
-    embeddings = embed_paths(
-        loaded, what.paths, batch_size=batch_size, num_workers=num_workers, feature_type=feature_type
+    decision: Decision,
+    effort: Effort,
+    vectors: NDArray[np.float32] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Evaluate scored pairs. MetricError for scores that carry no figure.
+
+    Args: vectors (N, D): for the projection plot; about: plain values to store with the figures (model, data).
+    """
+    counts = count_pairs(source)
+    threshold = decision.threshold
+    if threshold is None:
+        threshold = choose_threshold(counts, "eer").threshold
+    intervals = family_intervals(source, counts, threshold, effort)
+    given = None if decision.threshold is None else threshold
+    figures = evaluation_figures(counts, given, decision.source, intervals)
+    figures = _in_order(figures, what, effort, about or {})
+    found = survey(source, what, threshold, effort.num_worst)
+    told, figures["calibration"] = _calibrated(decision.calibration, counts)
+    if effort.num_folds:
+        figures["folds"] = cross_validate(source, effort.num_folds, effort.fold_metric, effort.seed)
+        figures["notes"] += figures["folds"].pop("notes")
+    figures["animals"] = _animals(found)
+    return Evaluation(
+        figures=figures,
+        curves={name: _curve(counts.section(name), intervals, name) for name in SECTIONS if counts.has(name)},
+        histograms=_histograms(counts),
+        reliability=told,
+        false_matches=found.false_matches,
+        false_non_matches=found.false_non_matches,
+        families=found.families,
+        people=found.people,
+        points=_points(what, vectors),
     )
-    if what.pairs is None:
-        assert what.faces is not None
-        return all_pair_scores(embeddings, what.faces.person_of, what.faces.image_families)
-    scores = pair_scores(embeddings, what.pairs.first, what.pairs.second)
-    return split_by_kind(scores, _kinds(what.pairs, what.faces))
 
 
-def _kinds(pairs: PairList, faces: FaceSet | None) -> NDArray[np.int8]:
-    """Kind of each listed pair. Without a face set an impostor's kind is unknown (OTHER)."""
-    if faces is None:
-        return np.where(pairs.same, PairKind.GENUINE, PairKind.OTHER).astype(np.int8)
-    number = {_real(path): index for index, path in enumerate(faces.paths)}
-    missing = [path for path in pairs.paths if _real(path) not in number]
-    if missing:
-        raise ManifestError(f"{len(missing)} images of the pairs are not in the data set: {missing[0]}")
-    rows = np.array([number[_real(path)] for path in pairs.paths])
-    kinds = pair_kinds(rows[pairs.first], rows[pairs.second], faces.person_of, faces.image_families)
-    wrong = np.flatnonzero((kinds == PairKind.GENUINE) != pairs.same)
-    if wrong.size:
-        first, second = (pairs.paths[index[wrong[0]]] for index in (pairs.first, pairs.second))
-        raise ManifestError(f"{wrong.size} labels contradict the data set, first: {first} and {second}")
-    return kinds
+def _calibrated(
+    calibration: Calibration | None, counts: CountedPairs
+) -> tuple[Reliability | None, Figures | None]:
+    """Reliability on twin impostors, on all where there are none, and its figures."""
+    if calibration is None:
+        return None, None
+    on = "twin" if counts.has("twin") else "all"
+    told = reliability(calibration, counts.section(on))
+    return told, {
+        "method": told.method, "on": on, "source": calibration.source, "ece": told.ece,
+        "brier": told.brier, "num_bins": int(told.num_pairs.size),
+    }  # fmt: skip
 
 
-def _real(path: Path) -> str:
-    return str(path.resolve())
+def family_intervals(
+    source: PairSource, counts: CountedPairs, threshold: float | None, effort: Effort
+) -> Intervals | None:
+    """Intervals by resampling families; None where they are switched off."""
+    if not effort.num_replicates:
+        return None
+    return bootstrap(
+        source, counts=counts, threshold=threshold, headline_fmr=HEADLINE_FMR,
+        num_replicates=effort.num_replicates, seed=effort.seed,
+    )  # fmt: skip
+
+
+def _in_order(figures: Figures, what: Comparisons, effort: Effort, about: Mapping[str, Any]) -> Figures:
+    """The figures with what they are of in front."""
+    notes = figures["notes"]
+    if not effort.num_replicates:
+        notes = [*notes, "no intervals: switched off (0 replicates)."]
+    first = {"schema_version": figures["schema_version"], **about, "protocol": _protocol(what)}
+    return {**first, **figures, "notes": notes, "calibration": None, "folds": None}
+
+
+def _protocol(what: Comparisons) -> Figures:
+    known = {"num_people": what.people, "num_families": what.families}
+    counts = {name: None if labels is None else int(np.unique(labels).size) for name, labels in known.items()}
+    return {**what.protocol, "num_images": len(what.names), **counts}
+
+
+def _animals(found: Survey) -> Figures:
+    """Ids of the people who stand out, by animal."""
+    return {f"{animal}s" if animal != "wolf" else "wolves": [p.person for p in found.people if p.animal == animal]
+            for animal in ("goat", "lamb", "wolf")}  # fmt: skip
+
+
+def _curve(scores: CountedScores, intervals: Intervals | None, name: str) -> Curve:
+    corners = metrics.roc(scores, corners_only=True)
+    band = intervals.bands.get(name) if intervals else None
+    nothing = np.empty(0)
+    return Curve(
+        fmr=corners.fmr,
+        fnmr=corners.fnmr,
+        band_fmr=nothing if band is None else band.fmr,
+        fnmr_low=nothing if band is None else band.fnmr_low,
+        fnmr_high=nothing if band is None else band.fnmr_high,
+    )
+
+
+def _histograms(counts: CountedPairs) -> Histograms:
+    """Equal bins from the lowest to the highest score; the last holds its upper edge."""
+    parts = {kind.name.lower(): counts.of(kind) for kind in PairKind}
+    filled = [part for part in parts.values() if part.size]
+    low, high = min(part.lowest for part in filled), max(part.highest for part in filled)
+    edges = np.linspace(low, high, NUM_BINS + 1)
+    edges[0], edges[-1] = low, high
+    binned = {}
+    for name, part in parts.items():
+        below = part.num_below(edges) if part.size else np.zeros(edges.size, np.int64)
+        below[-1] = part.size
+        binned[name] = np.diff(below).astype(np.int64)
+    return Histograms(edges, binned)
+
+
+def _points(what: Comparisons, vectors: NDArray[np.float32] | None) -> Points | None:
+    if vectors is None or what.people is None or what.families is None:
+        return None
+    every = max(1, -(-len(vectors) // MAX_POINTS))
+    chosen = np.asarray(vectors[::every], dtype=np.float32)
+    unit = chosen / np.linalg.norm(chosen, axis=1, keepdims=True)
+    people, families = (labels[::every].tolist() for labels in (what.people, what.families))
+    return Points(unit, people, families, [Path(name) for name in what.names[::every]])

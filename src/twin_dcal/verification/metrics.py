@@ -3,45 +3,46 @@
 Conventions, everywhere: a higher score means more alike; a pair is declared "same" when score >= threshold.
 FMR(t) is the share of impostors with score >= t, FNMR(t) the share of genuine pairs with score < t, and
 TAR = 1 - FNMR (ISO/IEC 19795-1; FAR and TAR are the familiar aliases). A threshold is an observed score, or
-+inf, which rejects every pair. Nothing here maps, squashes or bins a score: only their order counts.
++inf, which rejects every pair. Nothing here maps, squashes or bins a score: only their order counts (d' apart).
 
-Sorting is the costly step, so it happens once: every function takes the `SortedScores` that `sort_scores`
-makes. After that a figure needs only a few searches of the genuine scores among the impostors, because it can
-only step or peak where a genuine score lies. 18 million float32 impostors cost one 72 MB copy.
+Sorting or counting is the costly step, so it happens once: every function takes the `SortedScores` of `sort_scores`
+or the `CountedScores` of `count_scores`. After that a figure needs only a few searches of the genuine scores among
+the impostors, because it can only step or peak where a genuine score lies.
 """
 
 import math
-from bisect import bisect_left
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from twin_dcal.errors import MetricError
 
-ScoreArray = NDArray[np.floating[Any]]
+from .tally import (
+    CountedScores,
+    Counts,
+    ScoreArray,
+    SortedScores,
+    Tally,
+    TwoClasses,
+    count_scores,
+    first_observed,
+    next_above,
+    next_below,
+    observed,
+    sort_scores,
+)
+
+__all__ = [
+    "MIN_ERRORS", "BestFigure", "Confusion", "CountedScores", "EqualErrorRate", "OperatingPoint", "RocCurve",
+    "ScoreArray", "SortedScores", "Tally", "accuracy_at", "auc", "average_precision", "best_accuracy", "best_f1",
+    "count_scores", "d_prime", "eer", "error_rates_at", "operating_point", "pr_auc", "roc", "sort_scores",
+]  # fmt: skip
+
 Rates = NDArray[np.float64]
-Counts = NDArray[np.intp]
 
 MIN_ERRORS = 30
 """Doddington's rule of 30: with 30 errors the true rate is within 30 % of the observed one (90 % sure)."""
-
-
-@dataclass(frozen=True, eq=False)
-class SortedScores:
-    """Genuine (G,) and impostor (I,) scores, ascending, finite, one float type; made by `sort_scores`."""
-
-    genuine: ScoreArray
-    impostor: ScoreArray
-
-    @property
-    def num_genuine(self) -> int:
-        return self.genuine.size
-
-    @property
-    def num_impostors(self) -> int:
-        return self.impostor.size
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,42 +141,15 @@ class OperatingPoint:
     warning: str | None
 
 
-def sort_scores(genuine: ArrayLike, impostor: ArrayLike) -> SortedScores:
-    """Check and sort the scores of both classes, once; inputs stay as they are.
-
-    Args: genuine (G,), impostor (I,): similarity scores of any range; float32 stays float32.
-    Returns: SortedScores. MetricError for an empty class, NaN or infinite scores, scores that are all equal,
-        or an array that is not one-dimensional and numeric.
-    """
-    given = {"genuine": _score_array("genuine", genuine), "impostor": _score_array("impostor", impostor)}
-    dtype = np.result_type(*given.values())
-    ordered = {name: np.sort(values.astype(dtype, copy=False)) for name, values in given.items()}
-    for name, values in ordered.items():  # NaN sorts last, so the two ends tell
-        if not (np.isfinite(values[0]) and np.isfinite(values[-1])):
-            bad = values.size - int(np.isfinite(values).sum())
-            raise MetricError(
-                f"{name} scores: {bad} of {values.size} are NaN or infinite. Look for zero or NaN "
-                "embeddings, or a diverged training run."
-            )
-    scores = SortedScores(ordered["genuine"], ordered["impostor"])
-    if min(scores.genuine[0], scores.impostor[0]) == max(scores.genuine[-1], scores.impostor[-1]):
-        raise MetricError(
-            f"all {scores.num_genuine} genuine and {scores.num_impostors} impostor scores are the same: "
-            "no threshold can tell them apart. Look for a collapsed model (every embedding the same)."
-        )
-    return scores
-
-
-def roc(scores: SortedScores, *, corners_only: bool = False) -> RocCurve:
+def roc(scores: TwoClasses, *, corners_only: bool = False) -> RocCurve:
     """The exact operating points at every distinct observed score, after +inf (reject all).
 
     Args: corners_only: drop points on a straight line between their neighbours. The polyline, and so its area
         and its plot, stays the same with at most 2 min(G, I) + 2 points; use it for millions of scores.
     """
-    everything = (scores.genuine, scores.impostor)
-    thresholds = np.unique(_corners(scores) if corners_only else np.concatenate(everything))[::-1]
-    false_matches = _num_at_or_above(scores.impostor, thresholds)
-    matches = _num_at_or_above(scores.genuine, thresholds)
+    thresholds = np.unique(_corners(scores) if corners_only else _everything(scores))[::-1]
+    false_matches = _false_matches(scores, thresholds)
+    matches = scores.genuine_tally.num_at_or_above(thresholds)
     return RocCurve(
         thresholds=np.concatenate([[np.inf], thresholds.astype(np.float64)]),
         fmr=np.concatenate([[0.0], false_matches / scores.num_impostors]),
@@ -185,15 +159,28 @@ def roc(scores: SortedScores, *, corners_only: bool = False) -> RocCurve:
     )
 
 
-def auc(scores: SortedScores) -> float:
+def auc(scores: TwoClasses) -> float:
     """Area under the ROC curve in [0, 1]: P(genuine > impostor) + ½ P(equal), the Mann-Whitney statistic."""
-    below = np.searchsorted(scores.impostor, scores.genuine, side="left")
-    at_or_below = np.searchsorted(scores.impostor, scores.genuine, side="right")
-    won_halves = int(below.sum() + at_or_below.sum())  # a lower impostor counts two halves, an equal one one
+    values, counts = scores.genuine_tally.distinct()
+    won_halves = 0  # a lower impostor counts two halves, an equal one one
+    for part in scores.impostor_tallies:
+        won_halves += int(counts @ (part.num_below(values) + part.num_at_or_below(values)))
     return won_halves / (2 * scores.num_genuine * scores.num_impostors)
 
 
-def average_precision(scores: SortedScores) -> float:
+def d_prime(scores: TwoClasses) -> float:
+    """Distance of the class means in units of their pooled spread: (m_g - m_i) / sqrt((s_g^2 + s_i^2) / 2).
+
+    Both classes weigh the same in the spread; variances are over n. The only figure here that depends on more than the
+    order of the scores. Negative where genuine pairs score lower; ±inf where no class has any spread.
+    Source: Daugman, "The importance of being random", Pattern Recognition 36 (2003), decidability d'.
+    """
+    genuine, impostor = _moments((scores.genuine_tally,)), _moments(scores.impostor_tallies)
+    distance, spread = genuine[0] - impostor[0], math.sqrt((genuine[1] + impostor[1]) / 2)
+    return distance / spread if spread > 0 else math.copysign(math.inf, distance)
+
+
+def average_precision(scores: TwoClasses) -> float:
     """Σ (R_n - R_{n-1}) P_n over descending distinct scores, no interpolation; in [0, 1].
 
     Source: the definition of sklearn.metrics.average_precision_score.
@@ -202,7 +189,7 @@ def average_precision(scores: SortedScores) -> float:
     return float(np.sum(gained * precision) / scores.num_genuine)
 
 
-def pr_auc(scores: SortedScores) -> float:
+def pr_auc(scores: TwoClasses) -> float:
     """Trapezoidal area under precision over recall, starting at (recall 0, precision 1); in [0, 1].
 
     Slightly optimistic, as precision is not linear between points: quote `average_precision` instead.
@@ -212,14 +199,14 @@ def pr_auc(scores: SortedScores) -> float:
     return float(np.sum(gained * (precision + precision_before)) / (2 * scores.num_genuine))
 
 
-def eer(scores: SortedScores) -> EqualErrorRate:
+def eer(scores: TwoClasses) -> EqualErrorRate:
     """Equal error rate: where FNMR - FMR changes sign, linear between the two neighbouring operating points.
 
     The threshold is the one of those two (an observed score) where FMR and FNMR lie closer; the stricter one
     if both lie equally close.
     """
-    loose = max(_last_with_more_false_matches(scores, values) for values in (scores.genuine, scores.impostor))
-    strict = float(_next_above(scores, np.asarray([loose], dtype=scores.genuine.dtype))[0])
+    strict = first_observed(scores, lambda score: _misses_dominate(scores, score))
+    loose = next_below(scores, strict)
     before, after = error_rates_at(scores, strict), error_rates_at(scores, loose)
     gap_before, gap_after = before.fnmr - before.fmr, after.fnmr - after.fmr
     share = gap_before / (gap_before - gap_after)
@@ -227,22 +214,22 @@ def eer(scores: SortedScores) -> EqualErrorRate:
     return EqualErrorRate(rate, strict if gap_before <= -gap_after else loose)  # never +inf: its gap is 1
 
 
-def error_rates_at(scores: SortedScores, threshold: float) -> Confusion:
+def error_rates_at(scores: TwoClasses, threshold: float) -> Confusion:
     """Counts of right and wrong decisions at any threshold (±inf too). MetricError for NaN."""
     if math.isnan(threshold):
         raise MetricError("threshold is NaN; give the score from which a pair counts as the same person.")
-    matches = int(_num_at_or_above(scores.genuine, threshold))
-    false_matches = int(_num_at_or_above(scores.impostor, threshold))
+    matches = int(scores.genuine_tally.num_at_or_above(threshold))
+    false_matches = int(_false_matches(scores, threshold))
     non_matches = scores.num_impostors - false_matches
     return Confusion(float(threshold), matches, false_matches, non_matches, scores.num_genuine - matches)
 
 
-def accuracy_at(scores: SortedScores, threshold: float) -> float:
+def accuracy_at(scores: TwoClasses, threshold: float) -> float:
     """Share of all pairs decided rightly at `threshold`; every pair weighs the same, whatever its class."""
     return error_rates_at(scores, threshold).accuracy
 
 
-def best_accuracy(scores: SortedScores) -> BestFigure:
+def best_accuracy(scores: TwoClasses) -> BestFigure:
     """Highest accuracy of any threshold, and the strictest threshold that reaches it (+inf: reject all)."""
     thresholds, matches, false_matches = _genuine_steps(scores)
     right = matches + (scores.num_impostors - false_matches)
@@ -251,7 +238,7 @@ def best_accuracy(scores: SortedScores) -> BestFigure:
     return BestFigure(accuracy_at(scores, threshold), threshold)
 
 
-def best_f1(scores: SortedScores) -> BestFigure:
+def best_f1(scores: TwoClasses) -> BestFigure:
     """Highest F1 of the class "same" of any threshold, and the strictest threshold that reaches it."""
     thresholds, matches, false_matches = _genuine_steps(scores)
     f1 = 2 * matches / (matches + false_matches + scores.num_genuine)
@@ -259,7 +246,7 @@ def best_f1(scores: SortedScores) -> BestFigure:
     return BestFigure(float(f1[best]), float(thresholds[best]))
 
 
-def operating_point(scores: SortedScores, fmr_requested: float) -> OperatingPoint:
+def operating_point(scores: TwoClasses, fmr_requested: float) -> OperatingPoint:
     """The loosest observed threshold whose achieved FMR does not exceed the requested one, ties counted.
 
     Args: fmr_requested: share of impostors that may match, in (0, 1].
@@ -268,11 +255,7 @@ def operating_point(scores: SortedScores, fmr_requested: float) -> OperatingPoin
     if not 0 < fmr_requested <= 1:
         raise MetricError(f"a false match rate lies in (0, 1]; given {fmr_requested}. Try 0.001.")
     allowed = _num_allowed(fmr_requested, scores.num_impostors)
-    if allowed == scores.num_impostors:
-        threshold = float(min(scores.genuine[0], scores.impostor[0]))
-    else:  # just above the highest impostor that must not match
-        barred = scores.impostor[scores.num_impostors - 1 - allowed]
-        threshold = float(_next_above(scores, barred[None])[0])
+    threshold = first_observed(scores, lambda score: int(_false_matches(scores, score)) <= allowed)
     at = error_rates_at(scores, threshold)
     return OperatingPoint(
         fmr_requested=float(fmr_requested),
@@ -289,87 +272,56 @@ def operating_point(scores: SortedScores, fmr_requested: float) -> OperatingPoin
     )
 
 
-def _score_array(name: str, values: ArrayLike) -> ScoreArray:
-    array = np.asarray(values)
-    if array.ndim != 1 or array.dtype.kind not in "fiu":
-        raise MetricError(
-            f"{name} scores: expected a one-dimensional array of numbers, given shape {array.shape} of type "
-            f"{array.dtype}. Pass one score per pair."
-        )
-    if array.size == 0:
-        raise MetricError(
-            f"{name} scores: there are none. Error rates need at least one genuine and one impostor pair; "
-            f"add {name} pairs to the evaluation data."
-        )
-    if array.dtype in (np.float32, np.float64):
-        return array
-    return array.astype(np.float32 if array.dtype == np.float16 else np.float64)
+def _false_matches(scores: TwoClasses, thresholds: ArrayLike) -> Counts:
+    """How many impostors are at or above each threshold."""
+    return np.asarray(sum(part.num_at_or_above(thresholds) for part in scores.impostor_tallies))
 
 
-def _num_at_or_above(ascending: ScoreArray, thresholds: ArrayLike) -> Counts:
-    """How many scores are >= each threshold, exactly.
-
-    A float64 threshold goes up to the scores' type: the answer is that of the exact comparison, and
-    searchsorted need not copy millions of float32 scores to float64.
-    """
-    wanted = np.asarray(thresholds)
-    if wanted.dtype != ascending.dtype:
-        exact = wanted.astype(np.float64)
-        with np.errstate(over="ignore"):
-            rounded = exact.astype(ascending.dtype)
-        up = np.nextafter(rounded, np.asarray(np.inf, dtype=ascending.dtype))
-        wanted = np.where(rounded < exact, up, rounded)
-    return np.asarray(ascending.size - np.searchsorted(ascending, wanted, side="left"))
+def _misses_dominate(scores: TwoClasses, threshold: float) -> bool:
+    """FNMR > FMR, in whole numbers."""
+    at = error_rates_at(scores, threshold)
+    return at.num_false_non_matches * at.num_impostors > at.num_false_matches * at.num_genuine
 
 
-def _next_above(scores: SortedScores, values: ScoreArray) -> ScoreArray:
-    """(K,) the smallest observed score above each value, +inf where there is none."""
-    nearest = np.full(values.shape, np.inf, dtype=values.dtype)
-    for ascending in (scores.genuine, scores.impostor):
-        at = np.searchsorted(ascending, values, side="right")
-        inside = at < ascending.size
-        nearest[inside] = np.minimum(nearest[inside], ascending[at[inside]])
-    return nearest
+def _moments(parts: tuple[Tally, ...]) -> tuple[float, float]:
+    """Mean and variance (over n) of all scores of some parts together."""
+    total = sum(part.size for part in parts)
+    each = [(part.size / total, *part.moments()) for part in parts]
+    mean = sum(share * part_mean for share, part_mean, _ in each)
+    return mean, sum(share * (variance + (part_mean - mean) ** 2) for share, part_mean, variance in each)
 
 
-def _corners(scores: SortedScores) -> ScoreArray:
+def _everything(scores: TwoClasses) -> ScoreArray:
+    return np.concatenate([part.values for part in observed(scores)])
+
+
+def _corners(scores: TwoClasses) -> ScoreArray:
     """Thresholds between which one rate rests: the smaller class's scores and the next score above each."""
-    smaller = min(scores.genuine, scores.impostor, key=len)
-    steps = np.unique(smaller)
-    above = _next_above(scores, steps)
-    return np.concatenate([steps, above[np.isfinite(above)], scores.genuine[:1], scores.impostor[:1]])
+    genuine = scores.genuine_tally.values
+    impostor = [part.values for part in scores.impostor_tallies]
+    steps = np.unique(genuine if genuine.size <= sum(map(len, impostor)) else np.concatenate(impostor))
+    above = next_above(scores, steps)
+    return np.concatenate([steps, above[np.isfinite(above)], *(part.values[:1] for part in observed(scores))])
 
 
-def _genuine_steps(scores: SortedScores) -> tuple[ScoreArray, Counts, Counts]:
+def _genuine_steps(scores: TwoClasses) -> tuple[ScoreArray, Counts, Counts]:
     """Distinct genuine scores, descending (K,), and the matches and false matches at each.
 
     Lowering a threshold between two of them adds false matches only, so accuracy and F1 peak at one of them.
     """
-    thresholds = np.unique(scores.genuine)[::-1]
-    matches = _num_at_or_above(scores.genuine, thresholds)
-    return thresholds, matches, _num_at_or_above(scores.impostor, thresholds)
+    thresholds = scores.genuine_tally.distinct()[0][::-1]
+    return thresholds, scores.genuine_tally.num_at_or_above(thresholds), _false_matches(scores, thresholds)
 
 
-def _precision_steps(scores: SortedScores) -> tuple[Counts, Rates, Rates]:
+def _precision_steps(scores: TwoClasses) -> tuple[Counts, Rates, Rates]:
     """At each distinct genuine score (K,): genuine pairs gained, precision there, precision just above."""
     thresholds, matches, false_matches = _genuine_steps(scores)
     gained = np.diff(matches, prepend=0)
     matches_before = matches - gained
-    false_before = scores.num_impostors - np.searchsorted(scores.impostor, thresholds, side="right")
+    false_before = sum(part.size - part.num_at_or_below(thresholds) for part in scores.impostor_tallies)
     declared = matches_before + false_before
     precision_before = np.where(declared > 0, matches_before / np.maximum(declared, 1), 1.0)
     return gained, matches / (matches + false_matches), precision_before
-
-
-def _last_with_more_false_matches(scores: SortedScores, values: ScoreArray) -> float:
-    """The highest of `values` at which FMR >= FNMR, or -inf. FMR falls and FNMR rises with the threshold."""
-
-    def misses_dominate(index: int) -> bool:
-        at = error_rates_at(scores, float(values[index]))
-        return at.num_false_non_matches * at.num_impostors > at.num_false_matches * at.num_genuine
-
-    first = bisect_left(range(values.size), True, key=misses_dominate)
-    return float(values[first - 1]) if first else -math.inf
 
 
 def _num_allowed(rate: float, total: int) -> int:

@@ -91,7 +91,7 @@ def pair_scores(embeddings: ArrayLike, first: ArrayLike, second: ArrayLike) -> S
     Returns: (P,) float32. MetricError for row numbers out of range or of unequal count.
     """
     unit = normalize_rows(embeddings)
-    left, right = _row_numbers(first, len(unit)), _row_numbers(second, len(unit))
+    left, right = row_numbers(first, len(unit)), row_numbers(second, len(unit))
     if left.size != right.size:
         raise MetricError(f"pairs: {left.size} first but {right.size} second images. Give two rows per pair.")
     scores = np.empty(left.size, np.float32)
@@ -108,8 +108,8 @@ def pair_kinds(
 
     Args: first, second (P,): row numbers; person_of, family_of_image (N,): labels of any comparable type.
     """
-    person, family = _labels(person_of, family_of_image)
-    left, right = _row_numbers(first, person.size), _row_numbers(second, person.size)
+    person, family = image_labels(person_of, family_of_image)
+    left, right = row_numbers(first, person.size), row_numbers(second, person.size)
     kinds = np.where(family[left] == family[right], PairKind.TWIN, PairKind.UNRELATED)
     return np.where(person[left] == person[right], PairKind.GENUINE, kinds).astype(np.int8)
 
@@ -141,12 +141,12 @@ def all_pair_scores(
     """
     if block < 1:
         raise MetricError(f"block: {block} rows at a time is too few. Use 1 or more; 1024 is a good value.")
-    person, family = _labels(person_of, family_of_image)
+    person, family = image_labels(person_of, family_of_image)
     unit = normalize_rows(embeddings)
     if len(unit) != person.size:
         raise MetricError(f"{len(unit)} embeddings but {person.size} labels. Give one label per image.")
     order = np.lexsort((person, family))
-    person_end, family_end = _run_ends(person[order]), _run_ends(family[order])
+    person_end, family_end = run_ends(person[order]), run_ends(family[order])
     rows = np.arange(order.size)
     counts = (person_end - rows - 1, family_end - person_end, order.size - family_end)
     out = [np.empty(int(count.sum()), np.float32) for count in counts]
@@ -170,13 +170,15 @@ def _score_rows(unit: NDArray[np.float32], block: int) -> Iterator[tuple[int, Sc
             yield start + offset, row
 
 
-def _run_ends(labels: NDArray[np.intp]) -> NDArray[np.intp]:
+def run_ends(labels: NDArray[np.intp]) -> NDArray[np.intp]:
     """For each position of an array of runs of equal labels, the position after its run."""
     last_of_run = np.flatnonzero(np.append(labels[1:] != labels[:-1], True))
     return np.repeat(last_of_run + 1, np.diff(last_of_run, prepend=-1))
 
 
-def _labels(person_of: ArrayLike, family_of_image: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def image_labels(
+    person_of: ArrayLike, family_of_image: ArrayLike
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Person and family numbers (N,), each person in one family."""
     people, families = np.asarray(person_of), np.asarray(family_of_image)
     if people.ndim != 1 or people.shape != families.shape or people.size == 0:
@@ -198,7 +200,7 @@ def _labels(person_of: ArrayLike, family_of_image: ArrayLike) -> tuple[NDArray[n
     return person, family
 
 
-def _row_numbers(values: ArrayLike, total: int) -> NDArray[np.integer[Any]]:
+def row_numbers(values: ArrayLike, total: int) -> NDArray[np.integer[Any]]:
     rows = np.asarray(values)
     if rows.ndim != 1 or rows.dtype.kind not in "iu":
         raise MetricError(f"pairs: expected a list of row numbers, given {rows.dtype} of shape {rows.shape}.")

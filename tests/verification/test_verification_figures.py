@@ -1,4 +1,4 @@
-"""report.py: the figures are those of metrics.py, strict JSON, honest about what is missing, readable."""
+"""figures.py: the figures are those of metrics.py, strict JSON, honest about what is missing, readable."""
 
 import json
 import math
@@ -10,9 +10,12 @@ import verification_oracle as oracle
 
 from twin_dcal.errors import MetricError
 from twin_dcal.verification import metrics
+from twin_dcal.verification.figures import evaluation_figures, write_figures
+from twin_dcal.verification.intervals import Interval, Intervals
 from twin_dcal.verification.metrics import sort_scores
-from twin_dcal.verification.report import choose_threshold, evaluation_figures, format_table, write_report
 from twin_dcal.verification.scores import PairScores
+from twin_dcal.verification.table import features_table, fold_lines, format_table, summary_line
+from twin_dcal.verification.thresholds import choose_threshold
 
 FLAT_KEYS = (
     *("roc_auc", "eer", "eer_threshold", "tar_at_far_0.001", "tar_at_far_0.01", "tar_at_far_0.1", "pr_auc"),
@@ -150,8 +153,12 @@ def test_table_fits_the_terminal_and_dashes_what_is_unsupported():
     assert max(map(len, table.splitlines())) <= 100
     rows = {line.split()[0]: line.split() for line in table.splitlines()[1:4]}
     assert list(rows) == ["twin", "unrelated", "all"]
-    assert rows["twin"][-1] == "-"  # 900 pairs cannot support 1e-4
-    assert rows["unrelated"][-1] != "-"
+    rates = {line.split()[0]: line.split() for line in table.splitlines()[6:9]}
+    assert rates["twin"][-1] == "-"  # 900 pairs cannot support 1e-4
+    assert (
+        rates["unrelated"][-1]
+        == f"{100 * metrics.operating_point(sort_scores(scores.genuine, scores.unrelated), 1e-4).tar:.1f}"
+    )
     assert rows["all"][1] == "30,900"
     eer = 100 * metrics.eer(sort_scores(scores.genuine, scores.twin)).eer
     assert rows["twin"][2] == f"{eer:.2f}"
@@ -165,7 +172,7 @@ def test_table_fits_the_terminal_and_dashes_what_is_unsupported():
 def test_written_report_comes_back_whole_and_private(tmp_path):
     figures = evaluation_figures(pair_scores(), 0.6, "Prüfung")
     folder = tmp_path / "new" / "folder"
-    report, summary = write_report(figures, folder)
+    report, summary = write_figures(figures, folder)
     assert (report.name, summary.name) == ("evaluation_report.json", "evaluation_summary.txt")
 
     def refuse(constant):
@@ -179,10 +186,10 @@ def test_written_report_comes_back_whole_and_private(tmp_path):
 
 def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path):
     figures = evaluation_figures(pair_scores(), 0.6)
-    report, _ = write_report(figures, tmp_path)
+    report, _ = write_figures(figures, tmp_path)
     before = report.read_bytes()
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_report({**figures, "eer": math.nan}, tmp_path)
+        write_figures({**figures, "eer": math.nan}, tmp_path)
     assert report.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -223,3 +230,249 @@ def test_no_usable_threshold_is_an_error():
             choose_threshold(scores, metric)
     with pytest.raises(MetricError, match="false match rate"):
         choose_threshold(scores, "far=2")
+
+
+SECTION_KEYS = {
+    *(
+        "num_genuine",
+        "num_impostors",
+        "eer",
+        "eer_threshold",
+        "roc_auc",
+        "best_accuracy",
+        "best_accuracy_threshold",
+    ),
+    *(
+        "accuracy",
+        "fmr",
+        "fnmr",
+        "tar",
+        "f1",
+        "best_f1",
+        "best_f1_threshold",
+        "d_prime",
+        "pr_auc",
+        "average_precision",
+    ),
+    *("confusion", "tar_at_far", "intervals"),
+    *(
+        f"{rate}_{level}"
+        for rate in ("tar_at_far", "fnmr_at_fmr")
+        for level in ("0.1", "0.01", "0.001", "0.0001")
+    ),
+}
+
+
+def test_the_schema_is_the_one_that_the_docs_describe():
+    """A change here is a change of the file's schema: raise SCHEMA_VERSION and edit docs/metrics.md."""
+    figures = evaluation_figures(pair_scores(other=10), 0.6, "x")
+    assert figures["schema_version"] == 2
+    known = {
+        "schema_version",
+        "threshold",
+        "threshold_source",
+        "twin",
+        "unrelated",
+        "all",
+        "headline",
+        "intervals",
+        "warnings",
+        "notes",
+    }
+    assert set(figures) == known | set(FLAT_KEYS)
+    for name in ("twin", "unrelated", "all"):
+        assert set(figures[name]) == SECTION_KEYS
+    assert set(figures["twin"]["confusion"]) == {
+        *(
+            "num_true_matches",
+            "num_false_matches",
+            "num_true_non_matches",
+            "num_false_non_matches",
+            "fmr",
+            "fnmr",
+            "f1",
+        ),
+    }
+    assert set(figures["twin"]["tar_at_far"][0]) == {
+        *("fmr_requested", "fmr_achieved", "fnmr", "tar", "threshold", "num_impostors", "num_genuine"),
+        *("num_false_matches", "num_false_non_matches", "supported", "warning"),
+    }
+    assert set(figures["headline"]) == {
+        *(
+            "fmr_requested",
+            "fmr_used",
+            "fmr_achieved",
+            "threshold",
+            "twin_fmr",
+            "fnmr",
+            "intervals",
+            "num_unrelated",
+        ),
+        *(
+            "num_twin",
+            "num_genuine",
+            "num_unrelated_false_matches",
+            "num_twin_false_matches",
+            "num_false_non_matches",
+        ),
+        *("sentence", "warnings"),
+    }
+
+
+def test_new_figures_are_those_of_the_metrics():
+    scores = pair_scores()
+    section, ordered = evaluation_figures(scores, 0.6)["twin"], sort_scores(scores.genuine, scores.twin)
+    at = metrics.error_rates_at(ordered, 0.6)
+    assert (section["fmr"], section["fnmr"], section["tar"], section["f1"]) == (
+        at.fmr,
+        at.fnmr,
+        at.tar,
+        at.f1,
+    )
+    assert section["d_prime"] == pytest.approx(metrics.d_prime(ordered))
+    assert section["pr_auc"] == metrics.pr_auc(ordered)
+    assert section["average_precision"] == metrics.average_precision(ordered)
+    assert (section["best_f1"], section["best_f1_threshold"]) == (
+        metrics.best_f1(ordered).value,
+        metrics.best_f1(ordered).threshold,
+    )
+    for level in (0.1, 0.01, 0.001, 0.0001):
+        point = metrics.operating_point(ordered, level)
+        assert section[f"tar_at_far_{level:g}"] == point.tar
+        assert section[f"fnmr_at_fmr_{level:g}"] == point.fnmr == 1 - point.tar
+
+
+def made_intervals(**changes):
+    figures = {
+        "twin": {
+            "eer": Interval(0.2, 0.1, 0.3, 0),
+            "roc_auc": Interval(0.87, 0.8, 0.93, 0),
+            "d_prime": Interval(1.0, 0.5, math.inf, 0),
+            "tar_at_far_0.1": Interval(0.5, 0.4, 0.6, 0),
+        }
+    }
+    made = {
+        "level": 0.95,
+        "num_replicates": 500,
+        "seed": 3,
+        "num_families": 40,
+        "num_units": 20,
+        "figures": figures,
+        "headline": {"twin_fmr": Interval(0.1, 0.05, 0.2, 0), "fnmr": Interval(0.3, 0.25, 0.4, 0)},
+    }
+    return Intervals(**{**made, **changes})
+
+
+def test_intervals_stand_beside_their_figures():
+    figures = evaluation_figures(pair_scores(), 0.6, "x", made_intervals())
+    assert strict(figures) == figures
+    assert figures["twin"]["intervals"] == {
+        "eer": [0.1, 0.3],
+        "roc_auc": [0.8, 0.93],
+        "d_prime": [0.5, None],
+        "tar_at_far_0.1": [0.4, 0.6],
+    }
+    assert figures["unrelated"]["intervals"] == {}
+    assert figures["headline"]["intervals"] == {"twin_fmr": [0.05, 0.2], "fnmr": [0.25, 0.4]}
+    assert "[5.00%, 20.00%] of twin pairs" in figures["headline"]["sentence"]
+    assert {
+        key: figures["intervals"][key]
+        for key in ("level", "num_families", "num_units", "num_replicates", "seed")
+    } == {
+        "level": 0.95,
+        "num_families": 40,
+        "num_units": 20,
+        "num_replicates": 500,
+        "seed": 3,
+    }
+    table = format_table(figures)
+    assert "[10.00, 30.00]" in table
+    assert "[0.8000, 0.9300]" in table
+    assert "[40.0, 60.0]" in table
+    assert "95% interval by resampling 40 families (500 replicates)" in table
+    assert max(map(len, table.splitlines())) <= 100
+
+
+def test_the_widest_table_fits():
+    figures = json.loads(json.dumps(evaluation_figures(pair_scores(), 0.6, "x", made_intervals())))
+    for name in ("twin", "unrelated", "all"):
+        figures[name] |= {
+            "num_impostors": 1_249_975_000,
+            "eer": 1.0,
+            "roc_auc": 1.0,
+            "accuracy": 1.0,
+            "best_accuracy": 1.0,
+        }
+        keys = ("eer", "roc_auc", *(f"tar_at_far_{level}" for level in ("0.1", "0.01", "0.001", "0.0001")))
+        figures[name] |= dict.fromkeys(keys, 1.0) | {"intervals": {key: [1.0, 1.0] for key in keys}}
+        for point in figures[name]["tar_at_far"]:
+            point["supported"] = True
+    assert max(map(len, format_table(figures).splitlines())) <= 100
+
+
+def test_missing_intervals_come_with_the_reason():
+    figures = evaluation_figures(
+        pair_scores(), 0.6, "x", made_intervals(figures={}, headline={}, refusals={"": "families unknown"})
+    )
+    assert figures["intervals"] is None
+    assert "no intervals: families unknown" in figures["notes"]
+    partly = evaluation_figures(
+        pair_scores(), 0.6, "x", made_intervals(refusals={"twin.f1": "why", "headline": "why"})
+    )
+    assert partly["intervals"] is not None
+    assert "no interval for twin.f1, headline: why" in partly["notes"]
+
+
+def test_few_errors_at_the_threshold_are_a_warning():
+    figures = evaluation_figures(pair_scores(), 1.2, "x")
+    assert "twin: only 0 false matches at the threshold (rule of 30)." in figures["warnings"]
+    figures = evaluation_figures(pair_scores(), 0.6, "x")
+    assert not any(
+        "at the threshold (rule" in line and line.startswith("twin") for line in figures["warnings"]
+    )
+
+
+def test_distances_in_place_of_scores_are_pointed_out():
+    scores = pair_scores()
+    turned = PairScores(*(-getattr(scores, name) for name in ("genuine", "twin", "unrelated", "other")))
+    assert any("change their sign" in line for line in evaluation_figures(turned, 0.6)["warnings"])
+    assert not any("change their sign" in line for line in evaluation_figures(scores, 0.6)["warnings"])
+
+
+def test_the_last_line_sums_up():
+    figures = evaluation_figures(pair_scores(), 0.6, "x", made_intervals())
+    figures["twin"]["roc_auc"], figures["unrelated"]["roc_auc"] = 0.87, 0.987
+    assert (
+        summary_line(figures, "r/report.html")
+        == "twin AUC 0.87 [0.80, 0.93] · unrelated AUC 0.99 · report: r/report.html"
+    )
+    alone = evaluation_figures(pair_scores(twin=0, unrelated=0, other=50), 0.6)
+    assert summary_line(alone, "r").startswith("all AUC ")
+
+
+def test_features_and_folds_as_text():
+    figures = evaluation_figures(pair_scores(), 0.6, "x", made_intervals())
+    text = features_table(
+        {
+            "sa": {name: figures[name] for name in ("twin", "unrelated", "all")},
+            "glca": figures | {"twin": None},
+        }
+    )
+    assert [line.split()[:2] for line in text.splitlines()[1:]] == [
+        ["sa", "twin"],
+        ["sa", "unrelated"],
+        ["sa", "all"],
+        ["glca", "unrelated"],
+        ["glca", "all"],
+    ]
+    rate = {"mean": 0.123, "sd": 0.045}
+    folds = {
+        "num_folds": 5,
+        "metric": "eer",
+        "sections": {"twin": None, "all": dict.fromkeys(("accuracy", "fmr", "fnmr", "threshold"), rate)},
+    }
+    lines = fold_lines(folds)
+    assert "5 folds by family, threshold by eer" in lines[1]
+    assert lines[-1].split() == ["all", *(3 * ["12.30", "±", "4.50"]), "0.1230", "±", "0.0450"]
+    assert len(lines) == 4
+    assert fold_lines(None) == []

@@ -1,0 +1,349 @@
+"""What the page says, worked out before any markup: sentences, cards, rows of tables. Pure functions."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twin_dcal.verification.result import Evaluation, FamilyErrors, Figures, PersonErrors
+
+from .wording import (
+    DASH,
+    count,
+    number,
+    number_interval,
+    percent,
+    percent_interval,
+    plural,
+    rate_name,
+)
+
+SECTIONS = ("twin", "unrelated", "all")
+MIN_ERRORS = 30
+MAX_ROWS = 500
+WORST_ROWS = 10
+WORST_PAIRS = 12
+ANIMALS = ("goat", "lamb", "wolf")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure: its value, its interval ("" if none), and a remark that qualifies it ("" if none)."""
+
+    value: str
+    interval: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A figure to see first. `kind` gives its colour."""
+
+    name: str
+    kind: str
+    cell: Cell
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Wrong decisions among comparisons; `rate` is "–" where there were none to make."""
+
+    errors: str
+    total: str
+    rate: str
+
+
+@dataclass(frozen=True)
+class FamilyRow:
+    family: str
+    people: int
+    num_images: str
+    twin: Errors
+    genuine: Errors
+    twin_auc: str
+
+
+@dataclass(frozen=True)
+class PersonRow:
+    person: str
+    family: str
+    animal: str
+    num_images: str
+    genuine: Errors
+    twin: Errors
+    unrelated: Errors
+    mean_genuine: str
+    mean_impostor: str
+
+
+def headline(figures: Figures) -> str:
+    """The headline sentence; without twins and unrelated people, the rates at the decision threshold."""
+    told = figures.get("headline")
+    if told and told.get("sentence"):
+        return str(told["sentence"])
+    for name, words in (("all", "impostor"), ("twin", "twin"), ("unrelated", "unrelated")):
+        at = (figures.get(name) or {}).get("confusion")
+        if at:
+            return (
+                f"At the decision threshold {percent(at.get('fmr'))} of {words} pairs match falsely "
+                f"and {percent(at.get('fnmr'))} of genuine pairs are missed."
+            )
+    return "There are no comparisons to report."
+
+
+def cards(figures: Figures) -> list[Card]:
+    """Headline rates first, then EER and AUC against twins and unrelated people."""
+    told = figures.get("headline") or {}
+    made = []
+    if told:
+        at = rate_name(told.get("fmr_used") or told.get("fmr_requested") or 1e-4)
+        made += [
+            Card(
+                f"Twin FMR where unrelated FMR is {at}",
+                "twin",
+                _cell(told, "twin_fmr", percent, percent_interval),
+            ),
+            Card("FNMR at that threshold", "genuine", _cell(told, "fnmr", percent, percent_interval)),
+        ]
+    kinds = [name for name in ("twin", "unrelated") if figures.get(name)] or ["all"]
+    words = {"twin": "twins", "unrelated": "unrelated people", "all": "all impostors"}
+    for key, name, form in (("eer", "EER", _PERCENT), ("roc_auc", "ROC AUC", _FOUR)):
+        made += [
+            Card(f"{name}, {words[kind]}", kind, _cell(figures.get(kind) or {}, key, *form)) for kind in kinds
+        ]
+    return made
+
+
+def level_name(figures: Figures) -> str:
+    """The intervals' level, "95 %"; empty where there are no intervals."""
+    told = figures.get("intervals") or {}
+    level = told.get("level")
+    return percent(level, 0) if isinstance(level, float) else ""
+
+
+def figure_rows(figures: Figures) -> list[tuple[str, list[Row]]]:
+    """The table of figures, in groups: (heading, rows), a cell for each of `SECTIONS`."""
+    sections = [figures.get(name) or {} for name in SECTIONS]
+
+    def row(name: str, key: str, form: "_Form") -> Row:
+        return Row(name, [_cell(section, key, *form) for section in sections])
+
+    comparisons = [
+        Row("Genuine pairs", [Cell(count(section.get("num_genuine"))) for section in sections]),
+        Row("Impostor pairs", [Cell(count(section.get("num_impostors"))) for section in sections]),
+    ]
+    ranking = [
+        row("EER", "eer", _PERCENT),
+        row("ROC AUC", "roc_auc", _FOUR),
+        row("PR AUC", "pr_auc", _FOUR),
+        row("d′", "d_prime", _TWO),
+        row("Best accuracy of any threshold", "best_accuracy", _PERCENT),
+    ]
+    at_threshold = [
+        row("FMR", "fmr", _PERCENT),
+        row("FNMR", "fnmr", _PERCENT),
+        row("Accuracy", "accuracy", _PERCENT),
+        row("F1", "f1", _FOUR),
+    ]
+    folds = figures.get("folds") or {}
+    groups = [
+        ("Comparisons", comparisons),
+        ("Over all thresholds", ranking),
+        ("At the decision threshold", at_threshold),
+        ("TAR (1 − FNMR) where FMR is at most", _tar_rows(sections)),
+        (f"Mean of {folds.get('num_folds')} folds by family ± standard deviation", _fold_rows(folds)),
+    ]
+    return [(name, rows) for name, rows in groups if rows]
+
+
+def family_rows(families: Sequence[FamilyErrors]) -> list[FamilyRow]:
+    """Worst first: highest twin FMR, then highest FNMR."""
+
+    def badness(family: FamilyErrors) -> tuple[float, float, str]:
+        twin = _share(family.num_twin_false_matches, family.num_twin)
+        return -twin, -_share(family.num_false_non_matches, family.num_genuine), family.family
+
+    return [
+        FamilyRow(
+            family.family,
+            len(family.people),
+            count(family.num_images),
+            _errors(family.num_twin_false_matches, family.num_twin),
+            _errors(family.num_false_non_matches, family.num_genuine),
+            number(family.twin_auc, 4),
+        )
+        for family in sorted(families, key=badness)
+    ]
+
+
+def person_rows(people: Sequence[PersonErrors]) -> list[PersonRow]:
+    """Goats, lambs and wolves first, then by how often decisions about the person are wrong."""
+
+    def badness(person: PersonErrors) -> tuple[int, float, str]:
+        animal = ANIMALS.index(person.animal) if person.animal in ANIMALS else len(ANIMALS)
+        wrong = _share(person.num_false_non_matches, person.num_genuine)
+        wrong += _share(person.num_twin_false_matches, person.num_twin)
+        return animal, -wrong, person.person
+
+    return [
+        PersonRow(
+            person.person,
+            person.family,
+            person.animal,
+            count(person.num_images),
+            _errors(person.num_false_non_matches, person.num_genuine),
+            _errors(person.num_twin_false_matches, person.num_twin),
+            _errors(person.num_unrelated_false_matches, person.num_unrelated),
+            number(person.mean_genuine, 3),
+            number(person.mean_impostor, 3),
+        )
+        for person in sorted(people, key=badness)
+    ]
+
+
+def compared(evaluation: Evaluation, name_of: Callable[[str], str]) -> list[tuple[str, str]]:
+    """What was compared, as (term, description). `name_of` says how a path is written."""
+    figures = evaluation.figures
+    everyone = figures.get("all") or {}
+    rows = [("Data", name_of(str(figures.get("test_data") or "")))]
+    for term, key in (("Model", "model"), ("Embeddings", "embeddings"), ("Scores", "scores")):
+        told = _mapping(figures.get(key))
+        rows.append((term, name_of(str(told.get("path") or ""))))
+        rows.append((f"{term} SHA-256", str(told.get("sha256") or "")))
+    branches = _mapping(figures.get("model")).get("branches") or ()
+    rows += [
+        ("Branches", ", ".join(str(branch) for branch in branches)),
+        ("Feature", str(figures.get("feature_type") or "")),
+        ("Threshold", _threshold(figures, name_of)),
+        ("Pairs", _pairs(everyone, figures)),
+        ("Protocol", _protocol(figures)),
+        ("People", _people(evaluation)),
+        ("Intervals", _intervals(figures)),
+    ]
+    return [(term, text) for term, text in rows if text]
+
+
+_Form = tuple[Callable[[Any], str], Callable[[Any], str]]
+_PERCENT: _Form = (percent, percent_interval)
+_FOUR: _Form = (lambda value: number(value, 4), lambda interval: number_interval(interval, 4))
+_TWO: _Form = (lambda value: number(value, 2), lambda interval: number_interval(interval, 2))
+
+
+def _cell(
+    section: Mapping[str, Any], key: str, form: Callable[[Any], str], interval_form: Callable[[Any], str]
+) -> Cell:
+    """A figure of a section, or of its confusion at the threshold, with the interval of that name."""
+    at_threshold = section.get("confusion") or {}
+    value = section.get(key, at_threshold.get(key))
+    interval = (section.get("intervals") or {}).get(key) or (at_threshold.get("intervals") or {}).get(key)
+    return Cell(form(value), interval_form(interval) if value is not None else "")
+
+
+def _tar_rows(sections: Sequence[Mapping[str, Any]]) -> list[Row]:
+    levels = sorted(
+        {point["fmr_requested"] for section in sections for point in section.get("tar_at_far") or ()}
+    )
+    rows = []
+    for level in reversed(levels):
+        cells = []
+        for section in sections:
+            points = [point for point in section.get("tar_at_far") or () if point["fmr_requested"] == level]
+            cells.append(
+                _tar_cell(points[0], section.get("intervals") or {}) if points else Cell(percent(None))
+            )
+        rows.append(Row(rate_name(level), cells))
+    return rows
+
+
+def _tar_cell(point: Mapping[str, Any], intervals: Mapping[str, Any]) -> Cell:
+    if not point.get("supported", True):
+        return Cell(percent(None), remark="too few pairs")
+    errors = [point.get("num_false_matches"), point.get("num_false_non_matches")]
+    few = [error for error in errors if error is not None and error < MIN_ERRORS]
+    remark = plural(min(few), "error") if few else ""
+    interval = intervals.get(f"tar_at_far_{point['fmr_requested']:g}")
+    return Cell(percent(point.get("tar")), percent_interval(interval), remark)
+
+
+def _fold_rows(folds: Mapping[str, Any]) -> list[Row]:
+    """Held-out families: the mean over folds, with the standard deviation where an interval would stand."""
+    sections = [(folds.get("sections") or {}).get(name) or {} for name in SECTIONS]
+    rows = []
+    for name, key in (("FMR", "fmr"), ("FNMR", "fnmr"), ("Accuracy", "accuracy")):
+        told = [section.get(key) for section in sections]
+        cells = [
+            Cell(percent(each["mean"]), f"± {percent(each['sd'])}") if each else Cell(DASH) for each in told
+        ]
+        rows.append(Row(name, cells))
+    return rows if any(sections) else []
+
+
+def _errors(errors: int, total: int) -> Errors:
+    return Errors(count(errors), count(total), percent(errors / total if total else None, 1))
+
+
+def _share(errors: int, total: int) -> float:
+    return errors / total if total else 0.0
+
+
+def _threshold(figures: Figures, name_of: Callable[[str], str]) -> str:
+    value = figures.get("threshold")
+    told = "none: every pair is rejected" if value is None or not math.isfinite(value) else number(value, 4)
+    source = figures.get("threshold_source")
+    return f"{told} ({name_of(str(source))})" if source else told
+
+
+def _pairs(everyone: Mapping[str, Any], figures: Figures) -> str:
+    parts = [(everyone.get("num_genuine"), "genuine")]
+    known = [(name, (figures.get(name) or {}).get("num_impostors")) for name in ("twin", "unrelated")]
+    parts += [(value, f"{name} impostors") for name, value in known]
+    total = everyone.get("num_impostors")
+    other = None if total is None else total - sum(value or 0 for _, value in known)
+    parts.append((other or None, "impostors of unknown relation"))
+    return ", ".join(f"{count(value)} {name}" for value, name in parts if value is not None)
+
+
+def _protocol(figures: Figures) -> str:
+    told = figures.get("protocol") or {}
+    parts = [str(told.get("name") or "")]
+    if told.get("max_unrelated") and told.get("of_unrelated"):
+        parts.append(
+            f"at most {count(told['max_unrelated'])} of {count(told['of_unrelated'])} unrelated pairs"
+        )
+    return ", ".join(part for part in parts if part)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    """What a system says of itself: a mapping, or of foreign embeddings perhaps a name alone."""
+    if isinstance(value, Mapping):
+        return value
+    return {"path": value} if value else {}
+
+
+def _people(evaluation: Evaluation) -> str:
+    num_images = sum(person.num_images for person in evaluation.people)
+    parts = [plural(len(evaluation.people), "person", "people")] if evaluation.people else []
+    if evaluation.families:
+        twins = sum(len(family.people) > 1 for family in evaluation.families)
+        parts.append(f"{plural(len(evaluation.families), 'family', 'families')} ({twins:,} with twins)")
+    if num_images:
+        parts.append(plural(num_images, "image"))
+    return ", ".join(parts)
+
+
+def _intervals(figures: Figures) -> str:
+    told = figures.get("intervals")
+    if not told:
+        return "none; the notes say why"
+    parts = [level_name(figures), str(told.get("method") or "")]
+    if told.get("num_families"):
+        parts.append(plural(told["num_families"], "family", "families"))
+    if told.get("num_replicates"):
+        parts.append(plural(told["num_replicates"], "replicate"))
+    return ", ".join(part for part in parts if part)

@@ -1,0 +1,116 @@
+"""The folder of a set: whether it may be written to, and what of it this package wrote.
+
+A set in the making holds `synth.json` (its settings, written first) and `.unfinished/` (a note for every family that
+is whole); the latter goes last, so a set without it is complete.
+"""
+
+import json
+import re
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from twin_dcal.errors import ConfigError
+from twin_dcal.files import write_text
+
+from .settings import Settings
+
+SETTINGS_NAME, NOTES_NAME, MASKS_NAME = "synth.json", ".unfinished", "masks"
+META_NAME = "meta.jsonl"
+DESCRIPTIONS = ("dataset_infor.json", "twin_pairs_infor.json", "test_pairs.json")
+SPLITS = ("train", "val", "test")
+
+_PERSON, _PHOTO, _MASK = (
+    re.compile(pattern) for pattern in (r"\d{5,}[abc]", r"\d{5,}[abc]_\d{3,}\.jpg", r"\d{5,}[abc][abc]\.png")
+)
+
+
+def claim(folder: Path, settings: Settings, *, resume: bool, overwrite: bool) -> None:
+    """Make the folder ready, or raise ConfigError with why it is not ours to write to."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output: {folder} is a file; name a folder.")
+    file = folder / SETTINGS_NAME
+    if file.is_file() and overwrite:
+        _clear(folder)
+    elif file.is_file():
+        if not resume:
+            raise ConfigError(
+                f"output: {folder} holds a set already. Use --resume to finish it, or --overwrite."
+            )
+        _refuse_other_settings(folder, settings, read_settings(folder))
+        if is_complete(folder):
+            return
+        _remove_halves(folder)
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(f"output: {folder} is not empty and holds no SynTwins set. Name another folder.")
+    write_text(file, json.dumps(asdict(settings), indent=1) + "\n")
+    (folder / NOTES_NAME).mkdir(exist_ok=True)
+
+
+def is_complete(folder: Path) -> bool:
+    described = all((folder / name).is_file() for name in (*DESCRIPTIONS, META_NAME))
+    return described and not (folder / NOTES_NAME).exists()
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What synth.json holds. ConfigError if it is not there or not a JSON object."""
+    file = folder / SETTINGS_NAME
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{folder} holds no SynTwins set: there is no {SETTINGS_NAME} in it.") from None
+    except ValueError:
+        kept = None
+    if not isinstance(kept, dict):
+        raise ConfigError(f"output: {file} cannot be read. Make the set anew with --overwrite.")
+    return kept
+
+
+def _refuse_other_settings(folder: Path, settings: Settings, kept: dict[str, Any]) -> None:
+    wrong = [
+        f"{key} {kept.get(key)}, not {value}"
+        for key, value in asdict(settings).items()
+        if kept.get(key) != value
+    ]
+    if wrong:
+        raise ConfigError(
+            f"output: {folder} was begun with {', '.join(wrong)}. Use the same, or --overwrite."
+        )
+
+
+def _clear(folder: Path) -> None:
+    """Remove what this package wrote, nothing else; the settings stay, so that after a stop it is still a set."""
+    for name in (*DESCRIPTIONS, META_NAME):
+        (folder / name).unlink(missing_ok=True)
+    _remove_halves(folder)
+    shutil.rmtree(folder / NOTES_NAME, ignore_errors=True)
+    homes = [home for split in SPLITS for home in _entries(folder / split) if _PERSON.fullmatch(home.name)]
+    for home in homes:
+        _remove_files(home, _PHOTO)
+    for split in SPLITS:
+        _remove_if_empty(folder / split)
+    _remove_files(folder / MASKS_NAME, _MASK)
+
+
+def _remove_halves(folder: Path) -> None:
+    """Files that a process was writing when it was killed."""
+    for name in (*DESCRIPTIONS, META_NAME, SETTINGS_NAME):
+        for half in folder.glob(f".{name}.*.tmp"):
+            half.unlink()
+
+
+def _remove_files(folder: Path, pattern: re.Pattern[str]) -> None:
+    for path in _entries(folder):
+        if pattern.fullmatch(path.name):
+            path.unlink()
+    _remove_if_empty(folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _entries(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []

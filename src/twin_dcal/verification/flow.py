@@ -1,0 +1,165 @@
+"""One evaluation from beginning to end: scores, threshold, figures, files. What `dcal-evaluate` calls."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twin_dcal._version import __version__
+from twin_dcal.errors import ConfigError
+
+from .counting import count_pairs
+from .embedding_files import write_embeddings
+from .evaluation import Decision, Effort, evaluate, family_intervals
+from .figures import evaluation_figures, write_figures
+from .reading import refuse_shared_families
+from .reliability import CalibrationChoice, choose_calibration
+from .result import Evaluation, Figures
+from .score_files import write_scores
+from .systems import ModelSystem, Scored, System, decision_to, feature_types
+from .tables import write_tables
+from .thresholds import ThresholdChoice, choose_threshold
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A threshold and calibration chosen on validation pairs."""
+
+    choice: ThresholdChoice
+    calibration: CalibrationChoice
+    data: str
+
+    def decision(self) -> Decision:
+        on = f"{self.choice.metric} on the {self.choice.on} impostors of {self.data}"
+        return Decision(self.choice.threshold, on, self.calibration.calibration)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where results go. scores, embeddings: files; None for no scores and for embeddings.npz in the folder."""
+
+    folder: str
+    scores: str | None = None
+    embeddings: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """An evaluation, what was written, and what the threshold was tuned on."""
+
+    evaluation: Evaluation
+    report: Path
+    tuning: Tuning | None
+    features: Mapping[str, Figures] = field(default_factory=dict)
+
+
+def run(
+    system: System, data: str | None, effort: Effort, outputs: Outputs, *,
+    given: Decision | None = None, tune: tuple[str | None, str] | None = None, compare_features: bool = False,
+    speed: bool = False,
+) -> Outcome:  # fmt: skip
+    """Evaluate a system and write its figures, tables and embeddings.
+
+    Args: data: what to evaluate on; given: a threshold to use instead of the stored one; tune: validation data and
+    metric, to choose threshold and calibration there.
+    """
+    test = system.scored(data, "test")
+    tuning = None if tune is None else tune_on(system, test, *tune, effort)
+    decision = given or (tuning.decision() if tuning else system.stored())
+    about = {"twin_dcal": __version__, **system.about(), "test_data": test.what.source}
+    evaluation = evaluate(test.source, test.what, decision, effort, test.vectors, about)
+    if tuning is not None:
+        evaluation.figures["tuning"] = _told(tuning)
+    features = _features(system, test, effort) if compare_features else {}
+    if features:
+        evaluation.figures["features"] = features
+    if speed:
+        evaluation.figures["speed"] = _speed(system, test)
+    report = _write(evaluation, test, decision, about, outputs)
+    return Outcome(evaluation, report, tuning, features)
+
+
+def tune_on(system: System, test: Scored, data: str | None, metric: str, effort: Effort) -> Tuning:
+    """Threshold and calibration from validation pairs. ManifestError where they share a family with the test set."""
+    if data is None:
+        raise ConfigError("--optimize_threshold needs --val_data (never the test data)")
+    validation = system.scored(data, "val")
+    if validation.what.people is None or test.what.people is None:
+        logger.warning(
+            "%s: whether it shares people with the test set cannot be checked; name the data set", data
+        )
+    refuse_shared_families(test.what, validation.what)
+    counts = count_pairs(validation.source)
+    choice = choose_threshold(counts, metric)
+    on = "twin" if counts.has("twin") else "all"
+    told = _described(validation)
+    calibration = choose_calibration(validation.source, on, told, effort.seed)
+    logger.info("calibration: %s", calibration.reason)
+    if choice.warning:
+        logger.warning("threshold by %s: %s", metric, choice.warning)
+    return Tuning(choice, calibration, told)
+
+
+def _described(validation: Scored) -> str:
+    what = validation.what
+    people = "" if what.people is None else f"{len(what.known_people())} people, "
+    return f"{what.source}: {people}{len(what.names)} images"
+
+
+def save_tuning(system: System, tuning: Tuning) -> None:
+    """Write threshold and calibration into the model's own checkpoint; all else of it stays."""
+    from twin_dcal.checkpoint import Threshold, store_decision
+
+    assert isinstance(system, ModelSystem)
+    threshold = Threshold(tuning.choice.threshold, tuning.choice.origin(tuning.data))
+    calibration = tuning.calibration.calibration
+    store_decision(system.path, threshold, calibration, expected_sha256=system.loaded.sha256)
+
+
+def _told(tuning: Tuning) -> Figures:
+    return {
+        "data": tuning.data,
+        **tuning.choice.origin(tuning.data),
+        "calibration": {"on": tuning.calibration.on, "reason": tuning.calibration.reason},
+    }
+
+
+def _features(system: System, test: Scored, effort: Effort) -> dict[str, Figures]:
+    """Figures of each feature of a model on the same pairs."""
+    if not isinstance(system, ModelSystem):
+        raise ConfigError("--compare_features needs --model: embeddings and scores are of one feature")
+    told: dict[str, Figures] = {}
+    for feature in feature_types(system.loaded.model.branches):
+        scored = test if feature == system.feature_type else system.scored_with(test.what, feature)
+        counts = count_pairs(scored.source)
+        intervals = family_intervals(scored.source, counts, None, effort)
+        figures = evaluation_figures(counts, None, None, intervals)
+        told[feature] = {name: figures[name] for name in ("twin", "unrelated", "all")}
+    return told
+
+
+def _speed(system: System, test: Scored) -> Figures:
+    if not isinstance(system, ModelSystem):
+        raise ConfigError("--benchmark_speed needs --model")
+    from .speed import measure_speed
+
+    return measure_speed(system.loaded, test.what.names, system.feature_type, system.batch_size)
+
+
+def _write(
+    evaluation: Evaluation, test: Scored, decision: Decision, about: Mapping[str, Any], outputs: Outputs
+) -> Path:
+    if outputs.embeddings is not None and test.vectors is None:
+        raise ConfigError("--save_embeddings: scores have no embeddings")
+    folder = Path(outputs.folder)
+    report, _ = write_figures(evaluation.figures, folder)
+    write_tables(evaluation, folder)
+    if test.vectors is not None:
+        path = Path(outputs.embeddings) if outputs.embeddings else folder / "embeddings.npz"
+        write_embeddings(path, test.what, test.vectors, {**about, "decision": decision_to(decision)})
+    if outputs.scores is not None:
+        write_scores(outputs.scores, test.source, test.what)
+    return report

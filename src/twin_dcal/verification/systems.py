@@ -1,0 +1,217 @@
+"""The three places where an evaluation can be entered: a model and images, embeddings, or scores of any system.
+
+Each answers one question: what do you give for these comparisons? torch is imported where a model is needed only.
+"""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_dcal.errors import ConfigError, MetricError
+
+from .calibration import Calibration, calibration_from_dict
+from .counting import PairSource
+from .embedding_files import Embeddings, read_embeddings
+from .evaluation import Decision
+from .protocols import Comparisons, listed_source, pair_source, sample_unrelated
+from .reading import DataFiles, join_embeddings, join_scores, keep_to_split, read_comparisons
+from .score_files import ScoreTable, is_scores_file, read_scores
+
+if TYPE_CHECKING:
+    from twin_dcal.checkpoint import LoadedModel
+
+logger = logging.getLogger(__name__)
+
+FeatureType = Literal["combined", "sa", "glca"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How many unrelated pairs to compare; None compares all."""
+
+    max_unrelated: int | None = None
+    seed: int = 0
+
+    def of(self, what: Comparisons) -> Comparisons:
+        return what if self.max_unrelated is None else sample_unrelated(what, self.max_unrelated, self.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """Comparisons and their scores; vectors (N, D) where the scores are cosines of embeddings at hand."""
+
+    what: Comparisons
+    source: PairSource
+    vectors: NDArray[np.float32] | None
+
+
+class System(Protocol):
+    """Something that scores pairs of images."""
+
+    def scored(self, data: str | None, split: str) -> Scored:
+        """Scores of what `data` names (see reading.read_comparisons); None: of what the system itself brings."""
+        ...
+
+    def stored(self) -> Decision:
+        """The threshold and calibration that come with it, if any."""
+        ...
+
+    def about(self) -> Mapping[str, Any]:
+        """What it is, in plain values, for the report."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ModelSystem:
+    """A checkpoint: images are embedded with its own preprocessing."""
+
+    path: str
+    loaded: "LoadedModel"
+    files: DataFiles
+    sampling: Sampling
+    feature_type: FeatureType = "combined"
+    batch_size: int = 32
+    num_workers: int = 2
+
+    def comparisons(self, data: str | None, split: str) -> Comparisons:
+        if data is None:
+            raise ConfigError("name what to evaluate on: --test_data, --data_dir or --dataset_info")
+        what = read_comparisons(data, self.files, split)
+        return self.sampling.of(keep_to_split(what, split, self.loaded.training.get("split", {})))
+
+    def scored(self, data: str | None, split: str) -> Scored:
+        what = self.comparisons(data, split)
+        return self.scored_with(what, self.feature_type)
+
+    def scored_with(self, what: Comparisons, feature_type: FeatureType) -> Scored:
+        """Scores of given comparisons with one of the model's features."""
+        from .embeddings import embed_images
+
+        vectors = embed_images(
+            self.loaded, what.names, batch_size=self.batch_size, num_workers=self.num_workers,
+            feature_type=feature_type,
+        )  # fmt: skip
+        return Scored(what, pair_source(what, vectors), vectors)
+
+    def stored(self) -> Decision:
+        threshold = self.loaded.threshold
+        if threshold is None or self.feature_type != "combined":
+            return Decision()
+        origin = threshold.origin
+        told = f"{origin['criterion']} on the {origin['impostors']} impostors of {origin['data']}"
+        return Decision(threshold.value, told, self.loaded.calibration)
+
+    def about(self) -> Mapping[str, Any]:
+        loaded = self.loaded
+        model = {"path": self.path, "sha256": loaded.sha256, "branches": list(loaded.model.branches)}
+        preprocessing = loaded.preprocessing.to_dict()
+        return {"model": model, "feature_type": self.feature_type, "preprocessing": preprocessing}
+
+
+@dataclass(frozen=True, eq=False)
+class EmbeddingsSystem:
+    """Vectors of a file, joined with a data set or with the file's own identities."""
+
+    embeddings: Embeddings
+    files: DataFiles
+    sampling: Sampling
+
+    def scored(self, data: str | None, split: str) -> Scored:
+        embeddings = self.embeddings
+        if data is not None and Path(data).suffix.lower() == ".npz":
+            embeddings, data = read_embeddings(data), None
+        wanted = None if data is None else read_comparisons(data, self.files, split)
+        what, vectors = join_embeddings(embeddings, wanted)
+        what, vectors = self.sampling.of(what), vectors
+        return Scored(what, pair_source(what, vectors), vectors)
+
+    def stored(self) -> Decision:
+        return decision_from(self.embeddings.metadata.get("decision"), self.embeddings.file)
+
+    def about(self) -> Mapping[str, Any]:
+        told = {key: self.embeddings.metadata.get(key) for key in ("model", "feature_type", "preprocessing")}
+        return {
+            **told,
+            "embeddings": {"path": self.embeddings.file, "sha256": file_hash(self.embeddings.file)},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class ScoresSystem:
+    """Scores of a file, with its own identities or those of a data set."""
+
+    table: ScoreTable
+    files: DataFiles
+
+    def scored(self, data: str | None, split: str) -> Scored:
+        table = self.table
+        if data is not None and is_scores_file(data):
+            table, data = read_scores(data, self.files.strict), None
+        elif split == "val":
+            raise ConfigError("--optimize_threshold with --scores needs --val_data with a file of scores")
+        what = join_scores(table, None if data is None else read_comparisons(data, self.files, "all"))
+        return Scored(what, listed_source(what, table.scores), None)
+
+    def stored(self) -> Decision:
+        return Decision()
+
+    def about(self) -> Mapping[str, Any]:
+        return {"model": None, "scores": {"path": self.table.file, "sha256": file_hash(self.table.file)}}
+
+
+def open_model(
+    path: str, device: str, files: DataFiles, sampling: Sampling, *, feature_type: FeatureType = "combined",
+    batch_size: int = 32, num_workers: int = 2, num_threads: int | None = None,
+) -> ModelSystem:  # fmt: skip
+    """A checkpoint on a device. ModelError for a file that is none, ConfigError for a feature that it lacks."""
+    import torch
+
+    from twin_dcal.checkpoint import load_model
+    from twin_dcal.training.device import resolve_device
+
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    loaded = load_model(path, resolve_device(device))
+    if feature_type == "glca" and "glca" not in loaded.model.branches:
+        raise ConfigError(f"--feature_type glca: {path} has no GLCA branch; use combined or sa")
+    return ModelSystem(path, loaded, files, sampling, feature_type, batch_size, num_workers)
+
+
+def decision_to(decision: Decision) -> dict[str, Any] | None:
+    """Plain values of a decision, None where there is no threshold."""
+    if decision.threshold is None:
+        return None
+    calibration = None if decision.calibration is None else decision.calibration.to_dict()
+    return {"threshold": decision.threshold, "source": decision.source, "calibration": calibration}
+
+
+def decision_from(values: Any, file: str) -> Decision:
+    """The inverse of `decision_to`. MetricError for damaged values."""
+    if values is None:
+        return Decision()
+    try:
+        calibration: Calibration | None = None
+        if values["calibration"] is not None:
+            calibration = calibration_from_dict(values["calibration"])
+        return Decision(float(values["threshold"]), str(values["source"]), calibration)
+    except (KeyError, TypeError, ValueError) as error:
+        raise MetricError(
+            f"{file}: its threshold cannot be read ({type(error).__name__}: {error})"
+        ) from error
+
+
+def file_hash(path: str) -> str:
+    """SHA-256 of a file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def feature_types(branches: Sequence[str]) -> list[FeatureType]:
+    """What can be compared of a model: its branches alone, and together."""
+    return ["sa", "glca", "combined"] if "glca" in branches else ["sa"]

@@ -1,0 +1,111 @@
+"""Choosing the score from which a pair counts as the same person; on validation pairs, never on those of the test."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from twin_dcal.errors import MetricError
+
+from . import metrics
+from .counting import CountedPairs
+from .scores import PairKind, PairScores
+from .tally import ScoreArray, Tally, TwoClasses, refuse_not_finite
+
+
+@dataclass(frozen=True)
+class ThresholdChoice:
+    """A threshold to store with a checkpoint: how it was chosen and what it gives on the scores it came from.
+
+    `fmr` and `fnmr` are shares in [0, 1]; `on` names the impostors: "twin", "unrelated" or "all".
+    """
+
+    threshold: float
+    metric: str
+    fmr: float
+    fnmr: float
+    num_genuine: int
+    num_impostors: int
+    on: str
+    warning: str | None
+
+    def origin(self, data: str) -> Mapping[str, Any]:
+        """What a checkpoint stores beside the threshold: data, criterion, and what it achieved there."""
+        return {
+            "data": data, "criterion": self.metric, "impostors": self.on, "fmr": self.fmr, "fnmr": self.fnmr,
+            "num_genuine": self.num_genuine, "num_impostors": self.num_impostors,
+        }  # fmt: skip
+
+
+def counted(scores: PairScores | CountedPairs) -> CountedPairs:
+    """Scores by kind, sorted or counted, ready for metrics. MetricError for NaN or infinite scores."""
+    if isinstance(scores, CountedPairs):
+        return scores
+    parts = {}
+    for kind in PairKind:
+        name = kind.name.lower()
+        ordered = scores.of(kind).copy()
+        ordered.sort()
+        if ordered.size:
+            refuse_not_finite(name, ordered)
+        parts[name] = Tally(ordered)
+    return CountedPairs(**parts)
+
+
+def choose_threshold(scores: PairScores | CountedPairs, metric: str) -> ThresholdChoice:
+    """The threshold that is best by `metric`: "eer", "accuracy", "f1", or "far=1e-3" for a requested FMR.
+
+    Chosen on twin impostors if there are any, else on all; "far=" on unrelated impostors if there are any,
+    else on all. Use validation scores, never those of the test set. MetricError for another metric, for
+    scores that carry no figure, and where only "reject every pair" meets the request.
+    """
+    preferred = "twin" if requested_far(metric) is None else "unrelated"
+    pairs = counted(scores)
+    on = preferred if pairs.has(preferred) else "all"
+    return choose_on(pairs.section(on), metric, on)
+
+
+def choose_on(scores: TwoClasses, metric: str, on: str) -> ThresholdChoice:
+    """As `choose_threshold`, on the scores given; `on` names their impostors."""
+    far = requested_far(metric)
+    warning = None
+    if far is not None:
+        point = metrics.operating_point(scores, far)
+        threshold, warning = point.threshold, point.warning
+    elif metric == "eer":
+        threshold = metrics.eer(scores).threshold
+    else:
+        best = metrics.best_accuracy if metric == "accuracy" else metrics.best_f1
+        threshold = best(scores).threshold
+    if math.isinf(threshold):
+        raise MetricError(
+            f"threshold by '{metric}': on {scores.num_impostors} {on} impostors only rejecting every pair "
+            "meets it. Choose by 'eer', or train further."
+        )
+    at = metrics.error_rates_at(scores, threshold)
+    return ThresholdChoice(threshold, metric, at.fmr, at.fnmr, at.num_genuine, at.num_impostors, on, warning)
+
+
+def requested_far(metric: str) -> float | None:
+    """The rate behind "far=", None for the other known metrics. MetricError for an unknown one."""
+    if metric in ("eer", "accuracy", "f1"):
+        return None
+    name, _, value = metric.partition("=")
+    try:
+        if name != "far":
+            raise ValueError(name)
+        return float(value)
+    except ValueError:
+        raise MetricError(
+            f"threshold metric '{metric}' is unknown. Use eer, accuracy, f1, or a rate such as far=1e-3."
+        ) from None
+
+
+def exact_limit(threshold: float, scores: ScoreArray) -> ScoreArray:
+    """The threshold in the scores' own type, rounded up: `scores >= limit` says what exact comparison says."""
+    limit = np.asarray(threshold, dtype=np.float64).astype(scores.dtype)
+    if float(limit) < threshold:
+        limit = np.asarray(np.nextafter(limit, np.asarray(np.inf, dtype=scores.dtype)))
+    return limit

@@ -1,0 +1,13 @@
+import pytest
+import synthetic_evaluations as synthetic
+
+
+@pytest.fixture(scope="session")
+def realistic():
+    """28 twin families, 12 images each: every part of a report."""
+    return synthetic.evaluation(num_folds=4)
+
+
+@pytest.fixture(scope="session")
+def small():
+    return synthetic.evaluation(4, 3)
