@@ -53,7 +53,9 @@ def aucs_within_families(features):
         labels = np.repeat([0, 1], half)
         model = LogisticRegression(C=0.01, max_iter=300).fit((train - centre) / spread, labels)
         test = np.concatenate([one[half:], other[half:]])
-        found.append(roc_auc_score(np.repeat([0, 1], PHOTOS - half), model.decision_function((test - centre) / spread)))
+        found.append(
+            roc_auc_score(np.repeat([0, 1], PHOTOS - half), model.decision_function((test - centre) / spread))
+        )
     return np.array(found)
 
 
@@ -106,7 +108,9 @@ def twin_auc_of_a_network(torch, pixels):
     for _ in range(250):
         family = rng.integers(trained, size=8)
         shots = rng.integers(PHOTOS, size=(8, 2, 4))
-        batch = torch.stack([images[f, t, s] for f, pair in zip(family, shots, strict=True) for t in (0, 1) for s in pair[t]])
+        batch = torch.stack(
+            [images[f, t, s] for f, pair in zip(family, shots, strict=True) for t in (0, 1) for s in pair[t]]
+        )
         unit = torch.nn.functional.normalize(net(batch), dim=1).reshape(8, 8, 64)
         cosine = unit @ unit.transpose(1, 2) / 0.2
         same = torch.arange(8)[:, None] // 4 == torch.arange(8)[None] // 4
