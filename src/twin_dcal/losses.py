@@ -130,7 +130,7 @@ class DCALLoss(nn.Module):
         head = self.heads["glca" if branch == "glca" else "sa"]
         logits_BK, targets_B = head(embedding_BC, labels_B), labels_B
         if config.softmax_over == "batch":
-            present, targets_B = labels_B.unique(return_inverse=True)
+            present, targets_B = torch.unique(labels_B, return_inverse=True)
             logits_BK = logits_BK[:, present]
         loss = F.cross_entropy(logits_BK, targets_B, label_smoothing=config.label_smoothing)
         if config.triplet_weight:
