@@ -1,109 +1,153 @@
-"""What can be had on SynTwins: an oracle that knows both faces, and a pretrained network not trained on them.
+"""The reference table of docs/syntwins.md: what tells SynTwins apart, per difficulty, on unseen families.
 
-One row of docs/syntwins.md for each difficulty: twin and unrelated AUC with 95 % intervals by resampling families, on
-families of their own seed. Photos go through JPEG, as in a set on disk.
-Run: python benchmarks/syntwins_reference.py [--weights tf_efficientnet_lite0.safetensors] [--families 30] [--images 6]
+    python benchmarks/syntwins_reference.py --data DIR --backbone tf_efficientnet_lite0=lite0.safetensors \\
+        --backbone vit_small_patch14_dinov2=dinov2.safetensors --size 224
+    python benchmarks/syntwins_reference.py --data DIR --image-size 64 --train
+
+Systems: the oracle; pretrained backbones as they are (timm's own pooled features, cosine), images enlarged to
+`--size`; with --train the `quickstart` preset, trained on the train split of each difficulty. Sets are drawn to
+DIR/<difficulty>-<pixels> unless they are there. Each row: twin and unrelated AUC with 95 % intervals by families.
 """
 
 import argparse
-import io
+from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
-import timm
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
-from twin_dcal.synth import oracle, render
-from twin_dcal.synth.identity import DIFFICULTIES, draw_family
-from twin_dcal.synth.photo import draw_photo
-from twin_dcal.verification.counting import AllPairs, ListedPairs, count_pairs
+from twin_dcal.checkpoint import load_model
+from twin_dcal.cli.train import main as train
+from twin_dcal.models.backbone import build_backbone
+from twin_dcal.synth import oracle
+from twin_dcal.synth.generate import Settings, generate
+from twin_dcal.synth.identity import DIFFICULTIES
+from twin_dcal.synth.truth import Shot, Truth, read_truth
+from twin_dcal.verification.counting import AllPairs, ListedPairs, PairSource
+from twin_dcal.verification.embeddings import embed_images
 from twin_dcal.verification.intervals import bootstrap
 from twin_dcal.verification.scores import PairKind
 
-SIZE, SEED = 112, 1_000
+CPU_BATCH = 16
+
+
+def tested(truth: Truth) -> list[Shot]:
+    return [shot for shot in truth.shots if truth.settings.split_of(shot.family) == "test"]
+
+
+def pixels_of(truth: Truth, shot: Shot) -> np.ndarray:
+    with Image.open(truth.folder / shot.path) as image:
+        return np.asarray(image)
+
+
+def oracle_pairs(truth: Truth, kind: PairKind) -> ListedPairs:
+    """Every person against their twins, or against one person of the next family."""
+    shots = tested(truth)
+    rows: dict[str, list[int]] = {}
+    for row, shot in enumerate(shots):
+        rows.setdefault(shot.person, []).append(row)
+    scores, kinds, first, second = [], [], [], []
+    for pair in rivals(truth, shots, kind):
+        sides = []
+        for index, known in enumerate(pair):
+            for row in rows[f"{known.person.family:05d}{'abc'[known.person.twin]}"]:
+                photo = truth.photo(shots[row])
+                sides.append((index, row, oracle.position(pixels_of(truth, shots[row]), photo, *pair)))
+        for (mine, a, x), (yours, b, y) in combinations(sides, 2):
+            scores.append(oracle.pair_score((x, y)))
+            kinds.append(PairKind.GENUINE if mine == yours else kind)
+            first.append(a)
+            second.append(b)
+    people, families = [shot.person for shot in shots], [shot.family for shot in shots]
+    return ListedPairs(scores, kinds, first, second, people=people, families=families)
+
+
+def rivals(truth: Truth, shots: list[Shot], kind: PairKind) -> Iterator[tuple[oracle.Known, oracle.Known]]:
+    families = sorted({shot.family for shot in shots})
+    if kind == PairKind.TWIN:
+        for family in families:
+            yield from combinations(truth.members(family), 2)
+        return
+    before = truth.members(families[-1])
+    for family in families:
+        members = truth.members(family)
+        yield before[0], members[0]
+        before = members
+
+
+def backbone_embeddings(truth: Truth, name: str, weights: str, size: int) -> AllPairs:
+    """timm's pooled features of a pretrained network, images enlarged to `size`."""
+    backbone = build_backbone(name, pretrained=weights, image_size=size)
+    network, shots = backbone.pretrained.eval(), tested(truth)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (backbone.mean, backbone.std))
+    rows = []
+    with torch.inference_mode():
+        for start in range(0, len(shots), CPU_BATCH):
+            faces = np.stack([pixels_of(truth, shot) for shot in shots[start : start + CPU_BATCH]])
+            images = torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255
+            images = F.interpolate(images, size=(size, size), mode="bicubic", antialias=True)
+            rows.append(network((images.clamp(0, 1) - mean) / std))
+    return AllPairs(torch.cat(rows).numpy(), *labels(shots))
+
+
+def trained_embeddings(truth: Truth, run: Path) -> AllPairs:
+    """The `quickstart` preset trained on this set (unless `run` holds its checkpoint)."""
+    file = run / "best_model.pth"
+    if not file.is_file():
+        given = ["--config", "quickstart", "--data_dir", str(truth.folder), "--output_dir", str(run)]
+        if train([*given, "--overwrite"]) != 0:
+            raise SystemExit("training failed")
+    shots = tested(truth)
+    names = [str(truth.folder / shot.path) for shot in shots]
+    return AllPairs(embed_images(load_model(file), names, batch_size=64), *labels(shots))
+
+
+def labels(shots: list[Shot]) -> tuple[list[str], list[int]]:
+    return [shot.person for shot in shots], [shot.family for shot in shots]
+
+
+def auc(source: PairSource, section: str) -> str:
+    made = bootstrap(source).figures[section]["roc_auc"]
+    return f"{made.estimate:.3f} [{made.low:.3f}, {made.high:.3f}]"
+
+
+def report(difficulty: str, size: int, name: str, twin: PairSource, unrelated: PairSource) -> None:
+    row = (difficulty, f"{size} px", name, auc(twin, "twin"), auc(unrelated, "unrelated"))
+    print("| " + " | ".join(row) + " |", flush=True)
 
 
 def main() -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--weights", help="of tf_efficientnet_lite0; without, only the oracle is run")
-    parser.add_argument("--families", type=int, default=30)
-    parser.add_argument("--images", type=int, default=6)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="where the sets are drawn to")
+    parser.add_argument("--difficulty", choices=DIFFICULTIES, action="append", help="default: all")
+    parser.add_argument("--families", type=int, default=260)
+    parser.add_argument("--images", type=int, default=12)
+    parser.add_argument("--image-size", type=int, default=112)
+    parser.add_argument("--backbone", action="append", default=[], metavar="NAME=WEIGHTS", help="of timm")
+    parser.add_argument("--size", type=int, default=224, help="pixels that backbones are given")
+    parser.add_argument("--train", action="store_true", help="train the quickstart preset")
     options = parser.parse_args()
-    for name, level in DIFFICULTIES.items():
-        photos = photographed(options.families, options.images, level)
-        print(f"{name}: oracle {figures(oracle_pairs(photos))}", flush=True)
-        if options.weights:
-            print(
-                f"{name}: tf_efficientnet_lite0 {figures(network_pairs(photos, options.weights))}", flush=True
-            )
-
-
-def photographed(families, images, level):
-    """(person number, family, known, photo, pixels) of every image."""
-    shots = []
-    for family in range(families):
-        for twin, known in enumerate(oracle.know(draw_family(SEED, family, 2, level), 2 * SIZE)):
-            for number in range(images):
-                photo = draw_photo(SEED, family, twin, number, level)
-                file = io.BytesIO()
-                pixels, _ = render.take(known.person, known.maps, known.frame, photo, SIZE)
-                Image.fromarray(pixels).save(file, "JPEG", quality=photo.quality, subsampling=0)
-                shots.append((2 * family + twin, family, known, photo, np.asarray(Image.open(file))))
-    return shots
-
-
-def oracle_pairs(shots):
-    """All genuine and twin pairs, and as many unrelated ones of neighbouring families, scored by the oracle."""
-    rng = np.random.default_rng(0)
-    pairs, scores, kinds = [], [], []
-    of_person: dict[int, list[int]] = {}
-    for row, (person, *_) in enumerate(shots):
-        of_person.setdefault(person, []).append(row)
-    known = {person: shots[rows[0]][2] for person, rows in of_person.items()}
-    for person in of_person:
-        others = [person ^ 1, int(rng.choice([p for p in of_person if p // 2 != person // 2]))]
-        for kind, other in zip((PairKind.TWIN, PairKind.UNRELATED), others, strict=True):
-            side = {
-                row: oracle.position(shots[row][4], shots[row][3], known[person], known[other])
-                for row in of_person[person] + of_person[other]
-            }
-            same = [(a, b, PairKind.GENUINE) for a, b in combinations(of_person[person], 2)]
-            apart = [(a, b, kind) for a in of_person[person] for b in of_person[other]]
-            for a, b, what in (same if kind == PairKind.TWIN else []) + apart:
-                pairs.append((a, b))
-                scores.append(oracle.pair_score((side[a], side[b])))
-                kinds.append(what)
-    first, second = np.array(pairs).T
-    people, families = (np.array([shot[i] for shot in shots]) for i in (0, 1))
-    return ListedPairs(
-        np.array(scores), np.array(kinds, np.int8), first, second, people=people, families=families
-    )
-
-
-@torch.inference_mode()
-def network_pairs(shots, weights):
-    """All pairs, by the cosine of a pretrained network's pooled features."""
-    network = timm.create_model(
-        "tf_efficientnet_lite0", pretrained=True, pretrained_cfg_overlay={"file": weights}
-    )
-    network.reset_classifier(0)
-    network.eval()
-    images = torch.from_numpy(np.stack([shot[4] for shot in shots])).permute(0, 3, 1, 2).float() / 127.5 - 1
-    images = torch.nn.functional.interpolate(images, size=(160, 160), mode="bilinear", antialias=True)
-    features = torch.cat([network(batch) for batch in images.split(32)]).numpy()
-    return AllPairs(features, np.array([shot[0] for shot in shots]), np.array([shot[1] for shot in shots]))
-
-
-def figures(source):
-    counts = count_pairs(source)
-    made = bootstrap(source, counts=counts, num_replicates=1000)
-    texts = []
-    for kind in ("twin", "unrelated"):
-        found = made.figures[kind]["roc_auc"]
-        texts.append(f"{kind} AUC {found.estimate:.3f} [{found.low:.3f}, {found.high:.3f}]")
-    return " · ".join(texts)
+    size = options.image_size
+    print("| difficulty | images | system | twin AUC | unrelated AUC |\n|---|---|---|---|---|", flush=True)
+    for difficulty in options.difficulty or DIFFICULTIES:
+        folder = options.data / f"{difficulty}-{size}"
+        settings = Settings(
+            families=options.families, images=options.images, image_size=size, difficulty=difficulty
+        )
+        generate(folder, settings, workers=2, resume=True)
+        truth = read_truth(folder)
+        report(
+            difficulty, size, "oracle", *(oracle_pairs(truth, k) for k in (PairKind.TWIN, PairKind.UNRELATED))
+        )
+        for name, weights in (text.split("=", 1) for text in options.backbone):
+            pairs = backbone_embeddings(truth, name, weights, options.size)
+            report(difficulty, size, f"{name}, pretrained", pairs, pairs)
+        if options.train:
+            pairs = trained_embeddings(truth, options.data / f"run-{difficulty}-{size}")
+            report(difficulty, size, "quickstart, trained", pairs, pairs)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.pairs import read_pairs
 from twin_dcal.errors import ConfigError
-from twin_dcal.synth import camera, difference, oracle, render
+from twin_dcal.synth import camera, difference, features, oracle, render
 from twin_dcal.synth.generate import Settings, generate
 from twin_dcal.synth.identity import DIFFICULTIES, OUTER, draw_family
 from twin_dcal.synth.photo import Photo, draw_photo
+from twin_dcal.synth.scene import look
 from twin_dcal.verification.metrics import auc, sort_scores
 
 SIZE = 48
@@ -165,6 +167,38 @@ def test_landmarks_are_where_the_inverse_warp_sees_the_same_points():
                 assert np.hypot(x[at] - where[0], y[at] - where[1]) < 1.2 * 2 * camera.FRAME_HALF / SIZE
 
 
+@pytest.mark.parametrize("smile", [0.0, 0.5, 1.0])
+def test_corners_of_the_mouth_are_where_the_lips_end(smile):
+    known = known_twins(DIFFICULTIES["medium"], size=96)[0]
+    photo = Photo(smile=smile, yaw=0.1, roll=0.1, pitch=-0.1)
+    scene, view = look(known.person, known.maps, known.frame, photo, 96)
+    plain = np.ones((96, 96, 3), np.float32)
+    lips = np.abs(features.mouth(plain, known.person, photo, scene) - plain).max(-1) > 0.25
+    points = camera.landmarks(known.person.geometry, camera.Depth(known.maps.height), photo, view, 96)
+    columns = np.flatnonzero(lips.any(0))
+    for (x, y), column in zip(points[3:], (columns[0], columns[-1]), strict=True):
+        assert column == pytest.approx(x, abs=2)
+        assert np.flatnonzero(lips[:, column]).mean() == pytest.approx(y, abs=1)
+
+
+def test_noise_is_drawn_anew_for_each_key_and_is_as_strong_as_it_says():
+    known = known_twins(DIFFICULTIES["easy"])[0]
+    photos = [Photo(noise=noise, noise_key=key) for noise, key in ((0, 1), (0.02, 1), (0.02, 2))]
+    still, one, other = (taken(known, photo).astype(float) for photo in photos)
+    assert (one - still).std() == pytest.approx(0.02 * 255, rel=0.05)
+    assert abs(np.corrcoef((one - still).ravel(), (other - still).ravel())[0, 1]) < 0.05
+
+
+def test_a_head_turned_to_the_viewers_right_shows_more_of_its_left_side():
+    known = known_twins(DIFFICULTIES["easy"])[0]
+    for yaw in (-0.3, 0.3):
+        photo = Photo(yaw=yaw)
+        view = camera.view_of(known.person.frame, camera.Depth(known.frame.height), photo)
+        points = camera.landmarks(known.person.geometry, camera.Depth(known.maps.height), photo, view, SIZE)
+        nose = (points[2, 0] - points[:2, 0].mean()) / (points[1, 0] - points[0, 0])
+        assert np.sign(nose) == np.sign(yaw)
+
+
 def test_workers_do_not_change_a_byte(small, tmp_path):
     generate(tmp_path / "set", SMALL, workers=2)
     assert digest(tmp_path / "set") == digest(small)
@@ -266,13 +300,80 @@ def test_folders_that_hold_something_else_are_left_alone(small, tmp_path, capsys
 def test_overwrite_removes_what_the_set_wrote_and_nothing_else(tmp_path):
     folder = tmp_path / "set"
     generate(folder, SMALL)
-    (folder / "notes.txt").write_text("mine")
+    mine = [
+        folder / name
+        for name in ("notes.txt", "train/00000a/mine.txt", "train/me/00000a_000.jpg", "masks/a.png")
+    ]
+    for path in mine:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
     less = Settings(families=3, images=2, image_size=32, difficulty="easy", seed=5)
     generate(folder, less, overwrite=True)
-    assert (folder / "notes.txt").read_text() == "mine"
-    assert len(list(folder.glob("t*/*"))) + len(list(folder.glob("val/*"))) == sum(
-        len(less.people_of(family)) for family in range(3)
-    )
+    assert [path.read_text() for path in mine] == ["mine"] * 4
+    for path in mine:
+        path.unlink()
+    (folder / "train" / "me").rmdir()
+    generate(tmp_path / "afresh", less)
+    assert digest(folder) == digest(tmp_path / "afresh")
+
+
+def test_overwrite_that_was_stopped_leaves_a_set_that_is_not_complete(small, tmp_path, monkeypatch):
+    from twin_dcal.synth import folder as module
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    shutil.copytree(small, tmp_path / "set")
+    monkeypatch.setattr(module, "_remove_files", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path / "set", SMALL, overwrite=True)
+    monkeypatch.undo()
+    assert not module.is_complete(tmp_path / "set")
+    generate(tmp_path / "set", SMALL, resume=True)
+    assert digest(tmp_path / "set") == digest(small)
+
+
+def test_families_are_pairs_triplets_and_singles_as_the_data_room_reads_them(tmp_path):
+    mixed = Settings(families=12, images=2, image_size=32, single_share=0.3, triplet_share=0.3, seed=1)
+    generate(tmp_path / "set", mixed)
+    config = TwinVerificationConfig.preset("quickstart").override({"data.data_dir": str(tmp_path / "set")})
+    data = TwinDataModule(config)
+    data.setup()
+    drawn = [len(mixed.people_of(family)) for family in range(12)]
+    assert set(drawn) == {1, 2, 3}
+    found = {}
+    for split in ("train", "val", "test"):
+        part = getattr(data.face_data, split)
+        for person in {path.parent.name for paths in part.images_of().values() for path in paths}:
+            found.setdefault((split, person[:5]), set()).add(person)
+        families = [family for family in range(12) if mixed.split_of(family) == split]
+        assert part.num_families == len(families)
+        assert part.num_twin_families == sum(drawn[family] > 1 for family in families)
+        assert part.num_people == sum(drawn[family] for family in families)
+    assert sorted(map(len, found.values())) == sorted(drawn)
+
+
+def test_test_pairs_are_all_genuine_and_twin_pairs_and_some_unrelated(tmp_path):
+    settings = Settings(families=20, images=3, image_size=32, seed=2)
+    generate(tmp_path / "set", settings)
+    pairs = json.loads((tmp_path / "set" / "test_pairs.json").read_text())
+    people = [[str(path).split("/")[1] for path in (pair["img1"], pair["img2"])] for pair in pairs]
+    kinds = ["genuine" if a == b else "twin" if a[:5] == b[:5] else "unrelated" for a, b in people]
+    assert [pair["label"] for pair in pairs] == [int(kind == "genuine") for kind in kinds]
+    sizes = [len(settings.people_of(family)) for family in range(20) if settings.split_of(family) == "test"]
+    assert kinds.count("genuine") == 3 * sum(sizes)
+    assert kinds.count("twin") == sum(9 * n * (n - 1) // 2 for n in sizes)
+    assert 0.6 * kinds.count("genuine") < kinds.count("unrelated") <= kinds.count("genuine")
+    assert len({frozenset((pair["img1"], pair["img2"])) for pair in pairs}) == len(pairs)
+
+
+def test_a_command_without_a_goal_or_with_two_is_told_so(tmp_path, capsys):
+    for options in ([], ["--output", str(tmp_path / "set"), "--contact_sheet", str(tmp_path / "sheet.jpg")]):
+        assert synth.main(options) == 2
+        assert capsys.readouterr().err.startswith("error: give --output DIR")
+    drawn = ["--families", "3", "--images", "2", "--image_size", "32"]
+    assert synth.main(["--contact_sheet", str(tmp_path / "sheet.jpg"), *drawn]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["sheet.jpg"]
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_description(tmp_path, monkeypatch, capsys):

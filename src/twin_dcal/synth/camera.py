@@ -141,7 +141,7 @@ def _landmarks_3d(face: Geometry, depth: Depth, photo: Photo | None = None) -> P
     """(5, 3) of eyes, nose tip, mouth corners; at rest, or with the expression of `photo`."""
     smile = 0.0 if photo is None else photo.smile
     reach = face.mouth_width * (1 + SMILE_WIDENS * smile)
-    corner_y = face.mouth_y - SMILE_LIFTS * smile
+    corner_y = float(mouth_line(face, smile, np.float32(1)))
     places = [
         *eye_centres(face),
         (face.nose_offset, face.nose_y),
@@ -151,8 +151,15 @@ def _landmarks_3d(face: Geometry, depth: Depth, photo: Photo | None = None) -> P
     return np.array([(x, y, depth(x, y)) for x, y in places])
 
 
-SMILE_WIDENS, SMILE_LIFTS = 0.16, 0.11
-"""Share by which a full smile widens the mouth, and how far it lifts the corners."""
+def mouth_line(face: Geometry, smile: float, along: Field | np.float32) -> Field:
+    """y where the lips meet, at places from -1 to 1 `along` the mouth: a smile lifts the corners, lowers the middle."""
+    return np.asarray(
+        face.mouth_y + SMILE_BENDS * smile * (np.float32(0.3) - along * along), dtype=np.float32
+    )
+
+
+SMILE_WIDENS, SMILE_BENDS = 0.16, 0.11
+"""Share by which a full smile widens the mouth, and how much higher the corners are than the middle."""
 
 
 def _turn(points: Points, yaw: float, pitch: float) -> Points:

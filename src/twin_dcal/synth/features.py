@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .camera import SMILE_LIFTS, SMILE_WIDENS
+from .camera import SMILE_WIDENS, mouth_line
 from .canonical import Field, eye_centres
 from .identity import Geometry, Person, Skin
 from .photo import NO_GLASSES, Photo
@@ -37,7 +37,7 @@ def mouth(albedo: Field, person: Person, photo: Photo, scene: Scene) -> Field:
     reach = face.mouth_width * (1 + SMILE_WIDENS * photo.smile)
     t = np.clip((window.x - np.float32(face.mouth_offset)) / np.float32(reach), -1.2, 1.2)
     arc = np.sqrt(np.clip(1 - t * t, 0, 1))
-    middle = face.mouth_y + SMILE_LIFTS * photo.smile * (0.3 - t**2)
+    middle = mouth_line(face, photo.smile, t)
     gap = (max(0.12 * photo.smile - 0.03, 0) + 0.17 * photo.mouth_open) * arc**0.7
     notch = 1 - face.cupid * np.exp(-((t / 0.16) ** 2))
     lip_top = middle - face.upper_lip * arc**1.3 * notch - 0.25 * gap
