@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from twin_dcal.cli import evaluate, train
+from twin_dcal.cli import ablate, evaluate, train
 from twin_dcal.config import TwinVerificationConfig, resolve_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,7 +21,7 @@ COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if lin
 
 
 def test_there_is_something_to_check():
-    assert len(COMMANDS) == 7
+    assert len(COMMANDS) == 8
     assert len(blocks("python")) == 2
 
 
@@ -29,9 +29,9 @@ def test_there_is_something_to_check():
 def test_commands_have_options_that_exist(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     name, *arguments = shlex.split(command)
-    module = {"dcal-train": train, "dcal-evaluate": evaluate}[name]
+    module = {"dcal-train": train, "dcal-evaluate": evaluate, "dcal-ablate": ablate}[name]
     options, dotted = module.parser().parse(arguments)
-    if name == "dcal-train":
+    if name != "dcal-evaluate":
         assert resolve_config(options.config, dotted)
     else:
         assert not dotted

@@ -378,7 +378,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "drop_path": 0.0,
         },
         "training": {
-            "batch_size": 64, "num_epochs": 18, "learning_rate": 1e-3, "lr_reference_batch": None,
+            "batch_size": 64, "num_epochs": 22, "learning_rate": 1e-3, "lr_reference_batch": None,
             "warmup_epochs": 1, "weight_decay": 0.05, "best_by": "mean_eer", "validate_every": 3,
         },
         "loss": {"triplet_weight": 0, "softmax_over": "batch"},

@@ -292,6 +292,11 @@ def _compare(options: argparse.Namespace) -> int:
     comparison = comparing.compare(runs, _effort(options))
     written = comparing.write_comparison(comparison, options.output_dir)
     print(comparing.markdown(comparison))
+    if options.visualize:
+        from twin_dcal.report.comparison import systems_of, write_comparison_plot
+
+        drawn = write_comparison_plot(systems_of(comparison), options.output_dir)
+        print(f"curves: {', '.join(map(str, drawn))}")
     print(f"comparison: {written}")
     return 0
 

@@ -30,7 +30,7 @@ __all__ = ["Band", "Comparison", "Difference", "Interval", "Intervals", "bootstr
 FMR_LEVELS = (1e-1, 1e-2, 1e-3, 1e-4)
 MIN_FAMILIES = 5
 MIN_REPLICATES = 100
-BAND_LOWEST, BAND_POINTS_PER_DECADE = 1e-6, 10
+BAND_LOWEST, BAND_POINTS_PER_DECADE, BAND_FALSE_MATCHES = 1e-6, 10, 10
 METHOD = "family bootstrap, Student t, logit scale"
 
 Floats = NDArray[np.float64]
@@ -270,8 +270,11 @@ def _add_headline(made: Intervals, counts: CountedPairs, drawn: Drawn, fmr: floa
 
 
 def _band(scores: TwoClasses, fmr: Floats, fnmr: Floats, num_units: int, level: float) -> Band:
-    """FNMR where the FMR is at most each of a row of FMRs, from the smallest supported one to 1 (where it is 0)."""
-    lowest = math.log10(max(1 / scores.num_impostors, BAND_LOWEST))
+    """FNMR where the FMR is at most each of a row of FMRs, from ten false matches on to 1 (where it is 0).
+
+    With fewer, replicates jump between a few scores and the band is a row of spikes.
+    """
+    lowest = math.log10(min(max(BAND_FALSE_MATCHES / scores.num_impostors, BAND_LOWEST), 1.0))
     asked = np.minimum(np.logspace(lowest, 0, 1 + math.ceil(-lowest * BAND_POINTS_PER_DECADE)), 1.0)
     low, high = np.zeros(asked.size), np.zeros(asked.size)
     for index, level_asked in enumerate(asked[:-1]):
