@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import tiny_values
 
 from twin_dcal.config import TwinVerificationConfig
 
@@ -36,20 +37,6 @@ def tiny_faces(tmp_path_factory) -> Path:
     (root / "dataset_infor.json").write_text(json.dumps(info))
     (root / "twin_pairs_infor.json").write_text(json.dumps(pairs))
     return root
-
-
-def tiny_values(data_dir: Path, output_dir: Path) -> dict:
-    return {
-        "model": {
-            "backbone": "test_vit", "pretrained": False, "drop_path": 0.1, "dropout": 0.1, "glca_pool": "local",
-        },
-        "training": {
-            "batch_size": 8, "images_per_person": 2, "num_epochs": 2, "learning_rate": 1e-3,
-            "lr_reference_batch": None, "warmup_epochs": 0.5,
-        },
-        "data": {"data_dir": str(data_dir), "image_size": 32},
-        "runtime": {"output_dir": str(output_dir), "num_workers": 0, "device": "cpu", "num_threads": 1},
-    }  # fmt: skip
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
-from conftest import tiny_values
+from tiny import tiny_values
 
 sys.path.insert(0, str(Path(__file__).parent / "verification"))
 from made_faces import all_listed, faces
@@ -418,6 +418,23 @@ def test_the_order_of_a_runs_images_changes_nothing():
         assert plain[key] == pytest.approx(shuffled[key], abs=1e-6)
 
 
+def test_too_few_families_of_twins_have_no_interval_and_the_table_says_why():
+    """8 families, 3 of them of twins: an interval against unrelated people only."""
+    what, vectors = faces(8, images_each=3)
+    kept = np.flatnonzero(np.isin(what.people, [f"F0{n}a" for n in range(8)] + ["F00b", "F01b", "F02b"]))
+    names = [what.names[row] for row in kept]
+    what = Comparisons("few twins", names, what.people[kept], what.families[kept], None, {})
+    runs = [
+        scored_run(variant, 0, *noisy(what, vectors[kept], 0.9, seed))
+        for seed, variant in enumerate((SA, GLCA))
+    ]
+    told = summarize(runs, EFFORT)
+    sections = told["differences"][0]["sections"]
+    assert sections["twin"]["eer"]["low"] is sections["twin"]["eer"]["p_value"] is None
+    assert sections["unrelated"]["eer"]["low"] < sections["unrelated"]["eer"]["high"]
+    assert markdown(told).endswith("Without an interval: fewer than 5 families have such pairs.\n")
+
+
 def test_runs_on_other_pairs_are_refused():
     what, vectors = faces(8, images_each=3)
     with pytest.raises(MetricError, match="images of sa 0 are missing"):
@@ -446,6 +463,7 @@ def test_the_markdown_table_has_a_row_for_each_variant_and_kind_of_impostor(summ
     )
     assert "8 families (200 replicates" in lines[-1]
     assert "over seeds 0, 1." in lines[-1]
+    assert "Without an interval" not in lines[-1]
 
 
 def test_the_latex_table_says_the_same_and_needs_booktabs_only(summary):

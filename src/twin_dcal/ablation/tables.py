@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from twin_dcal.verification.intervals import MIN_FAMILIES
 from twin_dcal.verification.result import Figures
 
 DASH = "–"
@@ -102,6 +103,9 @@ def _sentences(summary: Figures) -> Iterator[str]:
         "number of comparisons: how the difference of these models would vary with other families, not with other "
         "seeds."
     )
+    told_of = [each["sections"][name]["eer"] for each in summary["differences"] for name in each["sections"]]
+    if any(each["low"] is None for each in told_of):
+        yield f"Without an interval: fewer than {MIN_FAMILIES} families have such pairs."
 
 
 def _name(told: Figures) -> str:
