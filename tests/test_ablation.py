@@ -161,6 +161,18 @@ def test_wrong_settings_are_one_line_before_anything_is_trained(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_test_split_of_one_person_is_refused_before_training(tiny_faces, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("twin_dcal.training.run.train", None)
+    data = tmp_path / "faces"
+    (data / "test").mkdir(parents=True)
+    (data / "train").symlink_to(tiny_faces / "train")
+    (data / "test" / "6a").symlink_to(tiny_faces / "test" / "6a")
+    given = ["--data_dir", data, "--output_dir", tmp_path / "out", "--data.val_fraction", "0"]
+    one_error(
+        capsys, ablate(*given), "the test split has 1 people with 6 images at most; comparing needs 2 people"
+    )
+
+
 # Runs
 
 
@@ -557,15 +569,16 @@ def test_each_system_has_its_look_and_its_name_whatever_it_is(tmp_path):
     what, vectors = faces(6, images_each=2)
     runs = [
         Run(name, Scored(what, pair_source(*noisy(what, vectors, 0.5, seed)), None))
-        for seed, name in enumerate(("_private", "$x_1", "a/very/" * 20, "d", "e", "f", "g", "h", "i"))
+        for seed, name in enumerate(("_private", "$x_1$", "a/very/" * 20, "d", "e", "f", "g", "h", "i"))
     ]
     systems = systems_of(compare(runs, Effort(num_replicates=100)))
     figure = comparison_figure(systems)
     assert len(figure.axes) == 2
     (legend,) = figure.legends
     names = [text.get_text() for text in legend.get_texts()]
-    assert names[:2] == ["_private", "$x_1"]
+    assert names[:2] == ["_private", "$x_1$"]
     assert len(names[2]) == 64
+    assert not any(text.get_parse_math() for text in legend.get_texts())
     assert len(names) == 9
     looks = {(line.get_color(), str(line.get_linestyle()), line._dash_pattern[1] and tuple(line._dash_pattern[1]))
              for line in legend.get_lines()}  # fmt: skip
@@ -586,6 +599,7 @@ def test_panels_are_those_that_exist_and_curves_are_the_figures_own():
     curve = np.concatenate([line.get_xydata() for line in axes.lines[1:]])
     assert np.interp(at_eer, *curve.T) == pytest.approx(at_eer, abs=0.05)  # it meets the diagonal there
     assert (np.diff(curve[:, 0]) >= 0).all()
+    assert (np.diff(curve[:, 1]) <= 0).all()
     joint = NormalDist().inv_cdf(30 / sections["unrelated"]["num_impostors"])
     thin, firm = axes.lines[1:]
     assert thin.get_xdata()[-1] == firm.get_xdata()[0] == pytest.approx(joint)
