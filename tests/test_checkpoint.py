@@ -11,7 +11,6 @@ import torch
 from twin_dcal.checkpoint import (
     FORMAT,
     FORMAT_VERSION,
-    Threshold,
     load_model,
     read_tensors,
     save_model,
@@ -23,6 +22,7 @@ from twin_dcal.errors import ModelError, TwinDcalError
 from twin_dcal.files import replacing, write_text
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.verification.calibration import Isotonic, Platt
+from twin_dcal.verification.stored import Threshold
 
 VALUES = {
     "model": {"backbone": "test_vit", "pretrained": False, "glca_pool": "local", "dropout": 0.2},
@@ -329,7 +329,7 @@ def test_a_stored_decision_leaves_everything_else_bit_for_bit(path):
     isotonic = Isotonic((0.1, 0.5), (0.2, 0.9), 0.5, 30, 40, "val")
     origin = {"data": "val", "criterion": "far=0.01"}
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    store_decision(path, Threshold(0.625, origin), isotonic, expected_sha256=sha256)
+    store_decision(path, Threshold(0.625, origin), isotonic, None, expected_sha256=sha256)
     after = torch.load(path, weights_only=True)
     assert list(after) == list(before)
     assert list(after["weights"]) == list(before["weights"])
@@ -346,7 +346,7 @@ def test_a_stored_decision_leaves_everything_else_bit_for_bit(path):
 def test_a_decision_is_not_stored_in_another_file_than_was_evaluated(path):
     content = path.read_bytes()
     with pytest.raises(ModelError, match="it has changed since it was evaluated"):
-        store_decision(path, THRESHOLD, None, expected_sha256="0" * 64)
+        store_decision(path, THRESHOLD, None, None, expected_sha256="0" * 64)
     assert path.read_bytes() == content
     assert list(path.parent.iterdir()) == [path]
 

@@ -15,12 +15,13 @@ SOURCE = Path(twin_dcal.__file__).parent
 ROOMS = ["_version", "errors", "files", "config", "data", "synth", "models", "losses", "verification.result",
          "verification.tally", "verification.metrics", "verification.scores", "verification.counting",
          "verification.bounds", "verification.resampling", "verification.replicates", "verification.intervals",
-         "verification.calibration", "verification.thresholds", "verification.table", "verification.figures",
+         "verification.calibration", "verification.stored", "verification.thresholds", "verification.table",
+         "verification.figures",
          "verification.protocols", "verification.folds", "verification.reliability", "verification.zoo",
          "verification.people", "verification.joining", "verification.embedding_files", "verification.score_files",
          "verification.tables", "verification.evaluation", "checkpoint", "verification.embeddings", "training",
          "verification.reading", "verification.speed", "verification.systems", "verification.examples",
-         "verification.flow", "verification.comparing", "report", "ablation", "cli"]  # fmt: skip
+         "verification.flow", "verification.comparing", "inference", "report", "ablation", "cli"]  # fmt: skip
 
 
 def run(code):

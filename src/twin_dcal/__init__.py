@@ -11,15 +11,23 @@ from ._version import __version__
 if TYPE_CHECKING:
     from .config import TwinVerificationConfig
     from .data.datamodule import TwinDataModule
+    from .inference.engine import TwinInferenceEngine
     from .models.dcal import DCALVerificationModel
 
 _HOME = {
     "TwinVerificationConfig": ".config",
     "TwinDataModule": ".data.datamodule",
     "DCALVerificationModel": ".models.dcal",
+    "TwinInferenceEngine": ".inference.engine",
 }
 
-__all__ = ["DCALVerificationModel", "TwinDataModule", "TwinVerificationConfig", "__version__"]
+__all__ = [
+    "DCALVerificationModel",
+    "TwinDataModule",
+    "TwinInferenceEngine",
+    "TwinVerificationConfig",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

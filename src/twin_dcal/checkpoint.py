@@ -21,17 +21,10 @@ from .files import replacing
 from .models.dcal import DCALVerificationModel
 from .models.preprocessing import Preprocessing
 from .verification.calibration import Calibration, calibration_from_dict
+from .verification.stored import ErrorCurve, Threshold
 
 FORMAT = "twin_dcal.model"
 FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """A decision threshold on the cosine, and where it came from (data, criterion, achieved rates)."""
-
-    value: float
-    origin: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -43,6 +36,7 @@ class LoadedModel:
     preprocessing: Preprocessing
     threshold: Threshold | None
     calibration: Calibration | None
+    error_curve: ErrorCurve | None
     training: Mapping[str, Any]
     sha256: str
 
@@ -50,7 +44,7 @@ class LoadedModel:
 def save_model(
     path: str | Path, model: DCALVerificationModel, config: TwinVerificationConfig, *,
     threshold: Threshold | None = None, calibration: Calibration | None = None,
-    training: Mapping[str, Any] | None = None,
+    error_curve: ErrorCurve | None = None, training: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Write an inference checkpoint, replacing an older one only when complete."""
     content = {
@@ -60,30 +54,37 @@ def save_model(
         "config": config.model_dump(mode="json"),
         "weights": {key: value.detach().cpu() for key, value in model.state_dict().items()},
         "preprocessing": Preprocessing.of(model.backbone, config).to_dict(),
-        "threshold": _plain_threshold(threshold),
-        "calibration": None if calibration is None else calibration.to_dict(),
+        **_decision(threshold, calibration, error_curve),
         "training": dict(training or {}),
     }
     write_tensors(path, content)
 
 
 def store_decision(
-    path: str | Path, threshold: Threshold, calibration: Calibration | None, *, expected_sha256: str
-) -> None:
-    """Put threshold and calibration into a checkpoint; every other entry stays as it is, bit for bit.
+    path: str | Path, threshold: Threshold, calibration: Calibration | None, error_curve: ErrorCurve | None, *,
+    expected_sha256: str,
+) -> None:  # fmt: skip
+    """Put threshold, calibration and error curve into a checkpoint; all else stays as it is, bit for bit.
 
     Args: expected_sha256: of the file that was evaluated. ModelError if the file is another one by now, or damaged.
     """
     if hashlib.sha256(Path(path).read_bytes()).hexdigest() != expected_sha256:
         raise ModelError(f"{path}: it has changed since it was evaluated; evaluate it again")
     content = read_tensors(path, FORMAT, FORMAT_VERSION)
-    content["threshold"] = _plain_threshold(threshold)
-    content["calibration"] = None if calibration is None else calibration.to_dict()
+    content |= _decision(threshold, calibration, error_curve)
     write_tensors(path, content)
 
 
-def _plain_threshold(threshold: Threshold | None) -> dict[str, Any] | None:
-    return None if threshold is None else {"value": threshold.value, "origin": dict(threshold.origin)}
+def _decision(
+    threshold: Threshold | None, calibration: Calibration | None, error_curve: ErrorCurve | None
+) -> dict[str, Any]:
+    """The entries of a checkpoint that a decision needs, in plain types."""
+    told = None if threshold is None else {"value": threshold.value, "origin": dict(threshold.origin)}
+    return {
+        "threshold": told,
+        "calibration": None if calibration is None else calibration.to_dict(),
+        "error_curve": None if error_curve is None else error_curve.to_dict(),
+    }
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:
@@ -105,6 +106,7 @@ def _loaded(path: str | Path, content: Mapping[str, Any], device: torch.device |
         reason = " ".join(str(error).split())[:400]
         raise ModelError(f"{path}: its weights do not fit its configuration: {reason}") from error
     threshold, calibration = content["threshold"], content["calibration"]
+    curve = content.get("error_curve")  # absent in files of earlier releases
     return LoadedModel(
         model=model.eval().to(device),
         config=config,
@@ -113,6 +115,7 @@ def _loaded(path: str | Path, content: Mapping[str, Any], device: torch.device |
         if threshold is None
         else Threshold(float(threshold["value"]), dict(threshold["origin"])),
         calibration=None if calibration is None else calibration_from_dict(calibration),
+        error_curve=None if curve is None else ErrorCurve.from_dict(curve),
         training=dict(content["training"]),
         sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
     )

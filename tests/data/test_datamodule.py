@@ -247,7 +247,7 @@ def test_setup_comes_first(folder):
 def test_workers_outlive_the_signals_of_a_scheduler_and_end_with_their_parent(folder):
     code = textwrap.dedent(
         f"""
-        import signal, sys
+        import signal, sys, time
         from twin_dcal.config import TwinVerificationConfig
         from twin_dcal.data.datamodule import TwinDataModule
         config = TwinVerificationConfig.from_dict({config_of(folder, num_workers=1).model_dump()!r})
@@ -261,7 +261,7 @@ def test_workers_outlive_the_signals_of_a_scheduler_and_end_with_their_parent(fo
             signal.signal(name, lambda number, frame: received.append(number))
         print("ready", flush=True)
         while len(received) < 2:
-            signal.pause()
+            time.sleep(0.01)  # not signal.pause: a signal just before it would be waited for forever
         num_batches = 1 + sum(1 for _ in batches)
         assert num_batches == len(loader), num_batches
         print("all batches", flush=True)
@@ -272,5 +272,9 @@ def test_workers_outlive_the_signals_of_a_scheduler_and_end_with_their_parent(fo
         assert process.stdout.readline() == "ready\n"
         for name in (signal.SIGINT, signal.SIGTERM):
             os.killpg(process.pid, name)
-        output, _ = process.communicate(timeout=60)
+        try:
+            output, _ = process.communicate(timeout=120)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     assert (output, process.returncode) == ("all batches\n", 0)

@@ -85,7 +85,7 @@ def test_ctrl_c_is_one_line_and_leaves_no_process_and_no_description(workers, wh
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert told.strip().splitlines() == ["interrupted; go on with the same command and --resume"]
-    assert members(process.pid) == []
+    wait_for(lambda: members(process.pid) == [], 10)  # on a busy machine the last worker ends a moment later
     assert not [name for name in DESCRIPTIONS if (folder / name).exists()]
     resume(folder)
     assert digest(folder) == whole

@@ -4,6 +4,7 @@ import stat
 import warnings
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -30,6 +31,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ONE_AT_A_TIME = Lock()  # warnings.catch_warnings is not thread-safe
 _HEAD_BYTES = 4096
 _TAIL_BYTES = 64
 
@@ -43,13 +45,13 @@ def decode_pixels(data: bytes, name: object) -> np.ndarray:
     """
     if not data:
         raise ImageError(f"{name}: empty file. Restore it or leave it out.")
-    with warnings.catch_warnings():
+    with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             with Image.open(BytesIO(data), formats=_FORMATS) as image:
                 _refuse_bomb(*image.size, name)
                 image.load()  # before EXIF is asked for, which would decode a PNG and hide its damage
-                return np.array(_to_rgb(_turn_upright(image), name))
+                return rgb_pixels(image, name)
         except UnidentifiedImageError:
             raise ImageError(f"{name}: not an image (JPEG, PNG, WebP, BMP and PGM are read)") from None
         except Image.DecompressionBombError:
@@ -59,6 +61,11 @@ def decode_pixels(data: bytes, name: object) -> np.ndarray:
         except Exception as error:  # Pillow's plugins raise whatever their parser stumbles over.
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ImageError(f"{name}: truncated or damaged ({reason}). Restore the file.") from None
+
+
+def rgb_pixels(image: Image.Image, name: object) -> np.ndarray:
+    """A Pillow image as `decode_pixels` gives it: upright by its EXIF data, 8-bit RGB (H, W, 3), in a new array."""
+    return np.array(_to_rgb(_turn_upright(image), name))
 
 
 def damage(path: Path) -> str | None:

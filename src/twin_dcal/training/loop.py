@@ -258,6 +258,7 @@ class Trainer:
             self.best_path, self.model, self.config,
             threshold=validation.threshold if validation else None,
             calibration=validation.calibration if validation else None,
+            error_curve=validation.error_curve if validation else None,
             training={
                 "epoch": self.progress.epoch, "step": self.progress.step, "images_seen": self.progress.images,
                 "figures": dict(validation.figures) if validation else {},

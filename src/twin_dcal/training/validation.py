@@ -4,20 +4,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean
 
-from twin_dcal.checkpoint import Threshold
 from twin_dcal.verification.calibration import Calibration, fit_platt
 from twin_dcal.verification.metrics import auc, eer, sort_scores
 from twin_dcal.verification.scores import PairScores
-from twin_dcal.verification.thresholds import choose_threshold
+from twin_dcal.verification.stored import ErrorCurve, Threshold
+from twin_dcal.verification.thresholds import choose_threshold, counted
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Figures of one validation, and the threshold and calibration set on its scores."""
+    """Figures of one validation, and the threshold, calibration and error curve of its scores."""
 
     figures: Mapping[str, float]
     threshold: Threshold
     calibration: Calibration
+    error_curve: ErrorCurve
 
     def key(self, best_by: str) -> tuple[float, float]:
         """Orders models, smaller is better: EER, then AUC, against the impostors that training.best_by means.
@@ -49,4 +50,5 @@ def validate(scores: PairScores, source: str) -> Validation:
         figures,
         Threshold(choice.threshold, choice.origin(source)),
         fit_platt(scores.genuine, hardest, source=source),
+        ErrorCurve.of(counted(scores), source),
     )

@@ -17,6 +17,7 @@ from .reading import refuse_shared_families
 from .reliability import CalibrationChoice, choose_calibration
 from .result import Evaluation, Figures
 from .score_files import write_scores
+from .stored import ErrorCurve, Threshold
 from .systems import ModelSystem, Scored, System, decision_to, feature_types
 from .tables import write_tables
 from .thresholds import ThresholdChoice, choose_threshold
@@ -26,10 +27,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tuning:
-    """A threshold and calibration chosen on validation pairs."""
+    """A threshold and calibration chosen on validation pairs, and the error rates there at any score."""
 
     choice: ThresholdChoice
     calibration: CalibrationChoice
+    error_curve: ErrorCurve
     data: str
 
     def decision(self) -> Decision:
@@ -100,7 +102,7 @@ def tune_on(system: System, test: Scored, data: str | None, metric: str, effort:
     logger.info("calibration: %s", calibration.reason)
     if choice.warning:
         logger.warning("threshold by %s: %s", metric, choice.warning)
-    return Tuning(choice, calibration, told)
+    return Tuning(choice, calibration, ErrorCurve.of(counts, told), told)
 
 
 def _described(validation: Scored) -> str:
@@ -110,13 +112,15 @@ def _described(validation: Scored) -> str:
 
 
 def save_tuning(system: System, tuning: Tuning) -> None:
-    """Write threshold and calibration into the model's own checkpoint; all else of it stays."""
-    from twin_dcal.checkpoint import Threshold, store_decision
+    """Write threshold, calibration and error curve into the model's own checkpoint; all else of it stays."""
+    from twin_dcal.checkpoint import store_decision
 
     assert isinstance(system, ModelSystem)
     threshold = Threshold(tuning.choice.threshold, tuning.choice.origin(tuning.data))
-    calibration = tuning.calibration.calibration
-    store_decision(system.path, threshold, calibration, expected_sha256=system.loaded.sha256)
+    store_decision(
+        system.path, threshold, tuning.calibration.calibration, tuning.error_curve,
+        expected_sha256=system.loaded.sha256,
+    )  # fmt: skip
 
 
 def _told(tuning: Tuning) -> Figures:

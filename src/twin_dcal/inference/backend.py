@@ -1,0 +1,83 @@
+"""What an engine runs on: a checkpoint through torch, or an exported model through ONNX Runtime.
+
+A backend turns pixels into embeddings and says what its model file says; deciding is the engine's. No torch here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_dcal.errors import ModelError
+from twin_dcal.verification.calibration import Calibration
+from twin_dcal.verification.stored import ErrorCurve, Threshold
+
+FeatureType = Literal["combined", "sa", "glca"]
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model file: where it is, what it holds, and how its decisions were set.
+
+    image_size in pixels; mean and std (3,) on the [0, 1] scale; training: plain values of the run, may be empty.
+    """
+
+    path: str
+    sha256: str
+    format: Literal["torch", "onnx"]
+    backbone: str
+    branches: tuple[str, ...]
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    threshold: Threshold | None
+    calibration: Calibration | None
+    error_curve: ErrorCurve | None
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def feature_types(self) -> tuple[FeatureType, ...]:
+        """What can be extracted: both branches together, or each."""
+        return ("combined", "sa", "glca") if "glca" in self.branches else ("combined", "sa")
+
+    def described(self) -> dict[str, Any]:
+        """Plain values that tell which model a result is from."""
+        return {
+            "path": self.path, "sha256": self.sha256, "format": self.format, "backbone": self.backbone,
+            "branches": list(self.branches),
+        }  # fmt: skip
+
+
+class Backend(Protocol):
+    """A loaded model on a device. Safe to call from several threads."""
+
+    @property
+    def source(self) -> ModelSource: ...
+
+    @property
+    def device(self) -> str: ...
+
+    def embed(
+        self, pixels_BSSC: NDArray[np.uint8], feature_type: FeatureType = "combined"
+    ) -> NDArray[np.float32]:
+        """(B, E) float32 with unit rows, from (B, S, S, 3) uint8 RGB of the model's image size; B may be 0."""
+        ...
+
+
+def open_backend(path: str | Path, device: str = "auto") -> Backend:
+    """A model file on a device. ModelError for a file that is none, ConfigError for a device that is not there."""
+    path = Path(path)
+    if path.is_dir():
+        found = path / "best_model.pth"
+        if not found.is_file():
+            raise ModelError(f"{path}: a folder without best_model.pth; name a model file")
+        path = found
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file")
+    if path.suffix.lower() == ".onnx":
+        raise ModelError(f"{path}: exported models are not read by this release; name the best_model.pth")
+    from .torch_backend import TorchBackend
+
+    return TorchBackend(path, device)

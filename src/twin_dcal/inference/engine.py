@@ -1,0 +1,250 @@
+"""`TwinInferenceEngine`: from two pictures to a decision at a known error rate."""
+
+import hashlib
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from twin_dcal.data.fit import fit
+from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.verification.scores import PairKind, split_by_kind
+from twin_dcal.verification.stored import Rates
+from twin_dcal.verification.thresholds import ThresholdChoice, choose_threshold
+
+from .backend import Backend, FeatureType, ModelSource, open_backend
+from .images import ImageInput, read_pixels
+from .result import VerificationResult
+
+Features = NDArray[np.float32]
+
+
+class TwinInferenceEngine:
+    """Decides whether two pictures show one person.
+
+    Args:
+        model_path: best_model.pth of a run, the run's folder, or an exported .onnx file.
+        device: "auto", "cpu", "cuda", "cuda:1"; None is "auto".
+        threshold: a cosine to decide at instead of the stored threshold.
+    Safe to use from several threads, and several engines side by side; `set_threshold` is seen by later calls. Results
+    are the same for every batch size and order, to rounding (1e-5). ModelError for a file that is no model, ConfigError
+    for a device or threshold that cannot be used.
+    """
+
+    def __init__(
+        self, model_path: str | Path, device: str | None = None, threshold: float | None = None
+    ) -> None:
+        self.backend: Backend = open_backend(model_path, device or "auto")
+        stored = self.source.threshold
+        self._threshold: tuple[float, Mapping[str, Any]] | None = None
+        if stored is not None:
+            self._threshold = (stored.value, {"set_by": "checkpoint", **stored.origin})
+        if threshold is not None:
+            self.set_threshold(threshold)
+
+    @property
+    def source(self) -> ModelSource:
+        """The model file, and what it says about deciding."""
+        return self.backend.source
+
+    @property
+    def threshold(self) -> float:
+        """The cosine from which a pair counts as the same person. ModelError where none was ever set."""
+        return self._deciding()[0]
+
+    @property
+    def threshold_source(self) -> dict[str, Any]:
+        """Where the threshold is from, with the FMR and FNMR it has on validation pairs where these are known."""
+        return dict(self._deciding()[1])
+
+    def set_threshold(self, value: float) -> None:
+        """Decide at this cosine from now on. ConfigError for one outside [-1, 1]."""
+        if not (isinstance(value, int | float | np.number) and -1 <= value <= 1):
+            raise ConfigError(f"threshold {value}: a cosine lies between -1 and 1")
+        self._threshold = (float(value), {"set_by": "user", **self._told_rates(float(value))})
+
+    def optimize_threshold(
+        self, pairs: Iterable[tuple[ImageInput, ImageInput]], labels: ArrayLike, metric: str = "eer"
+    ) -> ThresholdChoice:
+        """Choose the threshold on labelled pairs and decide at it from now on.
+
+        Args: labels (P,): 1 for one person; metric: "eer", "accuracy", "f1" or a rate such as "far=1e-3".
+        Use pairs that nothing is tested on. MetricError for labels of one kind only.
+        """
+        listed = list(pairs)
+        same = np.asarray(labels)
+        if same.shape != (len(listed),) or not np.isin(same, (0, 1)).all():
+            raise ConfigError(
+                f"labels of shape {same.shape} for {len(listed)} pairs; give 1 or 0 for each pair"
+            )
+        kinds = np.where(same == 1, PairKind.GENUINE, PairKind.OTHER)
+        scores = split_by_kind(self._similarities(listed), kinds)
+        choice = choose_threshold(scores, metric)
+        origin = choice.origin(f"{len(listed)} pairs given to optimize_threshold")
+        self._threshold = (choice.threshold, {"set_by": "optimize_threshold", **origin})
+        return choice
+
+    def rates(self, threshold: float) -> Rates | None:
+        """Error rates of deciding at `threshold`, on the checkpoint's validation pairs; None where none are stored."""
+        curve = self.source.error_curve
+        return None if curve is None else curve.at(threshold)
+
+    def verify_pair(
+        self, img1: ImageInput, img2: ImageInput, return_attention: bool = False
+    ) -> VerificationResult:
+        """Decide on one pair. ImageError, in one line, for a picture that cannot be read."""
+        began = time.perf_counter()
+        pixels = np.stack([self.prepare(img1, "img1"), self.prepare(img2, "img2")])
+        one, two = self.backend.embed(pixels)
+        attention = self._explain(pixels) if return_attention else None
+        return self._decide(_cosine(one, two), began, attention)
+
+    def batch_verify(
+        self, pairs: Iterable[tuple[ImageInput, ImageInput]], batch_size: int = 32
+    ) -> list[dict[str, Any]]:
+        """Decide on many pairs; each distinct picture is read and embedded once.
+
+        Returns: a dict for each pair, with `img1_path` and `img2_path` (None for what has no path) and every key of
+        `verify_pair`; `elapsed_ms` is each pair's share of the whole. ImageError names the first picture that cannot
+        be read.
+        """
+        began = time.perf_counter()
+        listed = list(pairs)
+        if not listed:
+            return []
+        scores = self._similarities(listed, batch_size)
+        share = (time.perf_counter() - began) / len(listed)
+        return [
+            {
+                "img1_path": _path_of(one), "img2_path": _path_of(two),
+                **self._decide(float(score), time.perf_counter() - share, None).to_dict(),
+            }
+            for (one, two), score in zip(listed, scores, strict=True)
+        ]  # fmt: skip
+
+    def extract_features(
+        self, images: Sequence[ImageInput], feature_type: FeatureType = "combined", batch_size: int = 32
+    ) -> Features:
+        """(N, E) float32 unit vectors, in order. ConfigError for a feature that the model lacks."""
+        if feature_type not in self.source.feature_types():
+            raise ConfigError(
+                f"feature_type {feature_type!r}: this model has {', '.join(self.source.feature_types())}"
+            )
+        _check_batch_size(batch_size)
+        size = self.source.image_size
+        if not len(images):
+            return self.backend.embed(np.empty((0, size, size, 3), np.uint8), feature_type)
+        rows = []
+        for start in range(0, len(images), batch_size):
+            part = images[start : start + batch_size]
+            pixels = [self.prepare(image, f"image {start + at}") for at, image in enumerate(part)]
+            rows.append(self.backend.embed(np.stack(pixels), feature_type))
+        return np.concatenate(rows)
+
+    def compute_similarity_matrix(
+        self, images1: Sequence[ImageInput], images2: Sequence[ImageInput] | None = None, batch_size: int = 32
+    ) -> NDArray[np.float32]:
+        """(N, M) cosines of two lists of pictures, or (N, N) of one with itself."""
+        one = self.extract_features(images1, batch_size=batch_size)
+        two = one if images2 is None else self.extract_features(images2, batch_size=batch_size)
+        return np.asarray(np.clip(one @ two.T, -1, 1), np.float32)
+
+    def prepare(self, image: ImageInput, name: str = "image") -> NDArray[np.uint8]:
+        """The square of pixels that the network sees, (S, S, 3) uint8."""
+        return fit(read_pixels(image, name), self.source.image_size)
+
+    def _similarities(
+        self, pairs: Sequence[tuple[ImageInput, ImageInput]], batch_size: int = 32
+    ) -> NDArray[np.float32]:
+        """Cosines (P,) of pairs; each distinct picture is embedded once."""
+        row_of: dict[object, int] = {}
+        distinct: list[ImageInput] = []
+        rows = np.empty((len(pairs), 2), np.intp)
+        for at, pair in enumerate(pairs):
+            for side, image in enumerate(pair):
+                key = _identity(image)
+                if key not in row_of:
+                    row_of[key] = len(distinct)
+                    distinct.append(image)
+                rows[at, side] = row_of[key]
+        features = self.extract_features(distinct, batch_size=batch_size)
+        scores = np.einsum("pd,pd->p", features[rows[:, 0]], features[rows[:, 1]])
+        return np.asarray(np.clip(scores, -1, 1), np.float32)
+
+    def _decide(
+        self, similarity: float, began: float, attention: Mapping[str, Any] | None
+    ) -> VerificationResult:
+        threshold, origin = self._deciding()
+        calibration, rates = self.source.calibration, self.rates(similarity)
+        return VerificationResult(
+            verification_score=None if calibration is None else float(calibration(similarity)),
+            verification_decision=similarity >= threshold,
+            similarity=similarity,
+            threshold=threshold,
+            threshold_source=origin,
+            estimated_fmr=None if rates is None else rates.fmr,
+            estimated_fnmr=None if rates is None else rates.fnmr,
+            model=self.source.described(),
+            warnings=self._warnings(rates),
+            elapsed_ms=1000 * (time.perf_counter() - began),
+            attention_maps=attention,
+        )
+
+    def _warnings(self, rates: Rates | None) -> tuple[str, ...]:
+        told = []
+        if self.source.calibration is None:
+            told.append("the model has no calibration, so there is no verification_score")
+        if rates is None:
+            told.append("the model has no error curve, so error rates at this similarity are unknown")
+        elif rates.weak:
+            told.append(
+                f"fewer than 30 validation errors stand behind the estimated {' and '.join(rates.weak)}"
+            )
+        return tuple(told)
+
+    def _deciding(self) -> tuple[float, Mapping[str, Any]]:
+        if self._threshold is None:
+            raise ModelError(
+                f"{self.source.path}: no threshold is stored; give one, or set it with "
+                "dcal-evaluate --optimize_threshold --save"
+            )
+        return self._threshold
+
+    def _told_rates(self, threshold: float) -> dict[str, Any]:
+        curve, rates = self.source.error_curve, self.rates(threshold)
+        if curve is None or rates is None:
+            return {}
+        return {"data": curve.data, "impostors": rates.on, "fmr": rates.fmr, "fnmr": rates.fnmr}
+
+    def _explain(self, pixels_2SSC: NDArray[np.uint8]) -> Mapping[str, Any]:
+        raise ConfigError("return_attention: not built yet")
+
+
+def _cosine(one: Features, two: Features) -> float:
+    return float(np.clip(np.einsum("d,d->", one, two), -1, 1))
+
+
+def _identity(image: ImageInput) -> object:
+    """Equal for pictures that are the same: by path or by bytes; other objects by themselves."""
+    if isinstance(image, str | Path):
+        return ("path", str(image))
+    if isinstance(image, bytes):
+        return ("bytes", hashlib.sha256(image).digest())
+    return ("object", id(image))
+
+
+def _path_of(image: ImageInput) -> str | None:
+    if isinstance(image, str | Path):
+        return str(image)
+    name = getattr(image, "filename", None) if isinstance(image, Image.Image) else None
+    return str(name) if name else None
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if not (isinstance(batch_size, int) and batch_size >= 1 and math.isfinite(batch_size)):
+        raise ConfigError(f"batch_size {batch_size}: give a whole number of at least 1")

@@ -1,0 +1,93 @@
+"""A picture, whatever a caller holds it as, to upright 8-bit RGB pixels. torch is not imported here."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from twin_dcal.data.decode import decode_pixels, rgb_pixels
+from twin_dcal.data.formats import MAX_PIXELS
+from twin_dcal.errors import ImageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ImageInput: TypeAlias = Union[str, Path, bytes, Image.Image, NDArray[Any], "Tensor"]
+
+
+def read_pixels(source: ImageInput, name: str = "image") -> NDArray[np.uint8]:
+    """Pixels of a picture, uint8 (H, W, 3), RGB, upright.
+
+    Args: source: a path, a file's bytes, a PIL image, an array (H, W, 3) or (H, W) in RGB order (OpenCV's is BGR: turn
+        it round), or a tensor (3, H, W); arrays and tensors are uint8, or floating point in [0, 1].
+        name: how messages call it; a path is called by its own name.
+    ImageError, in one line, for anything else, damaged files and more than 100 million pixels.
+    """
+    if isinstance(source, str | Path):
+        return decode_pixels(_read_file(Path(source)), source)
+    if isinstance(source, bytes | bytearray | memoryview):
+        return decode_pixels(bytes(source), name)
+    if isinstance(source, Image.Image):
+        return _of_pillow(source, name)
+    if isinstance(source, np.ndarray):
+        return _of_array(source, name)
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(source, torch.Tensor):
+        values = source.detach().cpu()
+        if values.ndim != 3 or values.shape[0] != 3:
+            raise ImageError(
+                f"{name}: a tensor of shape {tuple(values.shape)}; give (3, H, W), one picture at a time"
+            )
+        if values.is_floating_point():
+            values = values.float()  # numpy has no bfloat16
+        return _of_array(values.permute(1, 2, 0).numpy(), name)
+    raise ImageError(
+        f"{name}: a {type(source).__name__}; give a path, bytes, a PIL image, an array or a tensor"
+    )
+
+
+def _of_pillow(image: Image.Image, name: str) -> NDArray[np.uint8]:
+    _refuse_size(image.width, image.height, name)
+    try:
+        return rgb_pixels(image, name)
+    except ImageError:
+        raise
+    except Exception as error:  # a file opened lazily is decoded only now
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name}: truncated or damaged ({reason})") from None
+
+
+def _of_array(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    if array.ndim == 2:
+        array = np.repeat(array[:, :, None], 3, axis=2)
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise ImageError(f"{name}: an array of shape {array.shape}; give (H, W, 3) in RGB, or (H, W)")
+    _refuse_size(array.shape[1], array.shape[0], name)
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype.kind != "f":
+        raise ImageError(f"{name}: an array of {array.dtype}; give uint8, or floating point in [0, 1]")
+    if not (array.min() >= 0 and array.max() <= 1):  # also false for NaN
+        raise ImageError(
+            f"{name}: values from {array.min():.4g} to {array.max():.4g}; floating point must lie in [0, 1]"
+        )
+    return np.asarray((array * 255).round().astype(np.uint8))
+
+
+def _refuse_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{name}: {width}x{height} is more than {MAX_PIXELS:,} pixels. Scale it down first.")
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path}: a folder, not an image file") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path}: cannot be opened ({error})") from None

@@ -1,0 +1,66 @@
+"""What the engine says about a pair: typed, and a mapping with the names that older scripts read."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+_ALIASES = ("prediction", "same_person")
+
+
+@dataclass(frozen=True, eq=False)
+class VerificationResult(Mapping[str, Any]):
+    """A decision on two pictures. Every field is a key as well, and so are `prediction` (1 or 0) and `same_person`.
+
+    verification_score: probability that both show one person, in [0, 1], for equally many genuine pairs and hardest
+        impostors (the checkpoint's calibration); None without a calibration.
+    verification_decision: whether similarity >= threshold.
+    similarity: cosine of the embeddings, in [-1, 1], higher = more alike.
+    threshold_source: where the threshold is from, and its error rates where they are known.
+    estimated_fmr, estimated_fnmr: error rates that a threshold at this very similarity would have, on the validation
+        pairs of the checkpoint: the share of impostors at least as alike, and of genuine pairs less alike. The former$
+        against twins where there were any. None without an error curve.
+    model: path, sha256, format, backbone, branches.
+    warnings: what a reader should know before relying on the decision.
+    elapsed_ms: wall time of reading, embedding and deciding.
+    attention_maps: on request, arrays of `twin_dcal.explain` as plain lists.
+    """
+
+    verification_score: float | None
+    verification_decision: bool
+    similarity: float
+    threshold: float
+    threshold_source: Mapping[str, Any]
+    estimated_fmr: float | None
+    estimated_fnmr: float | None
+    model: Mapping[str, Any]
+    warnings: tuple[str, ...]
+    elapsed_ms: float
+    attention_maps: Mapping[str, Any] | None = None
+
+    @property
+    def prediction(self) -> int:
+        return int(self.verification_decision)
+
+    @property
+    def same_person(self) -> bool:
+        return self.verification_decision
+
+    def __getitem__(self, key: str) -> Any:
+        if key in _NAMES:
+            return getattr(self, key)
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, ready for JSON."""
+        told = dict(self)
+        return told | {"warnings": list(self.warnings), "model": dict(self.model),
+                       "threshold_source": dict(self.threshold_source)}  # fmt: skip
+
+
+_NAMES = (*(field.name for field in fields(VerificationResult)), *_ALIASES)

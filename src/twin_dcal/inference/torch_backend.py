@@ -1,0 +1,49 @@
+"""A checkpoint through torch, on a CPU or a GPU."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from twin_dcal.checkpoint import load_model
+from twin_dcal.models.dcal import DCALVerificationModel
+from twin_dcal.training.device import resolve_device
+
+from .backend import FeatureType, ModelSource
+
+
+class TorchBackend:
+    """A `best_model.pth` in evaluation mode.
+
+    Nothing global is touched (threads, seeds, precision), so engines on several devices live side by side.
+    """
+
+    def __init__(self, path: str | Path, device: str = "auto") -> None:
+        self._device = resolve_device(device)
+        loaded = load_model(path, self._device)
+        self.model: DCALVerificationModel = loaded.model
+        self.preprocessing = loaded.preprocessing
+        self.source = ModelSource(
+            path=str(path), sha256=loaded.sha256, format="torch", backbone=loaded.config.model.backbone,
+            branches=tuple(loaded.model.branches), image_size=loaded.preprocessing.image_size,
+            mean=loaded.preprocessing.mean, std=loaded.preprocessing.std, threshold=loaded.threshold,
+            calibration=loaded.calibration, error_curve=loaded.error_curve, training=loaded.training,
+        )  # fmt: skip
+
+    @property
+    def device(self) -> str:
+        return str(self._device)
+
+    def normalized(self, pixels_BSSC: NDArray[np.uint8]) -> torch.Tensor:
+        """(B, 3, S, S) float32 on the model's device: what the network takes."""
+        images = torch.tensor(pixels_BSSC).permute(0, 3, 1, 2)
+        return self.preprocessing.normalize(images.to(self._device))
+
+    @torch.inference_mode()
+    def embed(
+        self, pixels_BSSC: NDArray[np.uint8], feature_type: FeatureType = "combined"
+    ) -> NDArray[np.float32]:
+        """(B, E) float32 with unit rows, from (B, S, S, 3) uint8 RGB. In full precision, whatever the device."""
+        features = self.model.embed(self.normalized(pixels_BSSC), feature_type)
+        return np.asarray(features.float().cpu().numpy())
