@@ -70,8 +70,8 @@ class ErrorCurve:
             _tails(tally) for tally in (pairs.genuine, pairs.twin, pairs.unrelated, pairs.other) if tally.size
         ]
         thresholds = np.unique(np.concatenate(kept))
-        fmr = {
-            name: sum(part.num_at_or_above(thresholds) for part in scores.impostor_tallies)
+        fmr: dict[str, Floats] = {
+            name: np.sum([part.num_at_or_above(thresholds) for part in scores.impostor_tallies], axis=0)
             / scores.num_impostors
             for name, scores in sections.items()
         }
