@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twin_dcal.data.decode import decode_pixels, rgb_pixels
+from twin_dcal.data.fit import fit
 from twin_dcal.data.formats import MAX_PIXELS
 from twin_dcal.errors import ImageError
 
@@ -91,3 +92,8 @@ def _read_file(path: Path) -> bytes:
         raise ImageError(f"{path}: a folder, not an image file") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: cannot be opened ({error})") from None
+
+
+def prepare_file(image_size: int, path: str) -> NDArray[np.uint8]:
+    """A file as the network sees it, (S, S, 3) uint8; for worker processes, which have no engine."""
+    return fit(read_pixels(path), image_size)

@@ -45,7 +45,7 @@ def project(points: Points, seed: int) -> Projection | None:
     vectors = points.embeddings[chosen].astype(np.float64)
     if not np.isfinite(vectors).all():
         return None
-    plane, method = _tsne(vectors, seed)
+    plane, method = tsne(vectors, seed)
     people = [points.people[index] for index in chosen]
     families = [points.families[index] for index in chosen]
     return Projection(plane, people, families, method, len(points.people))
@@ -86,6 +86,27 @@ def principal_components(vectors: NDArray[np.float64]) -> Plane:
         sign = np.sign(direction[np.argmax(np.abs(direction))])
         plane[:, axis] = centred @ direction * sign
     return plane
+
+
+def tsne(vectors: NDArray[np.float64], seed: int) -> tuple[Plane, str]:
+    """Places and the method's name; principal components without scikit-learn, or for too few images."""
+    start = principal_components(vectors)
+    if len(vectors) < _MIN_TSNE:
+        return start, "PCA"
+    try:
+        manifold = importlib.import_module("sklearn.manifold")
+        threads = importlib.import_module("threadpoolctl")  # comes with scikit-learn
+    except ImportError:
+        return start, "PCA"
+    start *= 1e-4 / (start[:, 0].std() or 1.0)
+    perplexity = min(30.0, (len(vectors) - 1) / 4)
+    tsne = manifold.TSNE(perplexity=perplexity, init=start.astype(np.float32), random_state=seed)
+    # One thread: sums in one order give the same picture everywhere, and so few points gain nothing from more.
+    with threads.threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # about rounding and defaults; nothing a reader of the report can act on
+        return np.asarray(tsne.fit_transform(vectors.astype(np.float32)), dtype=np.float64), "t-SNE"
 
 
 def embedding_figure(evaluation: Evaluation, projection: Projection) -> Figure:
@@ -144,24 +165,3 @@ def _name_worst(
     names = [shortened(shown(family), 18) for family in worst]
     if names:
         write_beside(figure, axes, names, [LIGHT["twin"]] * len(names), [*anchors, projection.plane])
-
-
-def _tsne(vectors: NDArray[np.float64], seed: int) -> tuple[Plane, str]:
-    """Places and the method's name; principal components without scikit-learn, or for too few images."""
-    start = principal_components(vectors)
-    if len(vectors) < _MIN_TSNE:
-        return start, "PCA"
-    try:
-        manifold = importlib.import_module("sklearn.manifold")
-        threads = importlib.import_module("threadpoolctl")  # comes with scikit-learn
-    except ImportError:
-        return start, "PCA"
-    start *= 1e-4 / (start[:, 0].std() or 1.0)
-    perplexity = min(30.0, (len(vectors) - 1) / 4)
-    tsne = manifold.TSNE(perplexity=perplexity, init=start.astype(np.float32), random_state=seed)
-    # One thread: sums in one order give the same picture everywhere, and so few points gain nothing from more.
-    with threads.threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # about rounding and defaults; nothing a reader of the report can act on
-        return np.asarray(tsne.fit_transform(vectors.astype(np.float32)), dtype=np.float64), "t-SNE"

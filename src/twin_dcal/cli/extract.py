@@ -1,0 +1,163 @@
+"""`dcal-extract`: features of a folder of pictures, neighbours, clusters and plots."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twin_dcal.errors import ConfigError
+
+from .common import Parser, run
+
+if TYPE_CHECKING:
+    from twin_dcal.extraction.extract import Extraction
+
+NUM_LISTED = 5
+
+
+def parser() -> Parser:
+    parser = Parser(
+        prog="dcal-extract",
+        description="One feature vector per face crop, to an .npz file. Damaged images are listed and left out; an "
+        "interrupted run goes on where it was. Features are biometric data: files are readable by their owner only.",
+    )
+    option = parser.option
+    option("model", metavar="FILE", required=True, help="best_model.pth of a run, or an exported .onnx")
+    option("images_dir", metavar="DIR", help="every image below this folder")
+    option("images_list", metavar="FILE", help="text file with an image path a line")
+    option(
+        "image_extensions",
+        nargs="+",
+        metavar="EXT",
+        help="of --images_dir, such as .jpg .png; default: all read",
+    )
+    option(
+        "feature_type", choices=["combined", "sa", "glca"], default="combined",
+        help="combined is what decisions are made on",
+    )  # fmt: skip
+    option("output", metavar="FILE", default="features.npz", help="the features; other files go beside it")
+    option("output_dir", metavar="DIR", help="folder for a relative --output and the files beside it")
+    option(
+        "shard_size",
+        type=int,
+        default=100_000,
+        metavar="N",
+        help="images per file; more are written as shards",
+    )
+    option("save_individual", action="store_true", help="also one .npy per image, under individual/")
+    option("similarity_matrix", action="store_true", help="all cosines, to similarity_matrix.npz")
+    option("top_k_similar", type=int, metavar="K", help="each image's K most similar, to top_k_similar.json")
+    option("cluster_features", action="store_true", help="groups at the model's threshold, to clusters.csv")
+    option("visualize_features", action="store_true", help="features_pca.png and features_tsne.png")
+    option("batch_size", type=int, default=32, help="images through the network at once")
+    option("num_workers", type=int, default=2, help="processes that read images")
+    option("device", default="auto", help="auto, cpu, cuda, cuda:0")
+    option("config", metavar="NAME|FILE", help="accepted for old scripts; the checkpoint has its own")
+    return parser
+
+
+def body(arguments: Sequence[str] | None) -> int:
+    options, dotted = parser().parse(arguments)
+    if dotted:
+        raise ConfigError(f"dcal-extract has no option --{next(iter(dotted))}; see dcal-extract --help")
+    _check(options)
+    from twin_dcal.extraction import analysis, listing
+    from twin_dcal.extraction.extract import extract
+    from twin_dcal.inference.engine import TwinInferenceEngine
+
+    images = (
+        listing.images_listed(options.images_list)
+        if options.images_list
+        else listing.images_below(options.images_dir, listing.parse_extensions(options.image_extensions))
+    )
+    if options.similarity_matrix:
+        analysis.check_matrix(len(images))
+    engine = TwinInferenceEngine(options.model, options.device)
+    output = Path(options.output_dir or "") / options.output
+    done = extract(
+        engine, images, output, feature_type=options.feature_type, batch_size=options.batch_size,
+        num_workers=options.num_workers, shard_size=options.shard_size,
+    )  # fmt: skip
+    _list_failures(done, output)
+    written = _analyze(options, done, None if engine.source.threshold is None else engine.threshold)
+    print(f"{done.num_images:,} features: {_few(done.files)}")
+    for path in written:
+        print(path)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    """ConfigError for options that do not go together."""
+    if (options.images_dir is None) == (options.images_list is None):
+        raise ConfigError("give --images_dir or --images_list")
+    if options.images_list and options.image_extensions:
+        raise ConfigError("--image_extensions goes with --images_dir")
+    for name, least in (("batch_size", 1), ("num_workers", 0), ("shard_size", 1), ("top_k_similar", 1)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise ConfigError(f"--{name} must be at least {least}")
+
+
+def _list_failures(done: "Extraction", output: Path) -> None:
+    """Name what was left out: the first few on the terminal, all in a file."""
+    from twin_dcal.files import write_text
+
+    listed = output.with_name(f"{output.stem}.failed.txt")
+    if not done.failed:
+        listed.unlink(missing_ok=True)  # of an earlier run
+        return
+    write_text(listed, "".join(f"{reason}\n" for _, reason in done.failed))
+    for _, reason in done.failed[:NUM_LISTED]:
+        print(f"left out: {reason}", file=sys.stderr)
+    print(f"left out {len(done.failed):,} images that cannot be read; all: {listed}", file=sys.stderr)
+
+
+def _analyze(options: argparse.Namespace, done: "Extraction", threshold: float | None) -> list[Path]:
+    """Write what was asked beside the features; the paths."""
+    import json
+
+    import numpy as np
+
+    from twin_dcal.extraction import analysis
+    from twin_dcal.files import write_text
+
+    parts = [np.load(path) for path in done.files]
+    features, names, ids = (
+        np.concatenate([part[key] for part in parts]) for key in ("features", "image_paths", "ids")
+    )
+    names, ids = names.tolist(), ids.tolist()
+    folder = done.files[0].parent
+    written = [folder / "feature_statistics.json"]
+    write_text(written[0], json.dumps(analysis.statistics(features), indent=2) + "\n")
+    if options.similarity_matrix:
+        written.append(folder / "similarity_matrix.npz")
+        analysis.write_matrix(written[-1], features, names)
+    if options.top_k_similar:
+        written.append(folder / "top_k_similar.json")
+        analysis.write_top_k(written[-1], features, names, options.top_k_similar)
+    if options.cluster_features:
+        if threshold is None:
+            raise ConfigError("--cluster_features: the model has no threshold to group at")
+        written.append(folder / "clusters.csv")
+        analysis.write_clusters(written[-1], analysis.cluster(features, threshold), names)
+    if options.save_individual:
+        written.append(folder / "individual")
+        analysis.write_individual(written[-1], features, ids)
+    if options.visualize_features:
+        from twin_dcal.extraction.plots import plot_features
+
+        written += plot_features(features, names, folder)
+    return written
+
+
+def _few(paths: Sequence[Path]) -> str:
+    return str(paths[0]) if len(paths) == 1 else f"{paths[0]} … {paths[-1].name}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run(body, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

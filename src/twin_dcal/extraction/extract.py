@@ -1,0 +1,213 @@
+"""Features of many pictures to files: in parts that survive an interruption, joined to one file or to shards.
+
+A part holds `PART` pictures and lies in a hidden folder beside the output until everything is there. The same command
+finds the parts of an interrupted run, if model, feature and files are still the same, and goes on after them.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from twin_dcal._version import __version__
+from twin_dcal.errors import ConfigError, ImageError
+from twin_dcal.files import replacing, write_text
+from twin_dcal.inference.backend import FeatureType
+from twin_dcal.inference.engine import TwinInferenceEngine
+from twin_dcal.inference.images import prepare_file
+from twin_dcal.verification.embedding_files import FORMAT, FORMAT_VERSION
+from twin_dcal.verification.joining import short_ids
+
+from .loading import Loaded, loader
+
+logger = logging.getLogger(__name__)
+
+PART = 1024
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What was written. failed: (path, reason) of pictures that could not be read; num_reused: parts of an earlier,
+    interrupted run that were taken over."""
+
+    files: tuple[Path, ...]
+    num_images: int
+    failed: tuple[tuple[str, str], ...]
+    num_reused: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Features (N, E) of the pictures that could be read, their rows in the part, and the others' reasons."""
+
+    features: NDArray[np.float32]
+    rows: NDArray[np.intp]
+    failed: NDArray[np.str_]
+
+
+def extract(
+    engine: TwinInferenceEngine, images: Sequence[str], output: str | Path, *,
+    feature_type: FeatureType = "combined", batch_size: int = 32, num_workers: int = 2, shard_size: int = 100_000,
+) -> Extraction:  # fmt: skip
+    """Write features of image files, in order; damaged files are left out and listed.
+
+    Args: output: an .npz file; with more than `shard_size` pictures, shards `NAME-00000-of-00012.npz` in its place.
+    ConfigError for another name or a feature that the model lacks; ImageError if no picture can be read.
+    """
+    output = Path(output)
+    if output.suffix != ".npz":
+        raise ConfigError(
+            f"--output {output}: features are written as .npz; name a file such as features.npz"
+        )
+    if feature_type not in engine.source.feature_types():
+        raise ConfigError(
+            f"--feature_type {feature_type}: this model has {', '.join(engine.source.feature_types())}"
+        )
+    parts = output.with_name(f".{output.name}.parts")
+    num_reused = _open_parts(parts, _run_key(engine, images, feature_type))
+    read = partial(prepare_file, engine.source.image_size)
+    embed = partial(engine.backend.embed, feature_type=feature_type)
+    with (
+        loader(read, num_workers) as load,
+        tqdm(total=len(images), desc="extracting", unit="image", disable=None) as bar,
+    ):
+        for number, start in enumerate(range(0, len(images), PART)):
+            names, path = images[start : start + PART], parts / f"part-{number:07}.npz"
+            if not path.exists():
+                _save_part(path, _embed_part(load(names), embed, batch_size, bar.update))
+            else:
+                bar.update(len(names))
+    done = _join(engine, images, output, parts, feature_type, shard_size)
+    shutil.rmtree(parts)
+    return Extraction(*done, num_reused)
+
+
+def shard_paths(output: Path, num_images: int, shard_size: int) -> list[tuple[Path, range]]:
+    """The files that features go to, and the parts in each."""
+    per_shard = max(1, -(-shard_size // PART))
+    num_parts = -(-num_images // PART)
+    if num_parts <= per_shard:
+        return [(output, range(num_parts))]
+    starts = range(0, num_parts, per_shard)
+    return [
+        (output.with_name(f"{output.stem}-{number:05}-of-{len(starts):05}.npz"),
+         range(start, min(start + per_shard, num_parts)))
+        for number, start in enumerate(starts)
+    ]  # fmt: skip
+
+
+def _run_key(engine: TwinInferenceEngine, images: Sequence[str], feature_type: str) -> str:
+    """Changes with the model, the feature, the list of files, and any file's size or time."""
+    told = hashlib.sha256(f"{engine.source.sha256} {feature_type} {PART}\n".encode())
+    for name in images:
+        try:
+            info = Path(name).stat()
+            told.update(f"{name}\0{info.st_size} {info.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+        except (OSError, ValueError):
+            told.update(f"{name}\0\n".encode("utf-8", "surrogateescape"))
+    return told.hexdigest()
+
+
+def _open_parts(folder: Path, key: str) -> int:
+    """An empty folder for parts, or that of the same run interrupted; how many parts it has."""
+    about = folder / "run.json"
+    if about.is_file() and about.read_text("utf-8") == json.dumps(key):
+        found = len(list(folder.glob("part-*.npz")))
+        if found:
+            logger.info("going on after %d images of an interrupted run", found * PART)
+        return found
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, mode=0o700)
+    write_text(about, json.dumps(key))
+    return 0
+
+
+def _embed_part(
+    loaded: Iterator[Loaded], embed: Callable[..., NDArray[np.float32]], batch_size: int,
+    advance: Callable[[int], object],
+) -> _Part:  # fmt: skip
+    features, rows, failed, batch = [], [], [], []
+    for row, item in enumerate(loaded):
+        if isinstance(item, str):
+            failed.append((str(row), item))
+        else:
+            rows.append(row)
+            batch.append(item)
+        if len(batch) == batch_size:
+            features.append(embed(np.stack(batch)))
+            batch = []
+        advance(1)
+    if batch:
+        features.append(embed(np.stack(batch)))
+    width = np.concatenate(features) if features else np.empty((0, 0), np.float32)
+    return _Part(width, np.array(rows, np.intp), np.array(failed, np.str_).reshape(-1, 2))
+
+
+def _save_part(path: Path, part: _Part) -> None:
+    with replacing(path) as file:
+        np.savez(file, features=part.features, rows=part.rows, failed=part.failed)
+
+
+def _join(
+    engine: TwinInferenceEngine, images: Sequence[str], output: Path, parts: Path, feature_type: str,
+    shard_size: int,
+) -> tuple[tuple[Path, ...], int, tuple[tuple[str, str], ...]]:  # fmt: skip
+    """Parts to files. Returns files, number of pictures in them, and failures."""
+    written, failed, total = [], [], 0
+    for path, numbers in shard_paths(output, len(images), shard_size):
+        features, names = [], []
+        for number in numbers:
+            with np.load(parts / f"part-{number:07}.npz") as part:
+                listed = images[number * PART : (number + 1) * PART]
+                names += [listed[row] for row in part["rows"]]
+                failed += [(listed[int(row)], str(reason)) for row, reason in part["failed"]]
+                if part["rows"].size:
+                    features.append(part["features"])
+        if features:
+            _write(path, engine, np.concatenate(features), names, feature_type)
+            written.append(path)
+            total += len(names)
+    if not written:
+        shutil.rmtree(parts)
+        raise ImageError(f"none of {len(images)} images can be read; first: {failed[0][1]}")
+    return tuple(written), total, tuple(failed)
+
+
+def _write(
+    path: Path,
+    engine: TwinInferenceEngine,
+    features: NDArray[np.float32],
+    names: list[str],
+    feature_type: str,
+) -> None:
+    source = engine.source
+    about: dict[str, Any] = {
+        "format": FORMAT, "format_version": FORMAT_VERSION, "twin_dcal": __version__,
+        "feature_type": feature_type, "model": source.described(),
+        "preprocessing": {"image_size": source.image_size, "mean": source.mean, "std": source.std},
+    }  # fmt: skip
+    with replacing(path) as file:
+        np.savez(
+            file,
+            features=features,
+            image_paths=np.array(names, np.str_),
+            ids=np.array(short_ids(names), np.str_),
+            feature_type=np.array(feature_type),
+            feature_dim=np.array(features.shape[1]),
+            num_images=np.array(len(names)),
+            extraction_date=np.array(datetime.now(UTC).isoformat(timespec="seconds")),
+            model_path=np.array(source.path),
+            model_sha256=np.array(source.sha256),
+            metadata=np.array(json.dumps(about)),
+        )

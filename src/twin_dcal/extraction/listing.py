@@ -1,0 +1,63 @@
+"""Which pictures: those of a folder, or those that a list names."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from twin_dcal.data.formats import IMAGE_EXTENSIONS
+from twin_dcal.errors import ConfigError, ManifestError
+
+
+def images_below(folder: str | Path, extensions: Iterable[str] = IMAGE_EXTENSIONS) -> list[str]:
+    """Every picture in a folder and its subfolders, sorted. Hidden files and linked folders are left out.
+
+    ManifestError for a folder that is missing or holds none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ManifestError(f"{folder}: {'a file, not' if folder.exists() else 'no such'} folder of images")
+    wanted = tuple(sorted(extensions))
+    found: list[str] = []
+    for home, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        chosen = (name for name in names if name.lower().endswith(wanted) and not name.startswith("."))
+        found += (str(Path(home) / name) for name in chosen)
+    if not found:
+        raise ManifestError(f"{folder}: no file ends in {', '.join(wanted)}")
+    return sorted(found)
+
+
+def images_listed(path: str | Path) -> list[str]:
+    """The lines of a text file, in order; empty ones and repetitions are left out. Relative to the file's folder where
+    they are not found from here. ManifestError for a file that is missing, no text or empty."""
+    path = Path(path)
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise ManifestError(f"{path}: not a text file; give one image path a line") from None
+    except OSError as error:
+        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise ManifestError(f"{path}: names no image; give one path a line")
+    return list(dict.fromkeys(_found(name, path.parent) for name in names))
+
+
+def parse_extensions(given: Sequence[str] | None) -> Iterable[str]:
+    """`.jpg png` or `jpg,png` as {".jpg", ".png"}; the usual ones for None. ConfigError for those that are not read."""
+    if given is None:
+        return IMAGE_EXTENSIONS
+    names = {
+        f".{part.strip().lstrip('.').lower()}" for text in given for part in text.split(",") if part.strip()
+    }
+    unknown = names - IMAGE_EXTENSIONS
+    if unknown or not names:
+        raise ConfigError(
+            f"--image_extensions {' '.join(given)}: read are {', '.join(sorted(IMAGE_EXTENSIONS))}"
+        )
+    return names
+
+
+def _found(name: str, folder: Path) -> str:
+    below = folder / name
+    return str(below) if not Path(name).exists() and below.exists() else name

@@ -1,0 +1,307 @@
+"""Features of many pictures: whole or interrupted, in one file or in shards; and what is read off them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import tiny_values
+
+from twin_dcal import TwinInferenceEngine
+from twin_dcal.checkpoint import save_model
+from twin_dcal.cli.extract import main
+from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.errors import ConfigError
+from twin_dcal.extraction import analysis, extract
+from twin_dcal.models.dcal import DCALVerificationModel
+from twin_dcal.verification.embedding_files import read_embeddings
+from twin_dcal.verification.stored import Threshold
+
+KEYS = {
+    "features",
+    "image_paths",
+    "feature_type",
+    "feature_dim",
+    "num_images",
+    "extraction_date",
+    "model_path",
+}
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    config = TwinVerificationConfig.from_dict(tiny_values(Path("data"), Path("run")))
+    path = tmp_path_factory.mktemp("extract") / "best_model.pth"
+    origin = {"data": "x", "criterion": "eer", "impostors": "twin", "fmr": 0.1, "fnmr": 0.1}
+    save_model(path, DCALVerificationModel.from_config(config), config, threshold=Threshold(0.8, origin))
+    return path
+
+
+@pytest.fixture(scope="module")
+def engine(model_path):
+    return TwinInferenceEngine(model_path, "cpu")
+
+
+@pytest.fixture
+def photos(tiny_faces, tmp_path):
+    shutil.copytree(tiny_faces / "test", tmp_path / "photos")
+    return tmp_path / "photos"
+
+
+def run(model_path, photos, output, *more):
+    return main(
+        [
+            "--model",
+            str(model_path),
+            "--images_dir",
+            str(photos),
+            "--output",
+            str(output),
+            "--num_workers",
+            "0",
+            *more,
+        ]
+    )
+
+
+def read(path):
+    with np.load(path) as stored:
+        return {key: stored[key] for key in stored.files}
+
+
+def test_the_file_has_what_users_read(model_path, engine, photos, tmp_path, capsys):
+    output = tmp_path / "features.npz"
+    assert run(model_path, photos, output) == 0
+    stored = read(output)
+    paths = sorted(str(path) for path in photos.rglob("*.png"))
+    assert stored.keys() >= KEYS
+    assert stored["image_paths"].tolist() == paths
+    assert stored["ids"][0] == "6a/0.png"
+    assert np.abs(stored["features"] - engine.extract_features(paths)).max() < 1e-5
+    assert (stored["num_images"], stored["feature_dim"]) == stored["features"].shape
+    assert stored["model_sha256"] == engine.source.sha256
+    assert output.stat().st_mode & 0o077 == 0
+    assert f"24 features: {output}" in capsys.readouterr().out
+    assert read_embeddings(output).metadata["model"]["sha256"] == engine.source.sha256
+    assert not list(tmp_path.glob(".*parts"))
+
+
+def test_damaged_images_are_listed_and_left_out(model_path, photos, tmp_path, capsys):
+    (photos / "6a" / "0.png").write_bytes(b"")
+    (photos / "6b" / "5.png").write_text("no picture")
+    (photos / "6b" / ".hidden.png").write_text("not looked at")
+    output = tmp_path / "features.npz"
+    assert run(model_path, photos, output) == 0
+    assert len(read(output)["features"]) == 22
+    told = (tmp_path / "features.failed.txt").read_text().splitlines()
+    assert len(told) == 2
+    assert told[0].endswith("6a/0.png: empty file. Restore it or leave it out.")
+    assert "left out 2 images" in capsys.readouterr().err
+    (photos / "6a" / "0.png").unlink()
+    (photos / "6b" / "5.png").unlink()
+    assert run(model_path, photos, output) == 0
+    assert not (tmp_path / "features.failed.txt").exists()
+
+
+def test_nothing_readable_is_an_error(model_path, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_text("no picture")
+    assert run(model_path, tmp_path / "photos", tmp_path / "features.npz") == 2
+    assert "none of 1 images can be read; first: " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_workers_change_nothing(model_path, photos, tmp_path):
+    alone, together = tmp_path / "alone.npz", tmp_path / "together.npz"
+    (photos / "6a" / "0.png").write_bytes(b"")
+    run(model_path, photos, alone)
+    assert run(model_path, photos, together, "--num_workers", "2") == 0
+    assert np.array_equal(read(alone)["features"], read(together)["features"])
+    assert (tmp_path / "together.failed.txt").read_text() == (tmp_path / "alone.failed.txt").read_text()
+
+
+def test_shards_hold_what_one_file_would(model_path, photos, tmp_path, monkeypatch):
+    whole = tmp_path / "whole.npz"
+    run(model_path, photos, whole)
+    monkeypatch.setattr(extract, "PART", 5)
+    assert run(model_path, photos, tmp_path / "cut.npz", "--shard_size", "10") == 0
+    shards = sorted(tmp_path.glob("cut-*.npz"))
+    assert [path.name for path in shards] == [f"cut-0000{number}-of-00003.npz" for number in range(3)]
+    joined = np.concatenate([read(path)["features"] for path in shards])
+    assert np.abs(joined - read(whole)["features"]).max() < 1e-5
+    assert [int(read(path)["num_images"]) for path in shards] == [10, 10, 4]
+
+
+def test_an_interrupted_run_goes_on_where_it_was(model_path, engine, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(extract, "PART", 5)
+    images, output = sorted(str(path) for path in photos.rglob("*.png")), tmp_path / "features.npz"
+    embed, calls = engine.backend.embed, []
+
+    def stops(pixels, *rest, **options):
+        calls.append(len(pixels))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return embed(pixels, *rest, **options)
+
+    monkeypatch.setattr(engine.backend, "embed", stops)
+    with pytest.raises(KeyboardInterrupt):
+        extract.extract(engine, images, output, num_workers=0)
+    assert not output.exists()
+    done = extract.extract(engine, images, output, num_workers=0)
+    assert (done.num_reused, done.num_images, sum(calls)) == (2, 24, 24 + 5)  # the third part was begun twice
+    monkeypatch.undo()
+    assert np.abs(read(output)["features"] - engine.extract_features(images)).max() < 1e-5
+
+
+@pytest.mark.parametrize("change", ["file", "feature"])
+def test_parts_of_another_run_are_not_taken(engine, photos, tmp_path, monkeypatch, change):
+    monkeypatch.setattr(extract, "PART", 5)
+    images, output = sorted(str(path) for path in photos.rglob("*.png")), tmp_path / "features.npz"
+    save_part = extract._save_part
+
+    def stops(path, part):
+        save_part(path, part)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(extract, "_save_part", stops)
+    with pytest.raises(KeyboardInterrupt):
+        extract.extract(engine, images, output, num_workers=0)
+    monkeypatch.setattr(extract, "_save_part", save_part)
+    if change == "file":
+        Image.new("RGB", (32, 32), "blue").save(images[0])
+    feature = "sa" if change == "feature" else "combined"
+    done = extract.extract(engine, images, output, num_workers=0, feature_type=feature)
+    assert done.num_reused == 0
+    assert np.abs(read(output)["features"] - engine.extract_features(images, feature)).max() < 1e-5
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_workers_and_the_command_goes_on(model_path, photos, tmp_path):
+    many = tmp_path / "many"
+    for copy in range(60):
+        shutil.copytree(photos, many / str(copy))
+    command = [
+        sys.executable, "-m", "twin_dcal.cli.extract", "--model", str(model_path), "--images_dir", str(many),
+        "--output", str(tmp_path / "features.npz"), "--num_workers", "2", "--batch_size", "4",
+    ]  # fmt: skip
+    with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob(".features.npz.parts/part-*.npz")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert told.strip().splitlines()[-1] == "interrupted"
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "of an interrupted run" in done.stderr
+    assert int(read(tmp_path / "features.npz")["num_images"]) == 60 * 24
+
+
+def test_lists_are_read_in_order(model_path, photos, tmp_path):
+    (photos / "list.txt").write_text("6b/1.png\n\n6a/0.png\n6b/1.png\n")
+    output = tmp_path / "features.npz"
+    arguments = [
+        "--model",
+        str(model_path),
+        "--images_list",
+        str(photos / "list.txt"),
+        "--output",
+        str(output),
+    ]
+    assert main([*arguments, "--num_workers", "0"]) == 0
+    assert read(output)["image_paths"].tolist() == [str(photos / "6b/1.png"), str(photos / "6a/0.png")]
+
+
+def test_everything_beside_the_features(model_path, photos, tmp_path):
+    asked = ["--similarity_matrix", "--top_k_similar", "3", "--cluster_features", "--visualize_features"]
+    assert main(["--model", str(model_path), "--images_dir", str(photos), "--output_dir", str(tmp_path / "out"),
+                 "--num_workers", "0", "--save_individual", *asked]) == 0  # fmt: skip
+    out = tmp_path / "out"
+    stored = read(out / "features.npz")
+    matrix = read(out / "similarity_matrix.npz")
+    assert matrix["similarity_matrix"] == pytest.approx(stored["features"] @ stored["features"].T, abs=1e-6)
+    assert matrix["image_paths"].tolist() == stored["image_paths"].tolist()
+    assert np.array_equal(np.load(out / "individual" / "6a" / "0.png.npy"), stored["features"][0])
+    similar = json.loads((out / "top_k_similar.json").read_text())
+    np.fill_diagonal(matrix["similarity_matrix"], -2)
+    best = matrix["similarity_matrix"].argmax(axis=1)
+    assert [entry["similar"][0]["image"] for entry in similar] == stored["image_paths"][best].tolist()
+    assert len((out / "clusters.csv").read_text().splitlines()) == 25
+    for name in ("features_pca.png", "features_tsne.png"):
+        assert Image.open(out / name).width > 800
+    assert json.loads((out / "feature_statistics.json").read_text())["num_images"] == 24
+    for path in out.rglob("*.*"):
+        assert path.stat().st_mode & 0o077 == 0 or path.is_dir(), path
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--images_dir", "nowhere"], "no such folder of images"),
+        ([], "give --images_dir or --images_list"),
+        (["--images_list", "nowhere.txt"], "cannot be read"),
+        (["--images_dir", ".", "--batch_size", "0"], "--batch_size must be at least 1"),
+        (["--images_dir", "PHOTOS", "--image_extensions", ".gif"], "read are .bmp"),
+        (["--images_dir", "PHOTOS", "--image_extensions", "jpg"], "no file ends in .jpg"),
+        (["--images_dir", "PHOTOS", "--output", "features.csv"], "written as .npz"),
+        (["--images_dir", "PHOTOS", "--nonsense", "1"], "unknown argument '--nonsense'"),
+    ],
+)
+def test_mistakes_are_one_line(model_path, photos, tmp_path, capsys, monkeypatch, given, told):
+    monkeypatch.chdir(tmp_path)
+    given = [str(photos) if value == "PHOTOS" else value for value in given]
+    assert main(["--model", str(model_path), *given]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert told in line
+
+
+# Analysis
+
+
+def unit(rng, *shape):
+    vectors = rng.normal(size=shape).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def test_top_k_is_that_of_a_full_sort(monkeypatch):
+    monkeypatch.setattr(analysis, "_ROWS_AT_ONCE", 7)
+    features = unit(np.random.default_rng(0), 40, 8)
+    rows, cosines = analysis.top_k(features, 5)
+    for row in range(40):
+        every = features @ features[row]
+        every[row] = -2
+        assert rows[row].tolist() == np.argsort(-every, kind="stable")[:5].tolist()
+        assert cosines[row] == pytest.approx(np.sort(every)[::-1][:5], abs=1e-6)
+    assert analysis.top_k(features[:3], 9)[0].shape == (3, 2)
+    assert analysis.top_k(features[:1], 9)[0].shape == (1, 0)
+
+
+def test_clusters_are_the_groups_that_were_made():
+    rng = np.random.default_rng(1)
+    centres = np.eye(3, 16, dtype=np.float32)
+    number = np.repeat([2, 0, 1], [3, 9, 5])
+    features = centres[number] + rng.normal(0, 0.05, (17, 16)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    assert analysis.cluster(features, 0.7).tolist() == [2] * 3 + [0] * 9 + [1] * 5
+    assert len(set(analysis.cluster(features, 0.9999).tolist())) == 17
+    assert analysis.cluster(features[:1], 0.7).tolist() == [0]
+
+
+def test_too_many_for_a_matrix_is_said():
+    with pytest.raises(ConfigError, match="at most 20,000 images, given 20,001"):
+        analysis.check_matrix(20_001)
+
+
+def test_statistics_of_directions():
+    told = analysis.statistics(np.repeat(np.eye(4, 6, dtype=np.float32), 25, axis=0))
+    assert (told["num_images"], told["feature_dim"], told["num_constant_dimensions"]) == (100, 6, 2)
+    assert told["effective_dimensions"] == pytest.approx(3, abs=1e-6)
+    assert told["cosines_of_random_pairs"]["mean"] == pytest.approx(24 / 99, abs=0.01)

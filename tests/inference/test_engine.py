@@ -1,0 +1,307 @@
+"""The engine: pictures of every kind in, typed decisions out, the same whatever the batch."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import tiny_values
+
+from twin_dcal import TwinInferenceEngine
+from twin_dcal.checkpoint import save_model
+from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.data.fit import fit
+from twin_dcal.errors import ConfigError, ImageError, MetricError, ModelError
+from twin_dcal.inference.images import read_pixels
+from twin_dcal.models.dcal import DCALVerificationModel
+from twin_dcal.verification.calibration import Platt
+from twin_dcal.verification.scores import PairScores
+from twin_dcal.verification.stored import ErrorCurve, Threshold
+from twin_dcal.verification.thresholds import counted
+
+ENDS = ((0.5, 1), (0.2, 0.9), (-0.5, 0.6), (0, 0.1))  # genuine, twin, unrelated, other
+CURVE = ErrorCurve.of(
+    counted(PairScores(*(np.linspace(*ends, 100, dtype=np.float32) for ends in ENDS))), "drawn scores"
+)
+ORIGIN = {"data": "validation", "criterion": "eer", "impostors": "twin", "fmr": 0.25, "fnmr": 0.25}
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    torch.manual_seed(0)
+    config = TwinVerificationConfig.from_dict(tiny_values(Path("data"), Path("run")))
+    path = tmp_path_factory.mktemp("engine") / "best_model.pth"
+    save_model(
+        path, DCALVerificationModel.from_config(config), config, threshold=Threshold(0.75, ORIGIN),
+        calibration=Platt(8.0, -6.0, 0.5, 10, 10, "drawn"), error_curve=CURVE,
+    )  # fmt: skip
+    return path
+
+
+@pytest.fixture(scope="module")
+def bare_path(tmp_path_factory):
+    config = TwinVerificationConfig.from_dict(tiny_values(Path("data"), Path("run")))
+    path = tmp_path_factory.mktemp("engine") / "bare.pth"
+    save_model(path, DCALVerificationModel.from_config(config), config)
+    return path
+
+
+@pytest.fixture
+def engine(model_path):
+    return TwinInferenceEngine(model_path, "cpu")
+
+
+@pytest.fixture(scope="module")
+def photos(tiny_faces):
+    return sorted(tiny_faces.glob("test/*/*.png"))
+
+
+# Results
+
+
+def test_a_result_is_typed_and_a_mapping(engine, photos):
+    result = engine.verify_pair(photos[0], photos[1])
+    features = engine.extract_features(photos[:2])
+    assert result.similarity == pytest.approx(float(features[0] @ features[1]), abs=1e-6)
+    assert result.verification_decision == (result.similarity >= 0.75)
+    assert result.verification_score == pytest.approx(1 / (1 + np.exp(6 - 8 * result.similarity)))
+    assert (result.threshold, result.threshold_source["set_by"]) == (0.75, "checkpoint")
+    assert result.threshold_source["data"] == "validation"
+    rates = CURVE.at(result.similarity)
+    assert (result.estimated_fmr, result.estimated_fnmr) == (rates.fmr, rates.fnmr)
+    assert result.elapsed_ms > 0
+    assert set(result) == set(result.to_dict()) >= {"verification_score", "prediction", "same_person"}
+    assert result["prediction"] == int(result.verification_decision)
+    assert result["same_person"] is result.verification_decision
+    assert json.loads(json.dumps(result.to_dict()))["model"]["sha256"] == engine.source.sha256
+    with pytest.raises(KeyError):
+        result["nothing"]
+
+
+def test_a_picture_matches_itself_and_order_does_not_count(engine, photos):
+    same = engine.verify_pair(photos[0], photos[0])
+    assert same.similarity == pytest.approx(1, abs=1e-6)
+    assert same.same_person
+    one, two = engine.verify_pair(photos[0], photos[9]), engine.verify_pair(photos[9], photos[0])
+    assert one.similarity == pytest.approx(two.similarity, abs=1e-6)
+
+
+def test_every_kind_of_input_gives_the_same(engine, photos, tmp_path):
+    path = photos[3]
+    pixels = np.array(Image.open(path).convert("RGB"))
+    held = {
+        "text": str(path), "path": path, "bytes": path.read_bytes(), "pillow": Image.open(path), "array": pixels,
+        "share": pixels.astype(np.float32) / 255, "tensor": torch.tensor(pixels).permute(2, 0, 1),
+        "float tensor": torch.tensor(pixels).permute(2, 0, 1) / 255,
+    }  # fmt: skip
+    features = engine.extract_features(list(held.values()))
+    assert np.abs(features - features[0]).max() < 1e-5
+    assert read_pixels(pixels[:, :, 0]).shape == pixels.shape
+
+
+def test_batches_do_not_change_results(engine, photos):
+    whole = engine.extract_features(photos, batch_size=len(photos))
+    for size in (1, 3, 7):
+        assert np.abs(engine.extract_features(photos, batch_size=size) - whole).max() < 1e-5
+    assert np.array_equal(engine.extract_features(photos), engine.extract_features(photos))
+    assert engine.extract_features([]).shape == (0, whole.shape[1])
+
+
+def test_features_by_branch(engine, photos):
+    both = engine.extract_features(photos[:4])
+    sa, glca = (engine.extract_features(photos[:4], kind) for kind in ("sa", "glca"))
+    assert both == pytest.approx(np.concatenate([sa, glca], axis=1) / np.sqrt(2), abs=1e-5)
+    with pytest.raises(ConfigError, match="'pwca'"):
+        engine.extract_features(photos[:1], "pwca")
+
+
+def test_similarity_matrices(engine, photos):
+    square = engine.compute_similarity_matrix(photos[:5])
+    assert square.shape == (5, 5)
+    assert np.diag(square) == pytest.approx(1, abs=1e-6)
+    assert square == pytest.approx(square.T, abs=1e-6)
+    assert engine.compute_similarity_matrix(photos[:5], photos[5:7])[2, 1] == pytest.approx(
+        engine.verify_pair(photos[2], photos[6]).similarity, abs=1e-5
+    )
+
+
+def test_each_picture_of_a_batch_is_embedded_once(engine, photos, monkeypatch):
+    sizes = []
+    embed = engine.backend.embed
+    monkeypatch.setattr(
+        engine.backend, "embed", lambda pixels, *rest: sizes.append(len(pixels)) or embed(pixels, *rest)
+    )
+    data = photos[2].read_bytes()
+    pairs = [(photos[0], photos[1]), (str(photos[1]), photos[0]), (photos[0], data), (data, photos[1])] * 5
+    found = engine.batch_verify(pairs, batch_size=2)
+    assert sum(sizes) == 3
+    assert max(sizes) == 2
+    assert found[0]["img1_path"] == str(photos[0])
+    assert found[2]["img2_path"] is None
+    monkeypatch.undo()
+    for (one, two), result in zip(pairs[:4], found, strict=False):
+        alone = engine.verify_pair(one, two)
+        assert result["similarity"] == pytest.approx(alone.similarity, abs=1e-5)
+        assert set(result) == {*alone, "img1_path", "img2_path"}
+    assert engine.batch_verify([]) == []
+
+
+def test_threads_get_what_one_gets(engine, photos):
+    pairs = [(photos[i], photos[j]) for i in range(6) for j in range(6)]
+    alone = [engine.verify_pair(*pair).similarity for pair in pairs]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda pair: engine.verify_pair(*pair).similarity, pairs))
+    assert together == pytest.approx(alone, abs=1e-6)
+
+
+# Thresholds
+
+
+def test_a_threshold_of_the_users(engine, model_path, photos):
+    engine.set_threshold(0.9)
+    assert engine.threshold == 0.9
+    assert engine.threshold_source["set_by"] == "user"
+    assert engine.threshold_source["fmr"] == CURVE.at(0.9).fmr
+    assert engine.verify_pair(photos[0], photos[0]).threshold == 0.9
+    assert TwinInferenceEngine(model_path, threshold=-1).verify_pair(photos[0], photos[9]).same_person
+    for value in (1.5, float("nan"), "0.5", None):
+        with pytest.raises(ConfigError, match="between -1 and 1"):
+            engine.set_threshold(value)
+
+
+def test_a_threshold_from_labelled_pairs(engine, photos):
+    pairs = [(one, two) for at, one in enumerate(photos) for two in photos[:at]]
+    labels = [int(one.parent == two.parent) for one, two in pairs]
+    choice = engine.optimize_threshold(pairs, labels, "accuracy")
+    assert engine.threshold == choice.threshold
+    right = [r["prediction"] == label for r, label in zip(engine.batch_verify(pairs), labels, strict=True)]
+    for other in (choice.threshold - 0.05, choice.threshold + 0.05):
+        engine.set_threshold(other)
+        results = engine.batch_verify(pairs)
+        assert sum(right) >= sum(r["prediction"] == label for r, label in zip(results, labels, strict=True))
+    with pytest.raises(ConfigError, match="give 1 or 0 for each pair"):
+        engine.optimize_threshold(pairs, labels[:-1])
+    with pytest.raises(MetricError, match="genuine"):
+        engine.optimize_threshold(pairs[:3], [0, 0, 0])
+
+
+def test_a_model_without_threshold_or_curve_says_so(bare_path, photos):
+    engine = TwinInferenceEngine(bare_path)
+    with pytest.raises(ModelError, match="no threshold is stored"):
+        engine.verify_pair(photos[0], photos[1])
+    engine.set_threshold(0.5)
+    result = engine.verify_pair(photos[0], photos[1])
+    assert (result.verification_score, result.estimated_fmr, result.estimated_fnmr) == (None, None, None)
+    assert len(result.warnings) == 2
+    assert engine.rates(0.5) is None
+
+
+def test_few_errors_behind_a_rate_are_a_warning(engine, photos):
+    (warning,) = engine.verify_pair(photos[0], photos[0]).warnings  # a similarity that few impostors reach
+    assert "fewer than 30 validation errors" in warning
+
+
+# What cannot be used
+
+
+def png():
+    data = BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(data, "PNG")
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (b"", "empty file"),
+        (b"hello there, no picture", "not an image"),
+        (png()[:6000], "truncated or damaged"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+        ("no/such/file.jpg", "no such file"),
+        (Path(__file__).parent, "a folder, not an image file"),
+        ("nul\0byte", "cannot be opened"),
+        (np.zeros((4, 4, 4), np.uint8), r"shape \(4, 4, 4\)"),
+        (np.zeros((4, 4, 3), np.int64), "array of int64"),
+        (np.full((4, 4, 3), 2.0), "must lie in"),
+        (np.full((4, 4, 3), np.nan), "must lie in"),
+        (np.zeros((0, 4, 3), np.uint8), "shape"),
+        (torch.zeros(1, 3, 4, 4), "one picture at a time"),
+        (np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (20_000, 20_000, 3)), "Scale it down first"),
+        (42, "a int; give a path"),
+    ],
+    ids=lambda value: str(type(value).__name__)[:8],
+)
+def test_what_is_no_picture_is_one_line(engine, photos, given, told):
+    with pytest.raises(ImageError, match=told) as caught:
+        engine.verify_pair(photos[0], given)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bomb_is_refused_by_its_header(engine, photos):
+    bomb = BytesIO()
+    Image.new("1", (30_000, 30_000)).save(bomb, "PNG")
+    with pytest.raises(ImageError, match="more than 100,000,000 pixels"):
+        engine.verify_pair(bomb.getvalue(), photos[0])
+
+
+def test_odd_pictures_are_read(engine, photos, tmp_path):
+    path = tmp_path / "ein Gesicht ü.jpg"
+    Image.open(photos[0]).convert("CMYK").save(path, quality=95)
+    turned = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(photos[0]).convert("RGB").rotate(90).save(turned, quality=95, exif=exif)
+    for odd in (path, turned):
+        assert engine.verify_pair(odd, photos[0]).similarity > 0.9
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"", "not a checkpoint, or damaged"), (b"PK\x03\x04 nothing", "not a checkpoint, or damaged")],
+)
+def test_what_is_no_model_is_one_line(tmp_path, content, told):
+    (tmp_path / "model.pth").write_bytes(content)
+    with pytest.raises(ModelError, match=told):
+        TwinInferenceEngine(tmp_path / "model.pth")
+    with pytest.raises(ModelError, match="no such model file"):
+        TwinInferenceEngine(tmp_path / "nothing.pth")
+    with pytest.raises(ModelError, match=r"without best_model\.pth"):
+        TwinInferenceEngine(tmp_path)
+
+
+def test_code_in_a_model_is_not_run(tmp_path):
+    class Code:
+        def __reduce__(self):
+            return Path.write_text, (tmp_path / "ran", "it did")
+
+    torch.save({"format": "twin_dcal.model", "weights": Code()}, tmp_path / "model.pth")
+    with pytest.raises(ModelError, match="something other than tensors"):
+        TwinInferenceEngine(tmp_path / "model.pth")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_devices(model_path):
+    assert TwinInferenceEngine(model_path).backend.device in ("cpu", "cuda")
+    with pytest.raises(ConfigError, match="'tpu'"):
+        TwinInferenceEngine(model_path, "tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="0 CUDA devices"):
+            TwinInferenceEngine(model_path, "cuda")
+
+
+# The square
+
+
+def test_fit_is_the_central_square():
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    assert np.array_equal(fit(wide, 40), wide[:, 10:50])
+    assert np.array_equal(fit(wide.transpose(1, 0, 2), 40), wide.transpose(1, 0, 2)[10:50])
+    halves = fit(np.repeat(np.repeat(wide[:, 10:50], 2, 0), 2, 1), 40)
+    inner = np.abs(halves.astype(int) - wide[:, 10:50])[1:-1, 1:-1]
+    assert inner.mean() < np.abs(np.diff(wide.astype(int), axis=1)).mean()  # close to what was enlarged
+    assert fit(np.zeros((1, 30_000, 3), np.uint8), 32).shape == (32, 32, 3)
