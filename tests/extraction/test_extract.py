@@ -236,7 +236,8 @@ def test_everything_beside_the_features(model_path, photos, tmp_path):
     assert [entry["similar"][0]["image"] for entry in similar] == stored["image_paths"][best].tolist()
     assert len((out / "clusters.csv").read_text().splitlines()) == 25
     for name in ("features_pca.png", "features_tsne.png"):
-        assert Image.open(out / name).width > 800
+        with Image.open(out / name) as drawn:
+            assert drawn.width > 800
     assert json.loads((out / "feature_statistics.json").read_text())["num_images"] == 24
     for path in out.rglob("*.*"):
         assert path.stat().st_mode & 0o077 == 0 or path.is_dir(), path

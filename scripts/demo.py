@@ -1,0 +1,9 @@
+#!/usr/bin/env python
+"""Decide on two pictures; the same as the command `dcal-demo`."""
+
+import sys
+
+from twin_dcal.cli.demo import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""`dcal-demo`: decide on two pictures, on a folder, at a prompt, or on a local page."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twin_dcal.errors import ConfigError
+
+from .common import Parser, run
+
+if TYPE_CHECKING:
+    from twin_dcal.demo.session import Session
+
+QUICKSTART = Path("runs/quickstart/best_model.pth")
+
+
+def parser() -> Parser:
+    parser = Parser(
+        prog="dcal-demo",
+        description="Do two face crops show one person? Exit code 0: same person, 1: different people, 2: error.",
+    )
+    option = parser.option
+    option("model", metavar="FILE", help="best_model.pth of a run, or an exported .onnx")
+    option("img1", metavar="FILE", help="one picture")
+    option("img2", metavar="FILE", help="the other")
+    option("demo_folder", metavar="DIR", help="all pairs of a folder instead")
+    option("interactive", action="store_true", help="a prompt: verify a b, folder p, threshold v, help, quit")
+    option("web", action="store_true", help="a page on this machine, in the browser")
+    option("host", metavar="ADDRESS", default="127.0.0.1", help="of --web; another one needs --token")
+    option("port", type=int, default=8765, help="of --web")
+    option("token", metavar="SECRET", help="what visitors of --web must know")
+    option("threshold", type=float, help="decide at this cosine instead of the stored threshold")
+    option("show_attention", action="store_true", help="draw where the model looked")
+    option("json", action="store_true", help="print the result as JSON")
+    option("output_dir", metavar="DIR", default="results/demo", help="pictures and results go here")
+    option("save_results", action="store_true", help="write results as JSON too")
+    option("device", default="auto", help="auto, cpu, cuda, cuda:0")
+    option("config", metavar="NAME|FILE", help="accepted for old scripts; the checkpoint has its own")
+    return parser
+
+
+def body(arguments: Sequence[str] | None) -> int:
+    options, dotted = parser().parse(arguments)
+    if dotted:
+        raise ConfigError(f"dcal-demo has no option --{next(iter(dotted))}; see dcal-demo --help")
+    _check(options)
+    model = options.model or _offered_model()
+    from twin_dcal.demo.session import Session
+    from twin_dcal.inference.engine import TwinInferenceEngine
+
+    engine = TwinInferenceEngine(model, options.device, options.threshold)
+    if options.web:
+        return _serve(options)
+    session = Session(
+        engine, Path(options.output_dir), attention=options.show_attention, save_results=options.save_results
+    )
+    if options.interactive:
+        return _prompt(session)
+    if options.demo_folder:
+        print(session.folder(options.demo_folder))
+        return 0
+    return _pair(session, options)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """ConfigError for options that do not go together."""
+    given = [bool(options.img1 or options.img2), bool(options.demo_folder), options.interactive, options.web]
+    if sum(given) != 1:
+        raise ConfigError("give one of --img1 with --img2, --demo_folder, --interactive and --web")
+    if given[0] and not (options.img1 and options.img2):
+        raise ConfigError("--img1 and --img2 go together")
+    if options.json and not given[0]:
+        raise ConfigError("--json goes with --img1 and --img2; --save_results writes JSON of a folder")
+
+
+def _offered_model() -> Path:
+    """The quickstart's model, if there is one and the user wants it. ConfigError otherwise."""
+    if not QUICKSTART.is_file():
+        raise ConfigError("give --model FILE; `make quickstart` trains one on drawn faces")
+    if sys.stdin.isatty():
+        print(
+            f"No --model given. Use {QUICKSTART}, trained on drawn faces? [Y/n] ",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+        if sys.stdin.readline().strip().lower() in ("", "y", "yes"):
+            return QUICKSTART
+    raise ConfigError(f"give --model FILE; the quickstart's is --model {QUICKSTART}")
+
+
+def _pair(session: "Session", options: argparse.Namespace) -> int:
+    from twin_dcal.demo.wording import told
+
+    result, picture = session.verify(options.img1, options.img2)
+    if options.json:
+        print(
+            json.dumps({"img1_path": options.img1, "img2_path": options.img2, **result.to_dict()}, indent=2)
+        )
+    else:
+        print(f"{told(result)}\npicture     {picture}")
+    return 0 if result.verification_decision else 1
+
+
+def _prompt(session: "Session") -> int:
+    print(f"threshold {session.engine.threshold:+.4f}; 'help' lists what can be asked")
+    while True:
+        try:
+            answer = session.answer(input("Demo> "))
+        except EOFError:
+            print()
+            return 0
+        if answer is None:
+            return 0
+        if answer:
+            print(answer)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    raise ConfigError("--web: not in this release")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run(body, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

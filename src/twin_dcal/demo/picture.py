@@ -1,0 +1,55 @@
+"""Two faces side by side with the decision above them."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from twin_dcal.files import replacing
+from twin_dcal.inference.result import VerificationResult
+from twin_dcal.report.rendering import render
+from twin_dcal.report.theme import LIGHT, drawing
+
+from .wording import decision_words
+
+
+def pair_picture(
+    pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8], result: VerificationResult, names: tuple[str, str]
+) -> Figure:
+    """Both crops as the network saw them, (S, S, 3) each, decision, and the similarity on a scale."""
+    colour = LIGHT["genuine" if result.verification_decision else "twin"]
+    figure = Figure((6.4, 4.4))
+    for at, (pixels, name) in enumerate(zip((pixels1, pixels2), names, strict=True)):
+        axes = figure.add_axes((0.03 + 0.48 * at, 0.24, 0.46, 0.62))
+        axes.imshow(pixels, interpolation="nearest" if len(pixels) < 160 else None)
+        axes.set(xticks=[], yticks=[])
+        axes.set_xlabel(_shortened(name), color=LIGHT["muted"], parse_math=False)
+        axes.spines[:].set(visible=True, color=colour, linewidth=1.5)
+    figure.text(0.03, 0.92, decision_words(result.verification_decision).capitalize(), color=colour, fontsize=13,
+                fontweight="bold")  # fmt: skip
+    score = "" if result.verification_score is None else f"score {result.verification_score:.3f}   "
+    figure.text(0.97, 0.925, f"{score}similarity {result.similarity:+.3f}", ha="right", color=LIGHT["muted"])
+    scale = figure.add_axes((0.06, 0.09, 0.88, 0.035))
+    scale.axvspan(result.threshold, 1, color=LIGHT["genuine"], alpha=0.25, linewidth=0)
+    scale.axvspan(-1, result.threshold, color=LIGHT["twin"], alpha=0.15, linewidth=0)
+    scale.axvline(result.threshold, color=LIGHT["ink"], linewidth=1)
+    scale.plot([result.similarity], [0.5], "D", color=colour, markersize=6, clip_on=False)
+    scale.set(xlim=(-1, 1), ylim=(0, 1), yticks=[], xticks=[-1, -0.5, 0, 0.5, 1])
+    scale.spines[:].set_visible(False)
+    scale.set_title(f"threshold {result.threshold:+.3f}", loc="left")
+    return figure
+
+
+def save_pair_picture(
+    path: Path, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8], result: VerificationResult,
+    names: tuple[str, str],
+) -> None:  # fmt: skip
+    with drawing(path.stem):
+        picture = render(pair_picture(pixels1, pixels2, result, names), path.stem, "png")
+    with replacing(path) as file:
+        file.write(picture)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= 38 else f"…{name[-37:]}"

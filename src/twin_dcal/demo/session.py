@@ -1,0 +1,111 @@
+"""What can be asked of a demo, one step at a time: a pair, a folder, another threshold."""
+
+import json
+import shlex
+from collections.abc import Callable
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from twin_dcal.errors import ConfigError, ManifestError, TwinDcalError
+from twin_dcal.extraction.listing import images_below
+from twin_dcal.files import write_text
+from twin_dcal.inference.engine import TwinInferenceEngine
+from twin_dcal.inference.result import VerificationResult
+from twin_dcal.verification.joining import short_ids
+
+from .picture import save_pair_picture
+from .wording import pairs_table, told
+
+HELP = """verify A B     decide on two pictures (quote paths with spaces)
+folder P       decide on all pairs of a folder
+threshold V    decide at this cosine from now on
+help           this list
+quit           leave"""
+MAX_FOLDER = 200
+
+
+class Session:
+    """An engine, and where results go.
+
+    Args: output_dir: for pictures and JSON; attention: explain pairs too; save_results: a JSON beside each picture.
+    """
+
+    def __init__(
+        self,
+        engine: TwinInferenceEngine,
+        output_dir: Path,
+        *,
+        attention: bool = False,
+        save_results: bool = False,
+    ) -> None:
+        self.engine, self.output_dir = engine, output_dir
+        self._attention, self._save_results = attention, save_results
+
+    def verify(self, img1: str, img2: str) -> tuple[VerificationResult, Path]:
+        """Decide on a pair and draw it; the result and the picture's path."""
+        result = self.engine.verify_pair(img1, img2, return_attention=self._attention)
+        one, two = self.engine.prepare(img1), self.engine.prepare(img2)
+        picture = self.output_dir / f"{Path(img1).stem}_{Path(img2).stem}.png"
+        save_pair_picture(picture, one, two, result, (Path(img1).name, Path(img2).name))
+        if self._save_results:
+            self._save(
+                picture.with_suffix(".json"), {"img1_path": img1, "img2_path": img2, **result.to_dict()}
+            )
+        return result, picture
+
+    def folder(self, folder: str) -> str:
+        """Decide on all pairs of a folder; a table in words. ManifestError for fewer than two pictures or too many."""
+        images = images_below(folder)
+        if not 2 <= len(images) <= MAX_FOLDER:
+            raise ManifestError(
+                f"{folder}: {len(images)} images; a folder of 2 to {MAX_FOLDER} can be compared pair by pair, "
+                "dcal-extract --top_k_similar does larger ones"
+            )
+        results = self.engine.batch_verify(list(combinations(images, 2)))
+        if self._save_results:
+            self._save(self.output_dir / "pairs.json", results)
+        return pairs_table(results, dict(zip(images, short_ids(images), strict=True)))
+
+    def answer(self, line: str) -> str | None:
+        """What a line of the prompt gives in words; None to leave. Mistakes are answered, never raised."""
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            return f"error: {error}"
+        if not words:
+            return ""
+        command, *given = words
+        if command in ("quit", "exit"):
+            return None
+        wanted: dict[str, tuple[int, Callable[..., str]]] = {
+            "verify": (2, self._told_pair), "folder": (1, self.folder), "threshold": (1, self._told_threshold),
+            "help": (0, lambda: HELP),
+        }  # fmt: skip
+        if command not in wanted or len(given) != wanted[command][0]:
+            return HELP
+        try:
+            return wanted[command][1](*given)
+        except TwinDcalError as error:
+            return f"error: {error}"
+
+    def _told_pair(self, img1: str, img2: str) -> str:
+        result, picture = self.verify(img1, img2)
+        return f"{told(result)}\npicture     {picture}"
+
+    def _told_threshold(self, value: str) -> str:
+        try:
+            number = float(value)
+        except ValueError:
+            raise ConfigError(f"threshold {value}: not a number") from None
+        self.engine.set_threshold(number)
+        rates = self.engine.rates(number)
+        known = (
+            ""
+            if rates is None
+            else f": FMR {rates.fmr:.2%} ({rates.on} impostors), FNMR {rates.fnmr:.2%} on validation"
+        )
+        return f"threshold {number:+.4f}{known}"
+
+    def _save(self, path: Path, values: Any) -> None:
+        write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")

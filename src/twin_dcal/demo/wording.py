@@ -1,0 +1,66 @@
+"""Decisions in words, for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twin_dcal.inference.result import VerificationResult
+
+SET_BY = {
+    "checkpoint": "stored with the model", "user": "set by you", "optimize_threshold": "chosen on your pairs",
+}  # fmt: skip
+
+
+def decision_words(same: bool) -> str:
+    return "SAME PERSON" if same else "DIFFERENT PEOPLE"
+
+
+def told(result: VerificationResult) -> str:
+    """Decision, score, threshold, error rates and time, a line each."""
+    score = "none (the model has no calibration)"
+    if result.verification_score is not None:
+        score = (
+            f"{result.verification_score:.3f} (probability of one person, same and different equally likely)"
+        )
+    lines = [
+        f"decision    {decision_words(result.verification_decision)}",
+        f"similarity  {result.similarity:+.4f} (cosine, -1 to 1; same from {result.threshold:+.4f})",
+        f"score       {score}",
+        f"threshold   {_source(result.threshold_source)}",
+    ]
+    if result.estimated_fmr is not None and result.estimated_fnmr is not None:
+        lines.append(
+            f"at this similarity  {_percent(result.estimated_fmr)} of validation impostors are as alike or more, "
+            f"{_percent(result.estimated_fnmr)} of genuine pairs less alike"
+        )
+    lines += [f"warning     {warning}" for warning in result.warnings]
+    lines.append(f"time        {result.elapsed_ms:.0f} ms")
+    return "\n".join(lines)
+
+
+def pairs_table(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
+    """Pairs by falling similarity, a line each. Args: names: how paths are called."""
+    ordered = sorted(results, key=lambda result: -result["similarity"])
+    width = max(len(names[result[key]]) for result in results for key in ("img1_path", "img2_path"))
+    lines = [f"{'similarity':>10}  {'decision':9}  pair"]
+    for result in ordered:
+        one, two = names[result["img1_path"]], names[result["img2_path"]]
+        word = "same" if result["same_person"] else "different"
+        lines.append(f"{result['similarity']:>+10.4f}  {word:9}  {one:{width}}  {two}")
+    num_same = sum(result["same_person"] for result in results)
+    lines.append(
+        f"{num_same} of {len(results)} pairs at or above the threshold {results[0]['threshold']:+.4f}"
+    )
+    return "\n".join(lines)
+
+
+def _source(origin: Mapping[str, Any]) -> str:
+    text = SET_BY[origin["set_by"]]
+    if "criterion" in origin:
+        text += f", {origin['criterion']} on {origin['data']}"
+    if "fmr" in origin:
+        text += f": FMR {_percent(origin['fmr'])} ({origin['impostors']} impostors), FNMR {_percent(origin['fnmr'])}"
+    return text
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if share else "0 %"
