@@ -183,3 +183,15 @@ def test_where_a_runs_scores_are_found(tmp_path):
     write_embeddings(run / "embeddings.npz", what, vectors, {})
     assert find_run(str(run)) == run / "embeddings.npz"
     assert find_run(str(scores)) == scores
+
+
+def test_without_replicates_there_are_differences_alone(two):
+    what, vectors, worse = two
+    runs = [run_of("a", what, vectors), run_of("b", what, worse)]
+    found = compare(runs, Effort(num_replicates=0))
+    one, other = (run["sections"]["twin"] for run in found["runs"])
+    (difference,) = found["differences"]
+    assert difference["sections"]["twin"]["eer"] == {"difference": other["eer"] - one["eer"]}
+    text = markdown(found)
+    assert f"{100 * (other['eer'] - one['eer']):+.2f} |" in text
+    assert "without intervals" in text

@@ -15,7 +15,7 @@ from twin_dcal.errors import ConfigError
 from twin_dcal.files import replacing
 from twin_dcal.verification.result import Figures
 
-from .curves import MIN_ERRORS, Rates, Scale, _deviate_scale, _from, _probit
+from .curves import MIN_ERRORS, Rates, Scale, between, deviate_scale, probit
 from .layout import thin
 from .rendering import FORMATS, render
 from .theme import KIND_NAMES, LIGHT, drawing
@@ -23,10 +23,13 @@ from .wording import shortened, shown
 
 PLOTS_FOLDER = "visualizations"
 PANELS = ("twin", "unrelated")
+PANEL_POINTS = 190
+"""About how long an axis of one panel is."""
 _COLOURS = tuple(LIGHT[name] for name in ("unrelated", "twin", "genuine", "one", "two", "other", "all"))
 _DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
 _NAME_LETTERS = 64
 _LOWEST_RATE = 1e-6
+_USUAL_FMR = 1e-3
 _LEGEND_COLUMNS_UP_TO = 16  # letters of the longest name
 
 
@@ -111,14 +114,14 @@ def _styles(number: int) -> list[tuple[str, Any]]:
 
 def _panel(axes: Axes, section: str, systems: Sequence[Overlaid]) -> None:
     parts = [run[section] for system in systems for run in system.runs if section in run]
-    highest = 0.99 if max(part["eer"] for part in parts) > 0.3 else 0.6
-    across = _deviate_scale(_lowest_fmr(parts), highest)
-    up = _deviate_scale(_lowest_fnmr(parts), highest)
+    highest = 0.99 if max(_fnmr_at(part, _USUAL_FMR) for part in parts) > 0.6 else 0.6
+    across = deviate_scale(_lowest_fmr(parts), highest, PANEL_POINTS)
+    up = deviate_scale(_lowest_fnmr(parts), highest, PANEL_POINTS)
     axes.set(xlim=across.limits(), ylim=up.limits(), xlabel="False match rate (FMR), %")
     axes.set_xticks(across.forward(np.array(across.ticks)), across.tick_names)
     axes.set_yticks(up.forward(np.array(up.ticks)), up.tick_names)
     axes.grid(visible=True)
-    diagonal = _probit(np.array([max(across.low, up.low), highest]))
+    diagonal = probit(np.array([max(across.low, up.low), highest]))
     axes.plot(diagonal, diagonal, color=LIGHT["frame"], linewidth=0.8)
     for system, (colour, dashes) in reversed([*zip(systems, _styles(len(systems)), strict=True)]):
         runs = [run[section] for run in system.runs if section in run]
@@ -148,13 +151,19 @@ def _line(
 def mean_curve(runs: Sequence[Figures], start: float, end: float) -> tuple[Rates, Rates]:
     """FMRs between two rates, and the mean FNMR of the runs at each, which for one run is its own curve."""
     curves = [
-        _from(start, end, *(np.array(run["curve"][axis], np.float64) for axis in ("fmr", "fnmr")))
+        between(start, end, *(np.array(run["curve"][axis], np.float64) for axis in ("fmr", "fnmr")))
         for run in runs
     ]
     if len(curves) == 1:
         return curves[0]
     rates = np.unique(np.concatenate([fmr for fmr, _ in curves]))
     return rates, np.mean([np.interp(rates, fmr, fnmr) for fmr, fnmr in curves], axis=0)
+
+
+def _fnmr_at(part: Figures, rate: float) -> float:
+    """FNMR at an FMR, or at the lowest that the comparisons support."""
+    _, fnmr = mean_curve([part], max(rate, min(1 / part["num_impostors"], 0.5)), 1.0)
+    return float(fnmr[0])
 
 
 def _lowest_fmr(parts: Sequence[Figures]) -> float:

@@ -28,7 +28,8 @@ SIZE_INCHES = (4.9, 4.0)
 MIN_ERRORS = 30
 _LOWEST_RATE = 1e-6
 _ROUNDING = 1 + 1e-9  # 1 / count and count / total need not be the same float
-_AXIS_POINTS = 280  # about how long an axis of these figures is
+AXIS_POINTS = 280
+"""About how long an axis of these figures is."""
 _PROBIT = NormalDist().inv_cdf
 _DET_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.98, 0.99)
 
@@ -82,11 +83,11 @@ def roc_figure(evaluation: Evaluation) -> Figure:
 
 def det_figure(evaluation: Evaluation) -> Figure:
     """FNMR over FMR, both on normal-deviate axes; where the diagonal crosses a curve is its EER."""
-    across = _deviate_scale(_lowest_fmr(evaluation), _highest(evaluation))
-    up = _deviate_scale(_lowest_fnmr(evaluation), _highest(evaluation))
+    across = deviate_scale(_lowest_fmr(evaluation), _highest(evaluation))
+    up = deviate_scale(_lowest_fnmr(evaluation), _highest(evaluation))
     figure, axes = _axes(across, up, "False match rate (FMR), %", "False non-match rate (FNMR), %")
     ends = max(across.low, up.low), min(across.high, up.high)
-    diagonal = _probit(np.array(ends))
+    diagonal = probit(np.array(ends))
     axes.plot(diagonal, diagonal, color=LIGHT["frame"], linewidth=0.8)
     drawn = [_drawn(evaluation, name, across, up, genuine_up=False) for name in _present(evaluation)]
     for curve in drawn:
@@ -165,18 +166,18 @@ def _roc_bottom(evaluation: Evaluation, lowest: float) -> float:
     return 0.9 if least >= 0.92 else 0.5 if least >= 0.55 else 0.0
 
 
-def _deviate_scale(low: float, high: float) -> Scale:
-    """Ticks as far as their names have room beside each other, the higher ones first."""
-    span = float(np.ptp(_probit(np.array([low, high])))) / _AXIS_POINTS
+def deviate_scale(low: float, high: float, points: float = AXIS_POINTS) -> Scale:
+    """Ticks as far as their names have room beside each other on an axis of so many points, the higher ones first."""
+    span = float(np.ptp(probit(np.array([low, high])))) / points
     ticks: list[float] = []
     for tick in reversed(_DET_TICKS):
         apart = (_PROBIT(ticks[-1]) - _PROBIT(tick)) / span if ticks else math.inf
         if low <= tick <= high and apart >= 2.6 * len(f"{100 * tick:g}") + 8:
             ticks.append(tick)
-    return Scale(low, high, _probit, ticks, [f"{100 * tick:g}" for tick in ticks])
+    return Scale(low, high, probit, ticks, [f"{100 * tick:g}" for tick in ticks])
 
 
-def _probit(rates: Rates) -> Rates:
+def probit(rates: Rates) -> Rates:
     return np.array([_PROBIT(rate) for rate in np.clip(rates, 1e-12, 1 - 1e-12)])
 
 
@@ -184,7 +185,7 @@ def _drawn(evaluation: Evaluation, name: str, across: Scale, up: Scale, *, genui
     curve = evaluation.curves[name]
     count = _num_impostors(evaluation.figures, name, curve)
     start = max(across.low, min(1 / count, across.high))
-    fmr, fnmr = _from(start, across.high, curve.fmr, curve.fnmr)
+    fmr, fnmr = between(start, across.high, curve.fmr, curve.fnmr)
     height = 1 - fnmr if genuine_up else np.clip(fnmr, up.low / 10, 1 - 1e-6)
     x, y = across.forward(fmr), up.forward(height)
     kept = thin(x, y)
@@ -200,7 +201,7 @@ def _drawn(evaluation: Evaluation, name: str, across: Scale, up: Scale, *, genui
     return _Drawn(name, x[kept], y[kept], band, firm)
 
 
-def _from(start: float, end: float, fmr: Rates, fnmr: Rates) -> tuple[Rates, Rates]:
+def between(start: float, end: float, fmr: Rates, fnmr: Rates) -> tuple[Rates, Rates]:
     """The part of a curve between two rates, with its values there."""
     inside = (fmr > start * _ROUNDING) & (fmr < end / _ROUNDING)
     rates = np.concatenate([[start], fmr[inside], [end]])

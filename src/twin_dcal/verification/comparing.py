@@ -95,11 +95,15 @@ def compare(runs: Sequence[Run], effort: Effort) -> Figures:
     """Every run's EER and AUC with intervals and curve, and its difference to the first run. Plain values."""
     told = [_alone(run, effort) for run in runs]
     differences = []
-    for other in runs[1:]:
-        pair = paired_bootstrap(
-            *aligned(runs[0], other), num_replicates=effort.num_replicates, seed=effort.seed
-        )
-        differences.append({"run": other.name, "against": runs[0].name, **_difference(pair)})
+    for other, figures in zip(runs[1:], told[1:], strict=True):
+        pair = aligned(runs[0], other)
+        if effort.num_replicates:
+            found = _difference(
+                paired_bootstrap(*pair, num_replicates=effort.num_replicates, seed=effort.seed)
+            )
+        else:
+            found = _difference_alone(told[0], figures)
+        differences.append({"run": other.name, "against": runs[0].name, **found})
     return {"schema_version": SCHEMA_VERSION, "runs": told, "differences": differences}
 
 
@@ -230,6 +234,18 @@ def _difference(pair: Comparison) -> Figures:
     }  # fmt: skip
 
 
+def _difference_alone(first: Figures, other: Figures) -> Figures:
+    """Other run minus first run, without intervals."""
+    sections = {
+        section: {
+            name: {"difference": figures[name] - first["sections"][section][name]}
+            for name in ("eer", "roc_auc")
+        }
+        for section, figures in other["sections"].items()
+    }
+    return {"num_replicates": 0, "sections": sections, "refusals": {}}
+
+
 def _turned(each: Difference) -> Figures:
     ends = {"difference": 0.0 - each.difference, "low": 0.0 - each.high, "high": 0.0 - each.low}  # no -0.0
     return {**ends, "p_value": each.p_value}
@@ -248,18 +264,25 @@ def _difference_cells(found: Figures | None, section: str) -> list[str]:
             cells += ["", ""]
             continue
         each = figures[name]
+        told = f"{scale * each['difference']:+.{digits}f}"
+        if "low" not in each:
+            cells += [told, ""]
+            continue
         low, high = (f"{scale * each[end]:+.{digits}f}" for end in ("low", "high"))
-        cells += [f"{scale * each['difference']:+.{digits}f} [{low}, {high}]", f"{each['p_value']:.3f}"]
+        cells += [f"{told} [{low}, {high}]", f"{each['p_value']:.3f}"]
     return cells
 
 
 def _explained(comparison: Figures) -> list[str]:
     differences = comparison["differences"]
     first = differences[0]
+    better = f"Negative ΔEER and positive ΔAUC are better than {first['against']}."
+    if not first["num_replicates"]:
+        return [f"Differences are to {first['against']}, without intervals. {better}"]
     refused = {f"{each['run']}: {why}" for each in differences for why in each["refusals"].values()}
     return [
         f"Differences are to {first['against']}: {first['level']:.0%} interval and two-sided p-value of a paired "
         f"bootstrap over {first['num_families']} families ({first['num_replicates']:,} replicates), not corrected for "
-        f"the number of comparisons. Negative ΔEER and positive ΔAUC are better than {first['against']}.",
+        f"the number of comparisons. {better}",
         *sorted(refused),
     ]
