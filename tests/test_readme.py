@@ -2,15 +2,21 @@
 
 import re
 import shlex
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from twin_dcal.cli import ablate, evaluate, train
+from twin_dcal.cli import ablate, demo, evaluate, extract, train
 from twin_dcal.config import TwinVerificationConfig, resolve_config
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+INFERENCE = (ROOT / "docs" / "inference.md").read_text(encoding="utf-8")
+MODULES = {
+    "dcal-train": train, "dcal-evaluate": evaluate, "dcal-ablate": ablate, "dcal-demo": demo, "dcal-extract": extract,
+}  # fmt: skip
 
 
 def blocks(language):
@@ -21,7 +27,7 @@ COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if lin
 
 
 def test_there_is_something_to_check():
-    assert len(COMMANDS) == 8
+    assert len(COMMANDS) == 11
     assert len(blocks("python")) == 2
 
 
@@ -29,23 +35,62 @@ def test_there_is_something_to_check():
 def test_commands_have_options_that_exist(command, monkeypatch):
     monkeypatch.chdir(ROOT)
     name, *arguments = shlex.split(command)
-    module = {"dcal-train": train, "dcal-evaluate": evaluate, "dcal-ablate": ablate}[name]
-    options, dotted = module.parser().parse(arguments)
-    if name != "dcal-evaluate":
+    options, dotted = MODULES[name].parser().parse(arguments)
+    if name in ("dcal-train", "dcal-ablate"):
         assert resolve_config(options.config, dotted)
     else:
         assert not dotted
 
 
-def test_python_blocks_run(tiny_faces, tmp_path, capsys):
+@pytest.fixture(scope="module")
+def trained(tiny_faces, tmp_path_factory):
+    """The folder of a run as the README's, and what stands for each name in its text."""
+    home = tmp_path_factory.mktemp("readme")
     values = {"model.backbone": "test_vit", "model.pretrained": False, "data.image_size": 32,
               "data.data_dir": str(tiny_faces), "runtime.num_workers": 0, "training.num_epochs": 1,
-              "runtime.output_dir": str(tmp_path)}  # fmt: skip
+              "runtime.output_dir": str(home / "runs" / "twins")}  # fmt: skip
     from twin_dcal.training.run import train as train_model
 
     model = train_model(TwinVerificationConfig.preset("debug").override(values)).best_model
-    for block in blocks("python"):
-        exec(block.replace('"FACES"', repr(str(tiny_faces))).replace('"MODEL"', repr(str(model))), {})
+    one, two = sorted(tiny_faces.glob("test/*/*.png"))[:2]
+    Image.open(one).convert("RGB").save(home / "a.jpg")
+    Image.open(two).convert("RGB").save(home / "b.jpg")
+    (home / "FACES").symlink_to(tiny_faces)
+    (home / "LIST").write_text("a.jpg\nb.jpg\n")
+    return home, {
+        "FACES": tiny_faces,
+        "MODEL": model,
+        "IMG1": one,
+        "IMG2": two,
+        "FOLDER": one.parent,
+        "LIST": home / "LIST",
+    }
+
+
+def with_names(text, names):
+    return re.sub(rf"\b({'|'.join(names)})\b", lambda found: str(names[found[0]]), text)
+
+
+DECIDING = [line for line in COMMANDS if line.startswith(("dcal-demo", "dcal-extract"))]
+DECIDING += re.findall(r"^dcal-.*$", INFERENCE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", DECIDING)
+def test_commands_that_decide_run_as_written(command, trained, monkeypatch, capsys):
+    home, names = trained
+    monkeypatch.chdir(home)
+    monkeypatch.setattr("sys.stdin", StringIO("verify a.jpg b.jpg\nquit\n"))
+    name, *arguments = shlex.split(command if "FACES/test" in command else with_names(command, names))
+    code = MODULES[name].main(arguments)
+    told = capsys.readouterr()
+    assert code in ((0, 1) if name == "dcal-demo" else (0,)), told.err
+    assert "decision" in told.out or "features: features" in told.out
+
+
+def test_python_blocks_run(trained, capsys):
+    _, names = trained
+    for block in (*blocks("python"), *re.findall(r"```python\n(.*?)```", INFERENCE, re.DOTALL)):
+        exec(with_names(block, names), {})
     printed = capsys.readouterr().out
     assert "train: 8 people in 4 families" in printed
     assert "torch.Size([2, 384])" in printed
