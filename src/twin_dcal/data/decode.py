@@ -36,12 +36,13 @@ _HEAD_BYTES = 4096
 _TAIL_BYTES = 64
 
 
-def decode_pixels(data: bytes, name: object) -> np.ndarray:
+def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Any supported image as upright 8-bit RGB.
 
     Transparent pixels are composited on white; 16-bit grey is scaled by 255/65535 and rounded.
     Args: name: how messages call the image.
-    Returns: uint8 (H, W, 3). ImageError if it is not an image, is damaged or has over `MAX_PIXELS` pixels.
+    Returns: uint8 (H, W, 3). ImageError if it is not an image, is damaged or has over `max_pixels` pixels, which is
+    told from the header.
     """
     if not data:
         raise ImageError(f"{name}: empty file. Restore it or leave it out.")
@@ -49,13 +50,13 @@ def decode_pixels(data: bytes, name: object) -> np.ndarray:
         warnings.simplefilter("ignore")
         try:
             with Image.open(BytesIO(data), formats=_FORMATS) as image:
-                _refuse_bomb(*image.size, name)
+                _refuse_bomb(*image.size, name, max_pixels)
                 image.load()  # before EXIF is asked for, which would decode a PNG and hide its damage
                 return rgb_pixels(image, name)
         except UnidentifiedImageError:
             raise ImageError(f"{name}: not an image (JPEG, PNG, WebP, BMP and PGM are read)") from None
         except Image.DecompressionBombError:
-            raise ImageError(f"{name}: more than {MAX_PIXELS:,} pixels. Scale it down first.") from None
+            raise ImageError(f"{name}: more than {max_pixels:,} pixels. Scale it down first.") from None
         except ImageError:
             raise
         except Exception as error:  # Pillow's plugins raise whatever their parser stumbles over.
@@ -97,9 +98,9 @@ def damage(path: Path) -> str | None:
     return None
 
 
-def _refuse_bomb(width: int, height: int, name: object) -> None:
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{name}: {width}x{height} is more than {MAX_PIXELS:,} pixels. Scale it down first.")
+def _refuse_bomb(width: int, height: int, name: object, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise ImageError(f"{name}: {width}x{height} is more than {max_pixels:,} pixels. Scale it down first.")
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:

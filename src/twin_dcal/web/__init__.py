@@ -1,0 +1,1 @@
+"""The local page and its API: two photos to a decision in the browser, nothing leaves the machine (docs/web.md)."""

@@ -1,0 +1,174 @@
+"""The web application: the page's files, the API, and the guard in front of both."""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Query, Request, Response, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from twin_dcal._version import __version__
+from twin_dcal.errors import TwinDcalError
+from twin_dcal.inference.engine import TwinInferenceEngine
+
+from .access import ANSWER_HEADERS, LOOPBACK, Access, Refusal, access_for
+from .judging import Explain, judge, model_answer, rates_answer
+from .queue import BoundedQueue
+from .schemas import Decision, ModelAnswer, Options, Problem, RatesAnswer
+from .uploads import MAX_BODY_BYTES, Refused, announced_bytes, discard, read_upload
+
+logger = logging.getLogger(__name__)
+
+PAGE = {
+    "/": ("index.html", "text/html"), "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"), "/drawing.js": ("drawing.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}  # fmt: skip
+_LOGGED = (*PAGE, "/openapi.json", "/api/model", "/api/rates", "/api/verify")
+_REASONS = {
+    400: "The form is damaged.", 401: "No token, or a wrong one.", 403: "Another site's page, or an unknown Host.",
+    408: "The upload took too long.", 411: "No Content-Length.", 413: "A photo is too large.",
+    415: "Not a multipart form.", 422: "A photo cannot be read, or a field is wrong.",
+    429: "Too many requests at once; ask again after Retry-After.",
+}  # fmt: skip
+
+
+def create_app(
+    engine: TwinInferenceEngine, *, token: str | None = None, host: str = LOOPBACK, names: Iterable[str] = (),
+    explain: Explain | None = None, workers: int = 1, max_waiting: int = 64, max_waiting_bytes: int = 8 * MAX_BODY_BYTES,
+) -> FastAPI:  # fmt: skip
+    """The page and its API around an engine.
+
+    Args:
+        token: what requests to the API must carry; needed unless `host`, where the app will listen, is this machine only.
+        names: further host names under which the page may be opened, behind a proxy.
+        explain: maps of a pair; without it the page offers none.
+        workers: pairs judged at a time. max_waiting, max_waiting_bytes: requests, and bytes of theirs, held at a
+            time; more are answered 429.
+    ConfigError for a host without a token; ModelError for a model without a threshold.
+    """
+    access = access_for(host, token, names)
+    model_answer(engine, explains=explain is not None)  # a model without a threshold is refused now, not later
+    queue = BoundedQueue(workers, max_waiting, max_waiting_bytes)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        queue.close()
+
+    app = FastAPI(
+        title="twin_dcal", version=__version__, summary="Decide whether two photos show one person.",
+        docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan,
+        dependencies=[Security(HTTPBearer(auto_error=False))] if token else [],
+    )  # fmt: skip
+    app.add_middleware(Guard, access=access)
+    _add_errors(app)
+    _add_page(app)
+    _add_api(app, engine, explain, queue)
+    return app
+
+
+class Guard:
+    """Refuses what `Access` refuses, puts the answer headers on everything, and logs path and status, nothing else."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self.app, self.access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began, path = time.perf_counter(), scope["path"]
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(ANSWER_HEADERS)
+                known = path if path in _LOGGED else "(unknown path)"
+                spent = 1000 * (time.perf_counter() - began)
+                logger.info("%s %s %d, %.0f ms", scope["method"], known, message["status"], spent)
+            await send(message)
+
+        refusal = self.access.refusal(path, Headers(scope=scope))
+        answer = self.app if refusal is None else _refused(refusal)
+        await answer(scope, receive, sending)
+
+
+def _refused(refusal: Refusal) -> JSONResponse:
+    return JSONResponse({"detail": refusal.reason}, refusal.status, dict(refusal.headers))
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        await discard(request.receive)
+        return _refused(error.refusal)
+
+    @app.exception_handler(TwinDcalError)
+    async def mistaken(request: Request, error: TwinDcalError) -> Response:
+        return _refused(Refusal(422, str(error)))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return _refused(Refusal(422, f"{first['loc'][-1]}: {first['msg']}"))
+
+    @app.exception_handler(Exception)
+    async def ours(request: Request, error: Exception) -> Response:
+        return _refused(Refusal(500, "a fault of ours; the server's log has the details", ANSWER_HEADERS))
+
+
+def _add_page(app: FastAPI) -> None:
+    static = files(__package__) / "static"
+
+    def add(path: str, content: bytes, kind: str) -> None:
+        async def file() -> Response:
+            return Response(content, media_type=kind)
+
+        app.add_route(path, lambda request: file(), methods=["GET"], include_in_schema=False)
+
+    for path, (name, kind) in PAGE.items():
+        add(path, (static / name).read_bytes(), kind)
+
+
+def _add_api(app: FastAPI, engine: TwinInferenceEngine, explain: Explain | None, queue: BoundedQueue) -> None:
+    @app.get("/api/model", responses=_documented(401, 403))
+    async def model_in_use() -> ModelAnswer:
+        """The model in use and where its threshold is from."""
+        return model_answer(engine, explains=explain is not None)
+
+    @app.get("/api/rates", responses=_documented(401, 403, 422))
+    async def error_rates(
+        threshold: Annotated[float | None, Query(ge=-1, le=1, allow_inf_nan=False)] = None,
+    ) -> RatesAnswer:
+        """Error rates at every threshold, measured on the model's validation pairs."""
+        return rates_answer(engine, threshold)
+
+    @app.post("/api/verify", responses=_documented(*_REASONS), openapi_extra=_form())
+    async def verify(request: Request) -> Decision:
+        """Decide whether two photos show one person. They are kept in memory while the request lasts."""
+        async with queue.admitted(announced_bytes(request)):
+            upload = await read_upload(request)
+            if upload.options.explain and explain is None:
+                raise Refused.because(422, "explain: no maps are offered for this model")
+            return await queue.run(lambda: judge(engine, explain, upload))
+
+
+def _documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: {"model": Problem, "description": _REASONS[status]} for status in statuses}
+
+
+def _form() -> Mapping[str, Any]:
+    """The request body of `POST /api/verify` for the OpenAPI schema; `uploads` reads it without FastAPI."""
+    photo = {"type": "string", "format": "binary", "description": "JPEG, PNG, WebP, BMP or PGM."}
+    properties = {"img1": photo, "img2": photo, **Options.model_json_schema()["properties"]}
+    schema = {
+        "type": "object", "required": ["img1", "img2"], "properties": properties, "additionalProperties": False,
+    }  # fmt: skip
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}

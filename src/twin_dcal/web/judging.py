@@ -1,0 +1,104 @@
+"""From two uploaded photos to an answer: what a worker thread does."""
+
+import base64
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from io import BytesIO
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from twin_dcal._version import __version__
+from twin_dcal.data.decode import decode_pixels
+from twin_dcal.inference.backend import ModelSource
+from twin_dcal.inference.engine import TwinInferenceEngine
+from twin_dcal.inference.result import VerificationResult
+from twin_dcal.verification.stored import Rates
+
+from .schemas import Curve, Decision, Limits, Maps, ModelAnswer, ModelInfo, RatesAnswer, RatesAt
+from .uploads import MAX_PHOTO_BYTES, Upload
+
+Pixels = NDArray[np.uint8]
+Explain = Callable[[Pixels, Pixels], Mapping[str, Any]]
+"""Maps of a pair of prepared squares (S, S, 3), under the names of `schemas.Maps`; any may be left out."""
+
+MAX_PIXELS = 50_000_000
+"""Of an upload: a 50-megapixel photo takes 150 MB once decoded."""
+
+
+def judge(engine: TwinInferenceEngine, explain: Explain | None, upload: Upload) -> Decision:
+    """Decide on an upload. ImageError, in one line, for a photo that cannot be read."""
+    began = time.perf_counter()
+    options = upload.options
+    pixels = [decode_pixels(data, name, MAX_PIXELS) for name, data in (("img1", upload.img1), ("img2", upload.img2))]
+    result = engine.verify_pair(*pixels)
+    maps = crops = None
+    if options.explain or options.crops:
+        one, two = engine.prepare(pixels[0], "img1"), engine.prepare(pixels[1], "img2")
+        if options.crops:
+            crops = _png_url(one), _png_url(two)
+        if options.explain and explain is not None:
+            maps = Maps.model_validate(dict(explain(one, two)))
+    threshold, source = _deciding(engine, result, options.threshold)
+    same = result.similarity >= threshold
+    return Decision(
+        verification_score=result.verification_score, verification_decision=same, prediction=int(same),
+        same_person=same, similarity=result.similarity, threshold=threshold, threshold_source=source,
+        estimated_fmr=result.estimated_fmr, estimated_fnmr=result.estimated_fnmr, model=model_info(engine.source),
+        warnings=list(result.warnings), elapsed_ms=1000 * (time.perf_counter() - began), attention_maps=maps,
+        crops=crops,
+    )  # fmt: skip
+
+
+def model_info(source: ModelSource) -> ModelInfo:
+    return ModelInfo(
+        file=PurePath(source.path).name, sha256=source.sha256, format=source.format, backbone=source.backbone,
+        branches=list(source.branches),
+    )  # fmt: skip
+
+
+def model_answer(engine: TwinInferenceEngine, *, explains: bool) -> ModelAnswer:
+    source = engine.source
+    return ModelAnswer(
+        **model_info(source).model_dump(), image_size=source.image_size, device=engine.backend.device,
+        threshold=engine.threshold, threshold_source=engine.threshold_source,
+        calibrated=source.calibration is not None, explains=explains,
+        limits=Limits(photo_bytes=MAX_PHOTO_BYTES, photo_pixels=MAX_PIXELS), version=__version__,
+    )  # fmt: skip
+
+
+def rates_answer(engine: TwinInferenceEngine, threshold: float | None) -> RatesAnswer:
+    """The stored error curve, and the rates at a threshold where one is asked for."""
+    curve = engine.source.error_curve
+    rates = None if threshold is None else engine.rates(threshold)
+    return RatesAnswer(
+        curve=None if curve is None else Curve.model_validate(curve.to_dict()),
+        at=None if rates is None else _rates_at(rates),
+    )
+
+
+def _rates_at(rates: Rates) -> RatesAt:
+    return RatesAt.model_validate({**asdict(rates), "weak": list(rates.weak)})
+
+
+def _deciding(
+    engine: TwinInferenceEngine, result: VerificationResult, asked: float | None
+) -> tuple[float, dict[str, Any]]:
+    """The threshold of a request, and where it is from. The engine's own stays as it is."""
+    if asked is None:
+        return result.threshold, dict(result.threshold_source)
+    source: dict[str, Any] = {"set_by": "request"}
+    curve, rates = engine.source.error_curve, engine.rates(asked)
+    if curve is not None and rates is not None:
+        source |= {"data": curve.data, "impostors": rates.on, "fmr": rates.fmr, "fnmr": rates.fnmr}
+    return asked, source
+
+
+def _png_url(pixels: Pixels) -> str:
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,0 +1,134 @@
+"""What the API answers, as pydantic models: they are the OpenAPI schema, and they check what is sent.
+
+Shapes: (Gh, Gw) is the grid of patches of the square that the network sees, row 0 at the top.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Grid = list[list[float]]
+
+
+class Plain(BaseModel):
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Problem(Plain):
+    """Why a request was refused, in one line."""
+
+    detail: str
+
+
+class Options(Plain):
+    """The text fields of a request beside its photos."""
+
+    threshold: float | None = Field(
+        None, ge=-1, le=1, allow_inf_nan=False, description="Cosine to decide at, for this request only."
+    )
+    explain: bool = Field(False, description="Also send maps of where the model looked.")
+    crops: bool = Field(False, description="Also send the squares that the network saw, as PNG data URLs.")
+
+
+class RatesAt(Plain):
+    """Error rates of deciding at one cosine, on the model's validation pairs. Shares in [0, 1]."""
+
+    fmr: float = Field(description="False matches among the impostors named by `on`.")
+    fnmr: float = Field(description="Genuine pairs refused.")
+    twin_fmr: float | None = Field(description="False matches among twins; null where validation had none.")
+    unrelated_fmr: float | None = Field(description="Among people not related; null where validation had none.")
+    on: str
+    weak: list[str] = Field(description="Rates with fewer than 30 errors behind them.")
+
+
+class Curve(Plain):
+    """The error curve stored with the model. At or above thresholds[i]: fmr[kind][i]; below it: fnmr[i]."""
+
+    thresholds: list[float]
+    fnmr: list[float]
+    fmr: dict[str, list[float]] = Field(description="By kind of impostor: twin, unrelated, all.")
+    num_genuine: int
+    num_impostors: dict[str, int]
+    data: str = Field(description="Which validation pairs.")
+
+
+class RatesAnswer(Plain):
+    """`curve` is null for a model file that stores no error curve, and then `at` is too."""
+
+    curve: Curve | None
+    at: RatesAt | None = Field(None, description="At the threshold asked for.")
+
+
+class ModelInfo(Plain):
+    """The model file by name and hash; its folder is not told."""
+
+    file: str
+    sha256: str
+    format: str
+    backbone: str
+    branches: list[str]
+
+
+class Limits(Plain):
+    """What is refused above."""
+
+    photo_bytes: int
+    photo_pixels: int
+
+
+class ModelAnswer(ModelInfo):
+    """The model, how it decides, and what this page can do with it."""
+
+    image_size: int = Field(description="Side of the square that the network sees, pixels.")
+    device: str
+    threshold: float
+    threshold_source: dict[str, Any]
+    calibrated: bool
+    explains: bool = Field(description="Whether `explain` is offered.")
+    limits: Limits
+    version: str
+
+
+class Match(Plain):
+    """A patch of the first photo and the patch of the second that answers to it.
+
+    weight: its part in the similarity, positive where it speaks for one person.
+    """
+
+    row1: int
+    col1: int
+    row2: int
+    col2: int
+    weight: float
+
+
+class Maps(Plain):
+    """Where the model looked; a pair of grids (Gh, Gw) each, first and second photo. Null: the model has none."""
+
+    rollout: tuple[Grid, Grid] | None = Field(None, description="Share of each patch in the SA embedding.")
+    glca_attention: tuple[Grid, Grid] | None = Field(None, description="GLCA's attention of CLS to patches.")
+    glca_regions: tuple[Grid, Grid] | None = Field(None, description="1 for patches that GLCA chose, else 0.")
+    pair: tuple[Grid, Grid] | None = Field(
+        None, description="What made this pair alike (positive) or different (negative)."
+    )
+    matches: list[Match] = []
+    method: str = ""
+
+
+class Decision(Plain):
+    """The fields of `VerificationResult`, and on request maps and squares."""
+
+    verification_score: float | None = Field(description="Calibrated probability; null without a calibration.")
+    verification_decision: bool
+    prediction: int
+    same_person: bool
+    similarity: float = Field(description="Cosine of the embeddings, in [-1, 1].")
+    threshold: float
+    threshold_source: dict[str, Any]
+    estimated_fmr: float | None = Field(description="Of a threshold at this very similarity.")
+    estimated_fnmr: float | None
+    model: ModelInfo
+    warnings: list[str]
+    elapsed_ms: float = Field(description="Decoding, embedding, deciding and explaining; not waiting.")
+    attention_maps: Maps | None = None
+    crops: tuple[str, str] | None = None

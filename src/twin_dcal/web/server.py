@@ -1,0 +1,71 @@
+"""Serving the page on this machine. FastAPI and uvicorn load on the first call only."""
+
+import contextlib
+import logging
+import socket
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from twin_dcal.errors import ConfigError
+
+from .access import LOOPBACK
+
+if TYPE_CHECKING:
+    from twin_dcal.inference.engine import TwinInferenceEngine
+
+    from .judging import Explain
+
+logger = logging.getLogger(__name__)
+
+PORT = 8014
+_EVERYWHERE = ("0.0.0.0", "::")
+
+
+def serve(
+    engine: "TwinInferenceEngine", host: str | None = None, port: int = PORT, token: str | None = None, *,
+    names: Iterable[str] = (), explain: "Explain | None" = None, workers: int = 1,
+) -> None:  # fmt: skip
+    """Serve the page until Ctrl+C.
+
+    Args: host: an address to listen at, this machine only by default; any other needs a token. port: 0 takes a free one.
+        Everything else as in `create_app`.
+    ConfigError: the `web` extra is missing, an address or port that cannot be had, a host without a token.
+    """
+    try:
+        import uvicorn
+
+        from .app import create_app
+    except ImportError as error:
+        raise ConfigError(
+            f"the page needs packages that are missing ({error.name}): pip install 'twin-dcal[web]'"
+        ) from None
+    host = LOOPBACK if host is None else host
+    names = (*names, socket.gethostname()) if host in _EVERYWHERE else names
+    app = create_app(engine, token=token, host=host, names=names, explain=explain, workers=workers)
+    listening = _listen(host, port)
+    address = f"http://{_shown(host)}:{listening.getsockname()[1]}/"
+    logger.info("Page at %s%s  (Ctrl+C stops it)", address, f"#token={token}" if token else "")
+    config = uvicorn.Config(
+        app, access_log=False, log_level="warning", server_header=False, ws="none", proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )  # fmt: skip
+    with contextlib.closing(listening), contextlib.suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise ConfigError(f"port {port}: a number from 0 to 65535")
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        return socket.create_server(address[:2], family=family, backlog=256)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"{host}:{port}: cannot listen there ({reason}); give another host or port") from None
+
+
+def _shown(host: str) -> str:
+    if host in _EVERYWHERE:
+        return socket.gethostname()
+    return f"[{host}]" if ":" in host else host

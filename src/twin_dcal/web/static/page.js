@@ -1,0 +1,459 @@
+// The page: photos in, an answer from /api/verify out. Photos and history live in this tab's memory only.
+
+import { MAPS, drawCurve, drawMap, drawMatches, largest, percent, ratesAt } from "./drawing.js";
+
+const SIDES = [0, 1];
+const NAMES = ["First photo", "Second photo"];
+const KEPT = 20;
+const MATCHES_SHOWN = 6;
+const TRIES = 8;
+const KINDS = {
+  twin: ["Twins taken for one person", "FMR"], unrelated: ["Strangers taken for one person", "FMR"],
+  all: ["Impostors taken for one person", "FMR"], fnmr: ["One person taken for two", "FNMR"],
+};
+
+const state = {
+  token: null, model: null, curve: null, threshold: 0, low: -1, high: 1, photos: [null, null], answer: null,
+  overlay: "none", history: [], asking: null, stream: null, shooting: 0,
+};
+const one = (id) => document.getElementById(id);
+const photoParts = [...document.querySelectorAll(".photo")].map((part) => ({
+  frame: part.querySelector(".frame"), input: part.querySelector("input"), face: part.querySelector(".face"),
+  overlay: part.querySelector(".overlay"), again: part.querySelector(".again"), camera: part.querySelector(".camera"),
+}));
+
+function element(name, text, kind) {
+  const made = document.createElement(name);
+  if (text !== undefined) made.textContent = text;
+  if (kind) made.className = kind;
+  return made;
+}
+
+function show(part, shown) {
+  part.hidden = !shown;
+}
+
+// ---- talking to the server ----
+
+async function ask(path, options = {}) {
+  const headers = state.token ? { Authorization: `Bearer ${state.token}` } : {};
+  const reply = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit" });
+  const told = await reply.json().catch(() => ({ detail: `the server answered ${reply.status}` }));
+  if (!reply.ok) throw Object.assign(new Error(told.detail), { status: reply.status, wait: Number(reply.headers.get("Retry-After")) });
+  return told;
+}
+
+async function start() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given) {
+    sessionStorage.setItem("token", given);
+    history.replaceState(null, "", location.pathname);
+  }
+  state.token = sessionStorage.getItem("token");
+  await open();
+}
+
+async function open() {
+  try {
+    [state.model, { curve: state.curve }] = await Promise.all([ask("api/model"), ask("api/rates")]);
+  } catch (error) {
+    show(one("token-form"), error.status === 401);
+    if (error.status === 401) {
+      one("token-problem").textContent = state.token ? "That token is not the right one." : "";
+      one("token").focus();
+    } else {
+      document.querySelector(".promise").textContent = `The server cannot be reached: ${error.message}`;
+    }
+    return;
+  }
+  show(one("token-form"), false);
+  show(one("work"), true);
+  state.threshold = state.model.threshold;
+  showFacts();
+  setScale();
+}
+
+async function compare() {
+  state.asking?.abort();
+  if (state.photos.includes(null)) return;
+  const asking = new AbortController();
+  state.asking = asking;
+  busy("Comparing…");
+  const form = new FormData();
+  SIDES.forEach((side) => form.append(`img${side + 1}`, state.photos[side], "photo")); // the file's name is not sent
+  form.append("crops", "true");
+  if (state.model.explains) form.append("explain", "true");
+  try {
+    const began = performance.now();
+    state.answer = await patiently(() => ask("api/verify", { method: "POST", body: form, signal: asking.signal }));
+    one("status").textContent = `Compared in ${((performance.now() - began) / 1000).toFixed(2)} s.`;
+    remember();
+    showAnswer();
+  } catch (error) {
+    if (asking.signal.aborted) return;
+    state.answer = null;
+    one("status").textContent = "Not compared.";
+    showProblem(error.status === undefined ? "The server cannot be reached. Is it still running?" : error.message);
+    showAnswer();
+  } finally {
+    if (state.asking === asking) idle();
+  }
+}
+
+async function patiently(action) {
+  for (let tried = 1; ; tried += 1) {
+    try {
+      return await action();
+    } catch (error) {
+      if (error.status !== 429 || tried === TRIES) throw error;
+      busy("Many requests at once; waiting for a turn…");
+      await new Promise((resolve) => setTimeout(resolve, 1000 * (error.wait || 1)));
+    }
+  }
+}
+
+function busy(text) {
+  one("status").textContent = text;
+  one("status").classList.add("busy");
+  one("answer").classList.add("stale");
+  show(one("problem"), false);
+}
+
+function idle() {
+  one("status").classList.remove("busy");
+  one("answer").classList.remove("stale");
+}
+
+function showProblem(text) {
+  one("problem").textContent = text.replace(/^img([12])\b/, (_, number) => NAMES[number - 1]);
+  show(one("problem"), true);
+}
+
+// ---- photos ----
+
+function setPhoto(side, file) {
+  if (!file) return;
+  const { photo_bytes: most } = state.model.limits;
+  if (file.size > most) {
+    showProblem(`${NAMES[side]}: ${(file.size / 2 ** 20).toFixed(1)} MB; up to ${(most / 2 ** 20).toFixed(0)} MB are taken. Save it smaller.`);
+    return;
+  }
+  show(one("problem"), false);
+  state.photos[side] = file;
+  state.answer = null;
+  showAnswer();
+  const url = URL.createObjectURL(file);
+  const { face } = photoParts[side];
+  face.onload = face.onerror = () => URL.revokeObjectURL(url);
+  showFace(side, url);
+  const missing = state.photos.indexOf(null);
+  if (missing >= 0) one("status").textContent = `Choose the ${NAMES[missing].toLowerCase()} too.`;
+  compare();
+}
+
+function showFace(side, url) {
+  const { frame, face, again } = photoParts[side];
+  face.src = url;
+  show(face, true);
+  show(again, true);
+  frame.classList.add("filled");
+}
+
+function listenToPhoto(side) {
+  const { frame, input, again, camera } = photoParts[side];
+  input.addEventListener("change", () => {
+    setPhoto(side, input.files[0]);
+    input.value = ""; // the same file may be chosen again
+  });
+  again.setAttribute("aria-label", `Replace ${NAMES[side].toLowerCase()}`);
+  again.addEventListener("click", () => input.click());
+  frame.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    frame.classList.add("over");
+  });
+  frame.addEventListener("dragleave", () => frame.classList.remove("over"));
+  frame.addEventListener("drop", (event) => {
+    event.preventDefault();
+    frame.classList.remove("over");
+    const [file, other] = event.dataTransfer.files;
+    setPhoto(side, file);
+    if (other) setPhoto(1 - side, other);
+  });
+  show(camera, Boolean(navigator.mediaDevices?.getUserMedia));
+  camera.setAttribute("aria-label", `Take ${NAMES[side].toLowerCase()} with the camera`);
+  camera.addEventListener("click", () => openCamera(side));
+}
+
+async function openCamera(side) {
+  try {
+    state.stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 }, facingMode: "user" } });
+  } catch (error) {
+    showProblem(`The camera cannot be used (${error.name}).`);
+    return;
+  }
+  state.shooting = side;
+  one("video").srcObject = state.stream;
+  one("camera").showModal();
+  await one("video").play();
+}
+
+function closeCamera() {
+  state.stream?.getTracks().forEach((track) => track.stop());
+  one("video").srcObject = null;
+  state.stream = null;
+}
+
+function shoot() {
+  const video = one("video");
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+  canvas.getContext("2d").drawImage(video, 0, 0);
+  canvas.toBlob((blob) => setPhoto(state.shooting, blob), "image/png");
+  one("camera").close();
+}
+
+// ---- the decision ----
+
+function isSame() {
+  return state.answer.similarity >= state.threshold;
+}
+
+function number(value) {
+  return value.toFixed(3).replace("-", "−");
+}
+
+function showAnswer() {
+  const { answer } = state;
+  show(one("answer"), answer !== null);
+  show(one("mark"), answer !== null);
+  show(one("overlays"), Boolean(answer?.attention_maps));
+  if (answer) {
+    answer.crops.forEach((url, side) => showFace(side, url));
+    one("warnings").replaceChildren(...answer.warnings.map((text) => element("li", text[0].toUpperCase() + text.slice(1) + ".")));
+    show(one("warnings"), answer.warnings.length > 0);
+    setScale();
+    offerOverlays();
+  }
+  showOverlay();
+  showDecision();
+}
+
+function showDecision() {
+  const { answer, curve, threshold, low, high } = state;
+  drawCurve(one("curve"), curve, low, high, threshold);
+  one("threshold-value").textContent = number(threshold);
+  show(one("reset"), Math.abs(threshold - state.model.threshold) > 5e-4);
+  showRates();
+  let spoken = `${number(threshold)}`;
+  if (answer) {
+    const same = isSame();
+    const verdict = same ? "Same person" : "Two different people";
+    if (one("verdict").textContent !== verdict) one("verdict").textContent = verdict;
+    one("answer").className = same ? "same" : "different";
+    const gap = Math.abs(answer.similarity - threshold);
+    one("why").textContent = `Similarity ${number(answer.similarity)} is ${number(gap)} ${same ? "above" : "below"} the threshold of ${number(threshold)}.`;
+    const share = answer.verification_score;
+    show(one("probability"), share !== null);
+    if (share !== null) one("probability").textContent = `Probability that both show one person: ${probability(share)}, were such pairs and the hardest impostors equally frequent.`;
+    showAlike();
+    const place = (answer.similarity - low) / (high - low);
+    one("mark").style.left = `${100 * place}%`;
+    one("mark").className = `mark ${place < 0.12 ? "left" : place > 0.88 ? "right" : ""}`;
+    one("mark-value").textContent = `this pair ${number(answer.similarity)}`;
+    spoken += `: ${verdict.toLowerCase()}`;
+  }
+  one("threshold").setAttribute("aria-valuetext", spoken);
+}
+
+function probability(share) {
+  return share > 0.999 ? "over 99.9 %" : share < 0.001 ? "under 0.1 %" : percent(share);
+}
+
+function showAlike() {
+  const { answer, curve } = state;
+  show(one("alike"), curve !== null);
+  if (!curve) return;
+  const { fmr, fnmr } = ratesAt(curve, answer.similarity);
+  const kind = "twin" in fmr ? "twin" : "all";
+  const who = kind === "twin" ? "pairs of twins" : "pairs of two people";
+  one("alike").textContent = `In validation, ${percent(fmr[kind])} of ${who} were at least this alike, and ${percent(fnmr)} of pairs of one person less.`;
+}
+
+function setScale() {
+  const values = [state.threshold, state.model.threshold, ...(state.answer ? [state.answer.similarity] : []), ...(state.curve?.thresholds ?? [-1])];
+  state.low = Math.max(-1, Math.floor(10 * Math.min(...values) - 0.5) / 10);
+  state.high = 1;
+  const slider = one("threshold");
+  [slider.min, slider.max, slider.value] = [state.low, state.high, state.threshold];
+  one("scale-low").textContent = state.low.toFixed(1).replace("-", "−");
+  one("scale-high").textContent = "1.0";
+  showDecision();
+}
+
+function showRates() {
+  const { curve, threshold } = state;
+  show(one("rates"), curve !== null);
+  if (!curve) {
+    one("rates-note").textContent = "This model file stores no error curve, so error rates at a threshold are not known. Evaluate it on validation data with dcal-evaluate --optimize_threshold --save to store one.";
+    one("curve").setAttribute("aria-label", "No error rates are known for this model.");
+    return;
+  }
+  const { fmr, fnmr } = ratesAt(curve, threshold);
+  const measured = ["twin", "unrelated"].filter((kind) => kind in fmr);
+  const kinds = measured.length ? measured : ["all"];
+  const rows = [...kinds.map((kind) => [kind, fmr[kind], curve.num_impostors[kind]]), ["fnmr", fnmr, curve.num_genuine]];
+  let weak = false;
+  one("rates").tBodies[0].replaceChildren(...rows.map(([kind, rate, count]) => {
+    const errors = Math.round(rate * count);
+    weak ||= errors < 30;
+    const row = element("tr", undefined, kind);
+    const head = element("th", `${KINDS[kind][0]} (${KINDS[kind][1]})`);
+    head.scope = "row";
+    row.append(head, element("td", percent(rate)), element("td", `${errors.toLocaleString("en")} of ${count.toLocaleString("en")}`));
+    return row;
+  }));
+  const missing = ["twin", "unrelated"].filter((kind) => measured.length && !(kind in fmr)).map((kind) => (kind === "twin" ? "twins" : "strangers"));
+  one("rates-note").textContent = [
+    missing.length ? `Validation had no pairs of ${missing.join(" or ")}.` : "",
+    weak ? "A rate with fewer than 30 errors behind it is rough." : "",
+  ].join(" ");
+  one("curve").setAttribute("aria-label", `Error rates over the threshold. At ${number(threshold)}: ${rows.map(([kind, rate]) => `${KINDS[kind][0]} ${percent(rate)}`).join("; ")}.`);
+}
+
+function showFacts() {
+  const { model } = state;
+  const told = model.threshold_source;
+  const words = { checkpoint: "the model file", user: "whoever started this page", optimize_threshold: "optimize_threshold" };
+  const rows = [
+    ["Model", `${model.file}, ${model.backbone}, ${model.branches.join(" + ")}`], ["SHA-256", model.sha256],
+    ["Input", `${model.image_size} × ${model.image_size} pixels, on ${model.device}`],
+    ["Threshold", `${number(model.threshold)}, set by ${words[told.set_by] ?? told.set_by}`],
+  ];
+  if (told.data) rows.push(["Measured on", told.data]);
+  if (told.criterion) rows.push(["Chosen for", told.criterion]);
+  if (typeof told.fmr === "number") rows.push(["FMR there", `${percent(told.fmr)} of ${told.impostors === "twin" ? "twin pairs" : "impostor pairs"}`]);
+  if (typeof told.fnmr === "number") rows.push(["FNMR there", percent(told.fnmr)]);
+  if (state.curve) rows.push(["Error curve", state.curve.data]);
+  rows.push(["Program", `twin_dcal ${model.version}`]);
+  one("facts").replaceChildren(...rows.map(([name, value]) => {
+    const row = element("div");
+    row.append(element("dt", name), element("dd", value));
+    return row;
+  }));
+}
+
+// ---- overlays ----
+
+function offerOverlays() {
+  const maps = state.answer.attention_maps;
+  if (!maps) return;
+  const names = ["none", ...Object.keys(MAPS).filter((name) => maps[name])];
+  if (!names.includes(state.overlay)) state.overlay = "none";
+  one("choices").replaceChildren(...names.map((name) => {
+    const label = element("label");
+    const input = Object.assign(element("input"), { type: "radio", name: "overlay", value: name, checked: name === state.overlay });
+    input.addEventListener("change", () => {
+      state.overlay = name;
+      showOverlay();
+    });
+    label.append(input, element("span", name === "none" ? "Photos only" : MAPS[name].label));
+    return label;
+  }));
+  show(one("matches-choice"), maps.matches.length > 0);
+}
+
+function showOverlay() {
+  const maps = state.answer?.attention_maps;
+  const map = maps && state.overlay !== "none" ? MAPS[state.overlay] : null;
+  const grids = map ? maps[state.overlay] : null;
+  photoParts.forEach(({ overlay }, side) => {
+    show(overlay, map !== null);
+    if (map) drawMap(overlay, grids[side], map.kind, map.kind === "share" ? largest([grids[side]]) : largest(grids));
+  });
+  show(one("legend"), Boolean(map?.low));
+  one("overlay-says").textContent = map ? map.says : "";
+  if (map?.low) {
+    one("ramp").className = `ramp ${map.kind}`;
+    [one("low").textContent, one("high").textContent] = [map.low, map.high];
+  }
+  showLines();
+}
+
+function showLines() {
+  const maps = state.answer?.attention_maps;
+  const shown = Boolean(maps?.matches.length) && one("matches").checked;
+  show(one("lines"), shown);
+  if (!shown) return;
+  const strongest = [...maps.matches].sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, MATCHES_SHOWN);
+  const grid = (maps.pair ?? maps.rollout ?? maps.glca_attention ?? maps.glca_regions)?.[0];
+  if (!grid) return;
+  const frames = photoParts.map(({ frame }) => frame.getBoundingClientRect());
+  drawMatches(one("lines"), one("pair").getBoundingClientRect(), frames, [grid.length, grid[0].length], strongest);
+  if (!one("overlay-says").textContent) {
+    one("overlay-says").textContent = "Lines join patches that answer to each other: blue ones spoke for one person, orange ones for two.";
+  }
+}
+
+// ---- history: this tab's memory ----
+
+function remember() {
+  state.history.unshift({ photos: [...state.photos], answer: state.answer, threshold: state.threshold });
+  state.history.length = Math.min(state.history.length, KEPT);
+  showHistory();
+}
+
+function recall(entry) {
+  state.asking?.abort();
+  idle();
+  [state.photos, state.answer, state.threshold] = [[...entry.photos], entry.answer, entry.threshold];
+  show(one("problem"), false);
+  one("status").textContent = "From this tab’s memory.";
+  showAnswer();
+}
+
+function showHistory() {
+  show(one("past"), state.history.length > 0);
+  one("history").replaceChildren(...state.history.map((entry) => {
+    const same = entry.answer.similarity >= entry.threshold;
+    const button = Object.assign(element("button"), { type: "button" });
+    const thumbs = element("span", undefined, "thumbs");
+    thumbs.append(...entry.answer.crops.map((src) => Object.assign(element("img"), { src, alt: "" })));
+    button.append(thumbs, element("span", same ? "Same person" : "Two people", same ? "same" : "different"));
+    button.append(element("span", `${number(entry.answer.similarity)} at ${number(entry.threshold)}`));
+    button.addEventListener("click", () => recall(entry));
+    const item = element("li");
+    item.append(button);
+    return item;
+  }));
+}
+
+// ---- listening ----
+
+SIDES.forEach(listenToPhoto);
+for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault());
+one("threshold").addEventListener("input", (event) => {
+  state.threshold = Number(event.target.value);
+  if (Math.abs(state.threshold - state.model.threshold) <= 5e-4) state.threshold = state.model.threshold; // its own digits
+  showDecision();
+});
+one("reset").addEventListener("click", () => {
+  state.threshold = state.model.threshold;
+  setScale();
+  one("threshold").focus();
+});
+one("matches").addEventListener("change", showOverlay);
+one("clear").addEventListener("click", () => {
+  state.history = [];
+  showHistory();
+});
+one("shoot").addEventListener("click", shoot);
+one("stop").addEventListener("click", () => one("camera").close());
+one("camera").addEventListener("close", closeCamera);
+one("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  state.token = one("token").value.trim();
+  sessionStorage.setItem("token", state.token);
+  open();
+});
+new ResizeObserver(showLines).observe(one("pair"));
+start();
