@@ -94,14 +94,18 @@ class Access:
 
 def access_for(host: str, token: str | None, names: Iterable[str] = ()) -> Access:
     """What an address to listen at asks for. ConfigError: open to others without a token, or a token easy to guess."""
-    if token is not None and (len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token):
+    if token is not None and (
+        len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable() or " " in token
+    ):
         raise ConfigError(
             f"token of {len(token)} characters: give {MIN_TOKEN} or more letters, digits and signs without spaces, "
             "such as python -c 'import secrets; print(secrets.token_urlsafe())' prints"
         )
     local = is_loopback(host)
     if not local and token is None:
-        raise ConfigError(f"host {host}: others can reach this address; give a token too, or leave out the host")
+        raise ConfigError(
+            f"host {host}: others can reach this address; give a token too, or leave out the host"
+        )
     own = () if local else (host,)
     return Access(frozenset(name.lower() for name in (*own, *names)), any_address=not local, token=token)
 

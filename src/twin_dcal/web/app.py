@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ from .access import ANSWER_HEADERS, LOOPBACK, Access, Refusal, access_for
 from .judging import Explain, judge, model_answer, rates_answer
 from .queue import BoundedQueue
 from .schemas import Decision, ModelAnswer, Options, Problem, RatesAnswer
-from .uploads import MAX_BODY_BYTES, Refused, announced_bytes, discard, read_upload
+from .uploads import MAX_BODY_BYTES, Body, Refused, announced_bytes, read_upload
 
 logger = logging.getLogger(__name__)
 
@@ -42,12 +42,13 @@ _REASONS = {
 
 def create_app(
     engine: TwinInferenceEngine, *, token: str | None = None, host: str = LOOPBACK, names: Iterable[str] = (),
-    explain: Explain | None = None, workers: int = 1, max_waiting: int = 64, max_waiting_bytes: int = 8 * MAX_BODY_BYTES,
+    explain: Explain | None = None, workers: int = 1, max_waiting: int = 64,
+    max_waiting_bytes: int = 8 * MAX_BODY_BYTES,
 ) -> FastAPI:  # fmt: skip
     """The page and its API around an engine.
 
     Args:
-        token: what requests to the API must carry; needed unless `host`, where the app will listen, is this machine only.
+        token: what requests to the API must carry; needed unless `host`, where the app will listen, is loopback.
         names: further host names under which the page may be opened, behind a proxy.
         explain: maps of a pair; without it the page offers none.
         workers: pairs judged at a time. max_waiting, max_waiting_bytes: requests, and bytes of theirs, held at a
@@ -55,7 +56,9 @@ def create_app(
     ConfigError for a host without a token; ModelError for a model without a threshold.
     """
     access = access_for(host, token, names)
-    model_answer(engine, explains=explain is not None)  # a model without a threshold is refused now, not later
+    model_answer(
+        engine, explains=explain is not None
+    )  # a model without a threshold is refused now, not later
     queue = BoundedQueue(workers, max_waiting, max_waiting_bytes)
 
     @asynccontextmanager
@@ -85,10 +88,11 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, path = time.perf_counter(), scope["path"]
+        began, path, body = time.perf_counter(), scope["path"], Body(receive)
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
+                await body.discard()
                 MutableHeaders(scope=message).update(ANSWER_HEADERS)
                 known = path if path in _LOGGED else "(unknown path)"
                 spent = 1000 * (time.perf_counter() - began)
@@ -97,7 +101,7 @@ class Guard:
 
         refusal = self.access.refusal(path, Headers(scope=scope))
         answer = self.app if refusal is None else _refused(refusal)
-        await answer(scope, receive, sending)
+        await answer(scope, body.receive, sending)
 
 
 def _refused(refusal: Refusal) -> JSONResponse:
@@ -107,7 +111,6 @@ def _refused(refusal: Refusal) -> JSONResponse:
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
-        await discard(request.receive)
         return _refused(error.refusal)
 
     @app.exception_handler(TwinDcalError)
@@ -128,10 +131,10 @@ def _add_page(app: FastAPI) -> None:
     static = files(__package__) / "static"
 
     def add(path: str, content: bytes, kind: str) -> None:
-        async def file() -> Response:
+        async def file(request: Request) -> Response:
             return Response(content, media_type=kind)
 
-        app.add_route(path, lambda request: file(), methods=["GET"], include_in_schema=False)
+        app.add_route(path, file, methods=["GET"], include_in_schema=False)
 
     for path, (name, kind) in PAGE.items():
         add(path, (static / name).read_bytes(), kind)
@@ -164,7 +167,7 @@ def _documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": Problem, "description": _REASONS[status]} for status in statuses}
 
 
-def _form() -> Mapping[str, Any]:
+def _form() -> dict[str, Any]:
     """The request body of `POST /api/verify` for the OpenAPI schema; `uploads` reads it without FastAPI."""
     photo = {"type": "string", "format": "binary", "description": "JPEG, PNG, WebP, BMP or PGM."}
     properties = {"img1": photo, "img2": photo, **Options.model_json_schema()["properties"]}

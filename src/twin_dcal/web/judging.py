@@ -1,6 +1,7 @@
 """From two uploaded photos to an answer: what a worker thread does."""
 
 import base64
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -29,16 +30,19 @@ Explain = Callable[[Pixels, Pixels], Mapping[str, Any]]
 MAX_PIXELS = 50_000_000
 """Of an upload: a 50-megapixel photo takes 150 MB once decoded."""
 
+_FOLDERS = re.compile(r"^(?:[A-Za-z]:)?[\\/](?:[^\\/:]+[\\/])*")
+
 
 def judge(engine: TwinInferenceEngine, explain: Explain | None, upload: Upload) -> Decision:
     """Decide on an upload. ImageError, in one line, for a photo that cannot be read."""
     began = time.perf_counter()
     options = upload.options
-    pixels = [decode_pixels(data, name, MAX_PIXELS) for name, data in (("img1", upload.img1), ("img2", upload.img2))]
-    result = engine.verify_pair(*pixels)
+    first = decode_pixels(upload.img1, "img1", MAX_PIXELS)
+    second = decode_pixels(upload.img2, "img2", MAX_PIXELS)
+    result = engine.verify_pair(first, second)
     maps = crops = None
     if options.explain or options.crops:
-        one, two = engine.prepare(pixels[0], "img1"), engine.prepare(pixels[1], "img2")
+        one, two = engine.prepare(first, "img1"), engine.prepare(second, "img2")
         if options.crops:
             crops = _png_url(one), _png_url(two)
         if options.explain and explain is not None:
@@ -65,7 +69,7 @@ def model_answer(engine: TwinInferenceEngine, *, explains: bool) -> ModelAnswer:
     source = engine.source
     return ModelAnswer(
         **model_info(source).model_dump(), image_size=source.image_size, device=engine.backend.device,
-        threshold=engine.threshold, threshold_source=engine.threshold_source,
+        threshold=engine.threshold, threshold_source=_without_folders(engine.threshold_source),
         calibrated=source.calibration is not None, explains=explains,
         limits=Limits(photo_bytes=MAX_PHOTO_BYTES, photo_pixels=MAX_PIXELS), version=__version__,
     )  # fmt: skip
@@ -76,7 +80,7 @@ def rates_answer(engine: TwinInferenceEngine, threshold: float | None) -> RatesA
     curve = engine.source.error_curve
     rates = None if threshold is None else engine.rates(threshold)
     return RatesAnswer(
-        curve=None if curve is None else Curve.model_validate(curve.to_dict()),
+        curve=None if curve is None else Curve.model_validate(_without_folders(curve.to_dict())),
         at=None if rates is None else _rates_at(rates),
     )
 
@@ -90,12 +94,19 @@ def _deciding(
 ) -> tuple[float, dict[str, Any]]:
     """The threshold of a request, and where it is from. The engine's own stays as it is."""
     if asked is None:
-        return result.threshold, dict(result.threshold_source)
+        return result.threshold, _without_folders(result.threshold_source)
     source: dict[str, Any] = {"set_by": "request"}
     curve, rates = engine.source.error_curve, engine.rates(asked)
     if curve is not None and rates is not None:
         source |= {"data": curve.data, "impostors": rates.on, "fmr": rates.fmr, "fnmr": rates.fnmr}
-    return asked, source
+    return asked, _without_folders(source)
+
+
+def _without_folders(source: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with the name alone of a data set that is told by its path: where it lay is nobody's business."""
+    return {
+        name: _FOLDERS.sub("", value) if isinstance(value, str) else value for name, value in source.items()
+    }
 
 
 def _png_url(pixels: Pixels) -> str:

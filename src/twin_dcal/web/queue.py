@@ -29,8 +29,12 @@ class BoundedQueue:
     @asynccontextmanager
     async def admitted(self, num_bytes: int) -> AsyncIterator[None]:
         """Room for a request of that size while the block lasts. Refused (429) where there is none."""
-        if self.requests >= self._max_requests or (self.requests and self.bytes + num_bytes > self._max_bytes):
-            reason = f"{self.requests} requests are being answered or wait; ask again in {RETRY_SECONDS} seconds"
+        if self.requests >= self._max_requests or (
+            self.requests and self.bytes + num_bytes > self._max_bytes
+        ):
+            reason = (
+                f"{self.requests} requests are being answered or wait; ask again in {RETRY_SECONDS} seconds"
+            )
             raise Refused(Refusal(429, reason, {"Retry-After": str(RETRY_SECONDS)}))
         self.requests += 1
         self.bytes += num_bytes

@@ -36,7 +36,9 @@ class RatesAt(Plain):
     fmr: float = Field(description="False matches among the impostors named by `on`.")
     fnmr: float = Field(description="Genuine pairs refused.")
     twin_fmr: float | None = Field(description="False matches among twins; null where validation had none.")
-    unrelated_fmr: float | None = Field(description="Among people not related; null where validation had none.")
+    unrelated_fmr: float | None = Field(
+        description="Among people not related; null where validation had none."
+    )
     on: str
     weak: list[str] = Field(description="Rates with fewer than 30 errors behind them.")
 
@@ -118,7 +120,9 @@ class Maps(Plain):
 class Decision(Plain):
     """The fields of `VerificationResult`, and on request maps and squares."""
 
-    verification_score: float | None = Field(description="Calibrated probability; null without a calibration.")
+    verification_score: float | None = Field(
+        description="Calibrated probability; null without a calibration."
+    )
     verification_decision: bool
     prediction: int
     same_person: bool

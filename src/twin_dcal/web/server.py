@@ -27,8 +27,8 @@ def serve(
 ) -> None:  # fmt: skip
     """Serve the page until Ctrl+C.
 
-    Args: host: an address to listen at, this machine only by default; any other needs a token. port: 0 takes a free one.
-        Everything else as in `create_app`.
+    Args: host: an address to listen at, this machine only by default; any other needs a token.
+        port: 0 takes a free one. Everything else as in `create_app`.
     ConfigError: the `web` extra is missing, an address or port that cannot be had, a host without a token.
     """
     try:
@@ -62,7 +62,9 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=256)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"{host}:{port}: cannot listen there ({reason}); give another host or port") from None
+        raise ConfigError(
+            f"{host}:{port}: cannot listen there ({reason}); give another host or port"
+        ) from None
 
 
 def _shown(host: str) -> str:

@@ -1,17 +1,18 @@
-"""A multipart request into memory: bounded before it is read, never spooled to the disk.
+"""A multipart request into memory: bounded before it is read, and never on a disk.
 
-FastAPI's own form reading writes files of more than 1 MB into temporary files; photos must not lie on a disk.
+FastAPI's own form reading puts files of more than 1 MB into temporary files; photos must not lie there.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 
 from fastapi import Request
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.types import Receive
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.types import Message, Receive
 
 from .access import Refusal
 from .schemas import Options
@@ -19,10 +20,32 @@ from .schemas import Options
 MAX_PHOTO_BYTES = 20 * 2**20
 _FORM_BYTES = 64 * 2**10  # boundaries, part headers and text fields
 _TEXT_BYTES = 2**10
+_MAX_PARTS = 8
 MAX_BODY_BYTES = 2 * MAX_PHOTO_BYTES + _FORM_BYTES
 READ_SECONDS = 60.0
-_DISCARD_SECONDS = 10.0
+DISCARD_SECONDS = 10.0
 PHOTOS = ("img1", "img2")
+
+
+class Body:
+    """What a client sends: receives for the application, and throws away what the application left unread."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._unread = True
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._unread = self._unread and bool(message.get("more_body", False))
+        return message
+
+    async def discard(self) -> None:
+        """Read on without keeping anything: were the connection closed earlier, a browser would not see the answer."""
+        total = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DISCARD_SECONDS):
+                while self._unread and total <= 4 * MAX_BODY_BYTES:
+                    total += len((await self.receive()).get("body", b""))
 
 
 class Refused(Exception):
@@ -46,8 +69,59 @@ class Upload:
     options: Options
 
 
-class _InMemory(MultiPartParser):
-    spool_max_size = MAX_BODY_BYTES + 1  # more than is read: the spooled file stays in memory
+@dataclass
+class _Part:
+    """One field of a form: its raw headers by lower-case name, and what it holds."""
+
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    data: bytearray = field(default_factory=bytearray)
+
+    def named(self) -> tuple[str, bool]:
+        """Its field's name, and whether it was sent as a file."""
+        _, options = parse_options_header(self.headers.get(b"content-disposition", b""))
+        return options.get(b"name", b"").decode(errors="replace"), b"filename" in options
+
+
+class _Form:
+    """Collects the parts of a form as they arrive; the methods are python_multipart's callbacks."""
+
+    def __init__(self) -> None:
+        self.parts: list[_Part] = []
+        self.complete = False
+        self._name, self._value = b"", b""
+
+    def parser(self, boundary: bytes) -> MultipartParser:
+        return MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin, "on_part_data": self._data, "on_header_begin": self._header,
+                "on_header_field": self._header_name, "on_header_value": self._header_value,
+                "on_header_end": self._header_end, "on_end": self._end,
+            },
+        )  # fmt: skip
+
+    def _begin(self) -> None:
+        if len(self.parts) == _MAX_PARTS:
+            raise Refused.because(400, f"the form has more than {_MAX_PARTS} parts")
+        self.parts.append(_Part())
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self.parts[-1].data += data[start:end]
+
+    def _header(self) -> None:
+        self._name, self._value = b"", b""
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        self.parts[-1].headers[self._name.lower()] = self._value
+
+    def _end(self) -> None:
+        self.complete = True
 
 
 def announced_bytes(request: Request) -> int:
@@ -64,80 +138,74 @@ def announced_bytes(request: Request) -> int:
 
 async def read_upload(request: Request) -> Upload:
     """Both photos and the options. Refused: damaged, incomplete, too large or too slow, or a field is wrong."""
-    stream = _counted(request.stream())
-    parser = _InMemory(request.headers, stream, max_files=2, max_fields=8, max_part_size=_TEXT_BYTES)
     try:
         async with asyncio.timeout(READ_SECONDS):
-            form = await parser.parse()
+            parts = await _parts(request.headers["content-type"], request.stream())
     except TimeoutError:
         raise Refused.because(408, f"the upload did not arrive within {READ_SECONDS:g} seconds") from None
-    except MultiPartException as error:
-        raise Refused.because(400, f"the form cannot be read: {error.message}") from None
-    except (ValueError, LookupError):  # names in an encoding that does not fit them
-        raise Refused.because(400, "the form cannot be read: its text is damaged") from None
+    photos: dict[str, bytes] = {}
+    texts: dict[str, str] = {}
+    for part in parts:
+        name, is_file = part.named()
+        if name in photos or name in texts:
+            raise Refused.because(422, f"{name}: given more than once")
+        if name in PHOTOS:
+            photos[name] = _photo(part, name, is_file)
+        elif name in Options.model_fields:
+            texts[name] = _text(part, name, is_file)
+        else:
+            known = ", ".join((*PHOTOS, *Options.model_fields))
+            raise Refused.because(422, f"field {name[:40]!r} is unknown; the fields are {known}")
+    for name in PHOTOS:
+        if name not in photos:
+            raise Refused.because(422, f"{name}: missing; send two photos, img1 and img2")
+    return Upload(photos["img1"], photos["img2"], _options(texts))
+
+
+async def _parts(content_type: str, stream: AsyncIterator[bytes]) -> list[_Part]:
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    if not boundary:
+        raise Refused.because(400, "the form cannot be read: its Content-Type names no boundary")
+    form, total = _Form(), 0
     try:
-        return await _checked(form)
-    finally:
-        await form.close()
+        parser = form.parser(boundary)
+        async for chunk in stream:
+            total += len(chunk)
+            if total > MAX_BODY_BYTES:  # whatever its header said
+                raise Refused.because(413, _too_large("the request"))
+            parser.write(chunk)
+        parser.finalize()
+    except FormParserError:
+        raise Refused.because(400, "the form cannot be read: it is damaged") from None
+    if not form.complete:
+        raise Refused.because(400, "the form cannot be read: it ends too early")
+    return form.parts
 
 
-async def discard(receive: Receive) -> None:
-    """Read the rest of a refused body without keeping it: closed earlier, a browser would not see the answer."""
-    total = 0
-    try:
-        async with asyncio.timeout(_DISCARD_SECONDS):
-            while total <= 4 * MAX_BODY_BYTES:
-                message = await receive()
-                total += len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        return
-
-
-async def _checked(form: FormData) -> Upload:
-    items = form.multi_items()
-    names = [name for name, _ in items]
-    known = (*PHOTOS, *Options.model_fields)
-    for name in names:
-        if name not in known:
-            raise Refused.because(422, f"field {name[:40]!r} is unknown; the fields are {', '.join(known)}")
-        if names.count(name) > 1:
-            raise Refused.because(422, f"{name}: given {names.count(name)} times")
-    one, two = [await _photo(form.get(name), name) for name in PHOTOS]
-    texts = {name: value for name, value in items if name not in PHOTOS}
-    return Upload(one, two, _options(texts))
-
-
-async def _photo(part: UploadFile | str | None, name: str) -> bytes:
-    if part is None:
-        raise Refused.because(422, f"{name}: missing; send two photos, img1 and img2")
-    if isinstance(part, str):
-        raise Refused.because(422, f"{name}: sent as text; send it as a file (with curl: -F {name}=@photo.jpg)")
-    if (part.size or 0) > MAX_PHOTO_BYTES:
+def _photo(part: _Part, name: str, is_file: bool) -> bytes:
+    if not is_file:
+        raise Refused.because(
+            422, f"{name}: sent as text; send it as a file (with curl: -F {name}=@photo.jpg)"
+        )
+    if len(part.data) > MAX_PHOTO_BYTES:
         raise Refused.because(413, _too_large(name))
-    return await part.read()
+    return bytes(part.data)
 
 
-def _options(texts: dict[str, UploadFile | str]) -> Options:
-    for name, value in texts.items():
-        if not isinstance(value, str):
-            raise Refused.because(422, f"{name}: sent as a file; send it as text")
+def _text(part: _Part, name: str, is_file: bool) -> str:
+    if is_file:
+        raise Refused.because(422, f"{name}: sent as a file; send it as text")
+    if len(part.data) > _TEXT_BYTES:
+        raise Refused.because(422, f"{name}: {len(part.data):,} bytes of text")
+    return part.data.decode(errors="replace")
+
+
+def _options(texts: dict[str, str]) -> Options:
     try:
         return Options.model_validate(texts)
     except ValidationError as error:
         first = error.errors()[0]
         raise Refused.because(422, f"{first['loc'][0]}: {first['msg']}") from None
-
-
-async def _counted(stream: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """The stream, refused where it outgrows what it may have, whatever its header said."""
-    total = 0
-    async for chunk in stream:
-        total += len(chunk)
-        if total > MAX_BODY_BYTES:
-            raise Refused.because(413, _too_large("the request"))
-        yield chunk
 
 
 def _too_large(what: str) -> str:

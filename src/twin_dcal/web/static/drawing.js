@@ -33,10 +33,16 @@ export function ratesAt(curve, score) {
   return { fmr, fnmr: above < 0 ? 1 : curve.fnmr[above] };
 }
 
-export function percent(share) {
+// The highest stored score that nearly all of the hardest impostors reach: thresholds below it are of no use.
+export function allPass(curve) {
+  const rates = curve.fmr.twin ?? curve.fmr.all;
+  return curve.thresholds[Math.max(0, rates.findLastIndex((rate) => rate >= 0.95))];
+}
+
+export function percent(share, digits) {
   const value = 100 * share;
-  if (value === 0) return "0 %";
-  return `${value < 0.1 ? value.toPrecision(1) : value < 10 ? value.toFixed(1) : value.toFixed(0)} %`;
+  if (value === 0) return "0\u202f%";
+  return `${digits !== undefined ? value.toFixed(digits) : value < 0.1 ? value.toPrecision(1) : value < 10 ? value.toFixed(1) : value.toFixed(0)}\u202f%`;
 }
 
 export function make(name, attributes = {}, text) {
@@ -53,7 +59,7 @@ export function drawCurve(svg, curve, low, high, threshold) {
   const parts = [
     make("rect", { class: "no", x: 0, y: 0, width: cut, height: 150 }),
     make("rect", { class: "yes", x: cut, y: 0, width: 600 - cut, height: 150 }),
-    make("line", { class: "base", x1: 0, y1: 150, x2: 600, y2: 150 }),
+    ...[4, 77, 150].map((y) => make("line", { class: "base", x1: 0, y1: y, x2: 600, y2: y })),
   ];
   if (curve) {
     const kinds = ["twin", "unrelated"].filter((kind) => kind in curve.fmr);
@@ -68,8 +74,9 @@ export function drawCurve(svg, curve, low, high, threshold) {
 
 function steps(thresholds, rates, before, x) {
   const y = (rate) => 150 - 146 * rate;
-  const inner = thresholds.map((value, at) => `L${x(value).toFixed(1)} ${y(rates[at]).toFixed(1)}`).join("");
-  return `M0 ${y(before)}${inner}L600 ${y(rates[rates.length - 1])}`;
+  const left = thresholds.findLastIndex((value) => x(value) <= 0); // what lies left of the box is not drawn
+  const inner = thresholds.slice(left + 1).map((value, at) => `L${x(value).toFixed(1)} ${y(rates[left + 1 + at]).toFixed(1)}`).join("");
+  return `M0 ${y(left < 0 ? before : rates[left])}${inner}L600 ${y(rates[rates.length - 1])}`;
 }
 
 // A grid of patches as one pixel each; the browser stretches it over the face. `most` is the largest absolute value of both.
@@ -109,7 +116,9 @@ export function drawMatches(svg, box, frames, shape, matches) {
     const [x1, y1] = place(frames[0], match.row1, match.col1);
     const [x2, y2] = place(frames[1], match.row2, match.col2);
     const group = make("g");
-    for (const style of ["under", kind]) group.append(make("line", { class: style, x1, y1, x2, y2 }));
+    const bow = 22 * (at - (matches.length - 1) / 2); // lines within one row of patches would hide each other
+    const d = `M${x1} ${y1}Q${(x1 + x2) / 2} ${(y1 + y2) / 2 + bow} ${x2} ${y2}`;
+    for (const style of ["under", kind]) group.append(make("path", { class: style, d }));
     for (const [cx, cy] of [[x1, y1], [x2, y2]]) {
       group.append(make("circle", { class: kind, cx, cy, r: 8 }), make("text", { x: cx, y: cy }, at + 1));
     }

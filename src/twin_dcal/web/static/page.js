@@ -1,6 +1,6 @@
 // The page: photos in, an answer from /api/verify out. Photos and history live in this tab's memory only.
 
-import { MAPS, drawCurve, drawMap, drawMatches, largest, percent, ratesAt } from "./drawing.js";
+import { MAPS, allPass, drawCurve, drawMap, drawMatches, largest, percent, ratesAt } from "./drawing.js";
 
 const SIDES = [0, 1];
 const NAMES = ["First photo", "Second photo"];
@@ -8,8 +8,8 @@ const KEPT = 20;
 const MATCHES_SHOWN = 6;
 const TRIES = 8;
 const KINDS = {
-  twin: ["Twins taken for one person", "FMR"], unrelated: ["Strangers taken for one person", "FMR"],
-  all: ["Impostors taken for one person", "FMR"], fnmr: ["One person taken for two", "FNMR"],
+  twin: ["Twins passed as one", "FMR"], unrelated: ["Strangers passed as one", "FMR"],
+  all: ["Two people passed as one", "FMR"], fnmr: ["One person refused", "FNMR"],
 };
 
 const state = {
@@ -30,7 +30,7 @@ function element(name, text, kind) {
 }
 
 function show(part, shown) {
-  part.hidden = !shown;
+  part.toggleAttribute("hidden", !shown); // SVG elements have no `hidden` property
 }
 
 // ---- talking to the server ----
@@ -254,7 +254,7 @@ function showDecision() {
     one("why").textContent = `Similarity ${number(answer.similarity)} is ${number(gap)} ${same ? "above" : "below"} the threshold of ${number(threshold)}.`;
     const share = answer.verification_score;
     show(one("probability"), share !== null);
-    if (share !== null) one("probability").textContent = `Probability that both show one person: ${probability(share)}, were such pairs and the hardest impostors equally frequent.`;
+    if (share !== null) one("probability").textContent = likelihood(share, same);
     showAlike();
     const place = (answer.similarity - low) / (high - low);
     one("mark").style.left = `${100 * place}%`;
@@ -265,8 +265,11 @@ function showDecision() {
   one("threshold").setAttribute("aria-valuetext", spoken);
 }
 
-function probability(share) {
-  return share > 0.999 ? "over 99.9 %" : share < 0.001 ? "under 0.1 %" : percent(share);
+function likelihood(share, same) {
+  const figure = share > 0.999 ? `over ${percent(0.999, 1)}` : share < 0.001 ? `under ${percent(0.001)}` : percent(share);
+  const told = `Probability that both show one person: ${figure}, were such pairs and the hardest impostors equally frequent.`;
+  if (share >= 0.5 === same) return told;
+  return `${told} The threshold is ${same ? "more lenient" : "stricter"} than even odds.`;
 }
 
 function showAlike() {
@@ -276,11 +279,11 @@ function showAlike() {
   const { fmr, fnmr } = ratesAt(curve, answer.similarity);
   const kind = "twin" in fmr ? "twin" : "all";
   const who = kind === "twin" ? "pairs of twins" : "pairs of two people";
-  one("alike").textContent = `In validation, ${percent(fmr[kind])} of ${who} were at least this alike, and ${percent(fnmr)} of pairs of one person less.`;
+  one("alike").textContent = `In validation, ${percent(fmr[kind])} of ${who} were at least this alike, and ${percent(fnmr)} of the pairs of one person less so.`;
 }
 
 function setScale() {
-  const values = [state.threshold, state.model.threshold, ...(state.answer ? [state.answer.similarity] : []), ...(state.curve?.thresholds ?? [-1])];
+  const values = [state.threshold, state.model.threshold, state.answer?.similarity ?? 1, state.curve ? allPass(state.curve) : -1];
   state.low = Math.max(-1, Math.floor(10 * Math.min(...values) - 0.5) / 10);
   state.high = 1;
   const slider = one("threshold");
@@ -304,12 +307,11 @@ function showRates() {
   const rows = [...kinds.map((kind) => [kind, fmr[kind], curve.num_impostors[kind]]), ["fnmr", fnmr, curve.num_genuine]];
   let weak = false;
   one("rates").tBodies[0].replaceChildren(...rows.map(([kind, rate, count]) => {
-    const errors = Math.round(rate * count);
-    weak ||= errors < 30;
+    weak ||= Math.round(rate * count) < 30;
     const row = element("tr", undefined, kind);
     const head = element("th", `${KINDS[kind][0]} (${KINDS[kind][1]})`);
     head.scope = "row";
-    row.append(head, element("td", percent(rate)), element("td", `${errors.toLocaleString("en")} of ${count.toLocaleString("en")}`));
+    row.append(head, element("td", percent(rate)), element("td", `of ${count.toLocaleString("en")}`));
     return row;
   }));
   const missing = ["twin", "unrelated"].filter((kind) => measured.length && !(kind in fmr)).map((kind) => (kind === "twin" ? "twins" : "strangers"));
@@ -330,7 +332,7 @@ function showFacts() {
     ["Threshold", `${number(model.threshold)}, set by ${words[told.set_by] ?? told.set_by}`],
   ];
   if (told.data) rows.push(["Measured on", told.data]);
-  if (told.criterion) rows.push(["Chosen for", told.criterion]);
+  if (told.criterion) rows.push(["Chosen by", told.criterion === "eer" ? "equal error rates (EER)" : told.criterion]);
   if (typeof told.fmr === "number") rows.push(["FMR there", `${percent(told.fmr)} of ${told.impostors === "twin" ? "twin pairs" : "impostor pairs"}`]);
   if (typeof told.fnmr === "number") rows.push(["FNMR there", percent(told.fnmr)]);
   if (state.curve) rows.push(["Error curve", state.curve.data]);

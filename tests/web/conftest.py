@@ -1,0 +1,14 @@
+import made_engine
+import pytest
+from talking import served
+
+
+@pytest.fixture(scope="session")
+def web_engine(tmp_path_factory):
+    return made_engine.engine(tmp_path_factory.mktemp("web_model"))
+
+
+@pytest.fixture(scope="session")
+def port(web_engine):
+    with served(web_engine, explain=made_engine.explain) as found:
+        yield found

@@ -1,0 +1,435 @@
+"""The API over a socket: decisions, maps, limits, hostile uploads, and that photos stay in memory."""
+
+import asyncio
+import base64
+import io
+import json
+import logging
+import os
+import queue
+import struct
+import sys
+import tempfile
+import threading
+import time
+import zlib
+from types import MappingProxyType
+
+import made_engine
+import pytest
+from made_engine import CURVE, THRESHOLD, photo
+from PIL import Image
+from talking import form, request, served, verify
+
+from twin_dcal._version import __version__
+from twin_dcal.errors import ModelError
+from twin_dcal.web import uploads
+from twin_dcal.web.access import ANSWER_HEADERS
+from twin_dcal.web.app import create_app
+
+ONE, TWO = photo(1), photo(2)
+
+
+def test_a_decision_is_the_engines(port, web_engine):
+    answer = verify(port, ONE, TWO)
+    assert answer.status == 200
+    told, expected = answer.json, web_engine.verify_pair(ONE, TWO)
+    for name in ("similarity", "verification_score", "estimated_fmr", "estimated_fnmr", "threshold"):
+        assert told[name] == pytest.approx(expected[name], abs=1e-6), name
+    assert told["same_person"] is told["verification_decision"] is expected.same_person
+    assert told["prediction"] == expected.prediction
+    assert told["warnings"] == list(expected.warnings)
+    assert told["threshold_source"]["criterion"] == "eer"
+    assert told["elapsed_ms"] > 0
+    assert told["attention_maps"] is told["crops"] is None
+
+
+def test_the_same_photo_is_one_person(port):
+    told = verify(port, ONE, ONE).json
+    assert told["similarity"] == pytest.approx(1, abs=1e-5)
+    assert told["same_person"] is True
+
+
+def test_a_threshold_of_the_request_is_for_that_request(port, web_engine):
+    similarity = verify(port, ONE, TWO).json["similarity"]
+    for threshold, same in {similarity - 0.01: True, min(1, similarity + 0.001): False}.items():
+        told = verify(port, ONE, TWO, threshold=str(threshold)).json
+        assert told["same_person"] is same
+        assert told["threshold"] == threshold
+        assert told["threshold_source"]["set_by"] == "request"
+    assert told["threshold_source"]["fmr"] == web_engine.rates(min(1, similarity + 0.001)).fmr
+    assert web_engine.threshold == verify(port, ONE, TWO).json["threshold"] == THRESHOLD
+
+
+def test_maps_and_crops_on_request(port, web_engine):
+    told = verify(port, ONE, TWO, explain="true", crops="1").json
+    assert len(told["attention_maps"]["pair"][0]) == 8
+    assert told["attention_maps"]["glca_attention"] is None
+    assert told["attention_maps"]["matches"][0]["weight"] == 0.2
+    head, _, data = told["crops"][1].partition(",")
+    assert head == "data:image/png;base64"
+    seen = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert (web_engine.prepare(TWO) == seen).all()
+
+
+def test_no_maps_where_none_are_offered(web_engine):
+    with served(web_engine) as plain:
+        assert request(plain, "GET", "/api/model").json["explains"] is False
+        answer = verify(plain, ONE, TWO, explain="true")
+        assert answer.status == 422
+        assert "no maps" in answer.json["detail"]
+
+
+def test_model_and_rates(port, web_engine):
+    model = request(port, "GET", "/api/model").json
+    assert model["file"] == "best_model.pth"  # no folder
+    assert (model["sha256"], model["threshold"]) == (web_engine.source.sha256, THRESHOLD)
+    assert model["version"] == __version__
+    rates = request(port, "GET", "/api/rates?threshold=0.5").json
+    assert rates["curve"] == CURVE
+    assert (rates["at"]["fmr"], rates["at"]["fnmr"]) == (0.3, 0.2)
+    assert request(port, "GET", "/api/rates").json["at"] is None
+    for bad in ("2", "nan", "x", ""):
+        assert request(port, "GET", f"/api/rates?threshold={bad}").status == 422
+
+
+def test_folders_of_data_sets_are_not_told(tmp_path, monkeypatch):
+    engine = made_engine.engine(tmp_path)
+    monkeypatch.setattr(
+        type(engine), "threshold_source", {"data": "/home/me/secret faces/val: 3 people", "fmr": 0.1}
+    )
+    with served(engine) as port:
+        told = request(port, "GET", "/api/model").json["threshold_source"]
+    assert told == {"data": "val: 3 people", "fmr": 0.1}
+
+
+def test_a_model_without_a_curve_says_so(tmp_path):
+    with served(made_engine.engine(tmp_path, curve=False)) as port:
+        assert request(port, "GET", "/api/rates?threshold=0.5").json == {"curve": None, "at": None}
+        told = verify(port, ONE, TWO, threshold="0.1").json
+        assert told["estimated_fmr"] is None
+        assert any("no error curve" in text for text in told["warnings"])
+
+
+def test_a_model_without_a_threshold_is_refused_at_the_start(tmp_path):
+    with pytest.raises(ModelError, match="no threshold is stored"):
+        create_app(made_engine.engine(tmp_path, threshold=False))
+
+
+# ---- hostile uploads ----
+
+
+def png_header(width, height):
+    """A PNG of that size whose data is one run of zeros, some 200 KB for 30,000 by 30,000."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    packer = zlib.compressobj(9)
+    data = b"".join(packer.compress(bytes(1 + width // 8)) for _ in range(height)) + packer.flush()
+    head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def gif():
+    file = io.BytesIO()
+    frames = [Image.new("P", (32, 32), colour) for colour in (1, 2, 3)]
+    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:])
+    return file.getvalue()
+
+
+HOSTILE = {
+    "not an image": (b"GARBAGE" * 50, "not an image"),
+    "empty": (b"", "empty file"),
+    "truncated JPEG": (photo(1, 256, "JPEG")[:900], "truncated or damaged"),
+    "30,000 x 30,000": (png_header(30_000, 30_000), "more than 50,000,000 pixels"),
+    "GIF with frames": (gif(), "not an image (JPEG"),
+    "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>', "not an image"),
+    "PDF": (b"%PDF-1.4\n1 0 obj", "not an image"),
+    "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("side", ["img1", "img2"])
+def test_hostile_uploads_get_the_reason_and_the_page_stays_up(port, name, side):
+    data, reason = HOSTILE[name]
+    pair = (data, ONE) if side == "img1" else (ONE, data)
+    answer = verify(port, *pair)
+    assert answer.status == 422
+    assert answer.json["detail"].startswith(f"{side}: ")
+    assert reason in answer.json["detail"]
+    assert "\n" not in answer.json["detail"]
+    assert "Zo" not in answer.json["detail"]  # the file's name is not repeated
+    assert verify(port, ONE, ONE).status == 200
+
+
+def test_the_bomb_is_small():
+    assert len(HOSTILE["30,000 x 30,000"][0]) < 250_000
+
+
+def test_photos_of_many_kinds_are_read(port):
+    cmyk = io.BytesIO()
+    Image.open(io.BytesIO(ONE)).convert("CMYK").save(cmyk, "JPEG", quality=95)
+    assert verify(port, ONE, cmyk.getvalue()).json["similarity"] > 0.9
+    for kind in ("JPEG", "WEBP", "BMP", "PPM"):
+        assert verify(port, ONE, photo(1, 64, kind)).status == 200
+
+
+def test_exif_rotation_is_applied(port):
+    upright = Image.open(io.BytesIO(ONE))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show it turned right
+    file = io.BytesIO()
+    upright.transpose(Image.Transpose.ROTATE_90).save(file, "PNG", exif=exif)
+    assert verify(port, ONE, file.getvalue()).json["similarity"] == pytest.approx(1, abs=1e-5)
+
+
+# ---- damaged and oversized forms ----
+
+
+def post(port, body, headers):
+    return request(port, "POST", "/api/verify", body, headers)
+
+
+@pytest.mark.parametrize(
+    ("parts", "status", "reason"),
+    [
+        ([("img1", ONE)], 422, "img2: missing"),
+        ([("img1", ONE), ("img2", "text")], 422, "img2: sent as text"),
+        ([("img1", ONE), ("img1", ONE)], 422, "img1: given more than once"),
+        ([("img1", ONE), ("img2", ONE), ("img3", ONE)], 422, "field 'img3' is unknown"),
+        ([("x", "")] * 9, 400, "more than 8 parts"),
+        ([("img1", ONE), ("img2", ONE), ("limit", "1")], 422, "field 'limit' is unknown"),
+        ([("img1", ONE), ("img2", ONE), ("threshold", "high")], 422, "threshold: "),
+        ([("img1", ONE), ("img2", ONE), ("threshold", "nan")], 422, "threshold: "),
+        ([("img1", ONE), ("img2", ONE), ("threshold", "-1.01")], 422, "threshold: "),
+        ([("img1", ONE), ("img2", ONE), ("explain", "perhaps")], 422, "explain: "),
+        ([("img1", ONE), ("img2", ONE), ("threshold", "0" * 5000)], 422, "5,000 bytes"),
+        ([("img1", ONE), ("threshold", ONE)], 422, "threshold: sent as a file"),
+        ([], 422, "img1: missing"),
+    ],
+)
+def test_wrong_fields(port, parts, status, reason):
+    answer = post(port, *form(*parts))
+    assert (answer.status, reason in answer.json["detail"]) == (status, True), answer.body
+
+
+def test_damaged_forms(port):
+    body, headers = form(("img1", ONE), ("img2", ONE))
+    for damaged, kind, status in [
+        (body, {}, 415),
+        (body, {"Content-Type": "application/json"}, 415),
+        (body, {"Content-Type": "multipart/form-data"}, 400),
+        (body, {"Content-Type": "multipart/form-data; boundary=other"}, 400),
+        (b"\x00" * 100, headers, 400),
+        (body[: len(body) // 2], headers, 400),
+        (body[: -len("--\r\n")], headers, 400),
+        (body.replace(b'"img1"', b'"\xff\xfe"'), headers, 422),
+        (body.replace(b"Content-Disposition", b"Content-Nothing"), headers, 422),
+        (b"", headers, 400),
+    ]:
+        answer = post(port, damaged, kind)
+        assert answer.status == status, (kind, answer.body)
+        assert status == 200 or answer.json["detail"]
+
+
+def test_uploads_of_unknown_size_are_refused(port):
+    body, headers = form(("img1", ONE), ("img2", ONE))
+    answer = post(port, iter([body]), {**headers, "Transfer-Encoding": "chunked"})
+    assert answer.status in (400, 411)
+    answer = post(port, iter([body]), headers)  # http.client sends chunks of its own accord
+    assert answer.status == 411
+
+
+def test_too_much_is_refused_before_it_is_kept(port):
+    large = ONE + bytes(uploads.MAX_PHOTO_BYTES)
+    answer = verify(port, large, ONE)
+    assert answer.status == 413
+    assert "20 MB" in answer.json["detail"]
+    answer = verify(port, large, large + ONE)
+    assert answer.status == 413  # read to its end and thrown away, so that the sender sees the answer
+    assert "20 MB" in answer.json["detail"]
+
+
+def test_more_than_was_announced_is_cut_off():
+    async def stream():
+        for _ in range(1 + uploads.MAX_BODY_BYTES // 2**20):
+            yield b"\r\n" * 2**19
+
+    with pytest.raises(uploads.Refused) as caught:
+        asyncio.run(uploads._parts("multipart/form-data; boundary=x", stream()))
+    assert caught.value.refusal.status == 413
+
+
+def test_a_slow_upload_ends(port, monkeypatch):
+    import socket
+
+    monkeypatch.setattr(uploads, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(uploads, "DISCARD_SECONDS", 0.2)
+    _, headers = form(("img1", ONE), ("img2", ONE))
+    head = f"POST /api/verify HTTP/1.1\r\nHost: localhost\r\nContent-Type: {headers['Content-Type']}\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as talk:
+        talk.sendall(f"{head}Content-Length: 5000\r\n\r\n--".encode())
+        assert talk.recv(4096).startswith(b"HTTP/1.1 408")
+
+
+def test_photos_never_reach_a_disk(port, monkeypatch):
+    def spilled(*_, **__):
+        raise AssertionError("a temporary file")
+
+    for name in ("SpooledTemporaryFile", "NamedTemporaryFile", "TemporaryFile", "mkstemp"):
+        monkeypatch.setattr(tempfile, name, spilled)
+    opened = []
+    sys.addaudithook(
+        lambda event, arguments: opened.append(arguments) if event == "open" and watching else None
+    )
+    watching = True
+    big = photo(3, 1600, "BMP")  # 7.7 MB
+    assert len(big) > 5 * 2**20
+    assert verify(port, big, ONE, crops="true").status == 200
+    watching = False
+    written = [path for path, mode, flags in opened if flags & (os.O_WRONLY | os.O_RDWR)]
+    assert written == []
+
+
+# ---- access, headers, log ----
+
+
+def test_every_answer_carries_the_headers(port):
+    answers = [
+        request(port, "GET", "/"), request(port, "GET", "/api/model"), request(port, "GET", "/nothing"),
+        request(port, "DELETE", "/api/verify"), verify(port, b"", ONE), verify(port, ONE, ONE),
+        request(port, "GET", "/", headers={"Host": "evil.example"}),
+    ]  # fmt: skip
+    assert [answer.status for answer in answers] == [200, 200, 404, 405, 422, 200, 403]
+    for answer in answers:
+        for name, value in ANSWER_HEADERS.items():
+            assert answer.headers[name.lower()] == value
+        assert "server" not in answer.headers or answer.headers["server"] == "uvicorn"
+    assert "unsafe" not in ANSWER_HEADERS["Content-Security-Policy"]
+
+
+def test_a_fault_of_ours_is_told_without_details_and_is_the_only_500(web_engine, monkeypatch):
+    class Broken:
+        source, backend, threshold = web_engine.source, web_engine.backend, 0.5
+        threshold_source = MappingProxyType({})
+
+        def verify_pair(self, *_):
+            raise RuntimeError("secret")
+
+    with served(Broken()) as port:
+        answer = verify(port, ONE, TWO)
+        assert answer.status == 500
+        assert b"secret" not in answer.body
+        assert answer.headers["cache-control"] == "no-store"
+        assert request(port, "GET", "/api/model").status == 200
+
+
+def test_other_pages_and_hosts_are_refused(port):
+    for headers in (
+        {"Host": "evil.example"},
+        {"Origin": "http://evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ):
+        assert verify(port, ONE, TWO, headers).status == 403
+
+
+def test_the_token(web_engine):
+    token = "a-token-long-enough"
+    with served(web_engine, token=token, host="0.0.0.0") as port:
+        assert request(port, "GET", "/").status == 200
+        assert verify(port, ONE, TWO).status == 401
+        assert verify(port, ONE, TWO, {"Authorization": f"Bearer {token}"}).status == 200
+        schema = request(port, "GET", "/openapi.json").json
+        assert schema["components"]["securitySchemes"] == {"HTTPBearer": {"type": "http", "scheme": "bearer"}}
+
+
+def test_the_log_has_no_names(port, caplog):
+    with caplog.at_level(logging.INFO, "twin_dcal.web"):
+        verify(port, ONE, TWO)
+        request(port, "GET", "/alice-and-bob.jpg?who=alice")
+    assert "POST /api/verify 200" in caplog.text
+    assert "GET (unknown path) 404" in caplog.text
+    assert "Zo" not in caplog.text
+    assert "alice" not in caplog.text
+
+
+def test_no_interactive_documentation_but_a_schema(port):
+    for path in ("/docs", "/redoc"):
+        assert request(port, "GET", path).status == 404
+    schema = request(port, "GET", "/openapi.json").json
+    operation = schema["paths"]["/api/verify"]["post"]
+    assert set(operation["responses"]) == {
+        "200",
+        "400",
+        "401",
+        "403",
+        "408",
+        "411",
+        "413",
+        "415",
+        "422",
+        "429",
+    }
+    fields = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert set(fields["properties"]) == {"img1", "img2", "threshold", "explain", "crops"}
+    assert "http://" not in json.dumps(schema)
+    assert "https://" not in json.dumps(schema)
+
+
+# ---- many at a time ----
+
+
+class SlowEngine:
+    """The engine, which waits for a signal before every pair and counts how many are judged at a time."""
+
+    def __init__(self, engine):
+        self.engine, self.go = engine, threading.Event()
+        self.now = self.most = 0
+
+    def __getattr__(self, name):
+        return getattr(self.engine, name)
+
+    def verify_pair(self, *pair):
+        self.now += 1
+        self.most = max(self.most, self.now)
+        self.go.wait(20)
+        try:
+            return self.engine.verify_pair(*pair)
+        finally:
+            self.now -= 1
+
+
+def test_a_full_queue_answers_429_and_the_page_goes_on(web_engine):
+    engine = SlowEngine(web_engine)
+    answers = queue.SimpleQueue()
+    with served(engine, max_waiting=3) as port:
+        threads = [threading.Thread(target=lambda: answers.put(verify(port, ONE, TWO))) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        refused = [answers.get(timeout=20) for _ in range(2)]  # three are kept waiting
+        assert [answer.status for answer in refused] == [429, 429]
+        assert refused[0].headers["retry-after"] == "2"
+        assert request(port, "GET", "/api/model").status == 200  # the event loop is free
+        engine.go.set()
+        assert [answers.get(timeout=20).status for _ in range(3)] == [200, 200, 200]
+        for thread in threads:
+            thread.join(20)
+        assert engine.most == 1
+        assert verify(port, ONE, TWO).status == 200  # room again
+
+
+def test_waiting_bytes_are_bounded_too(web_engine):
+    engine = SlowEngine(web_engine)
+    with served(engine, max_waiting_bytes=1000 + len(ONE)) as port:
+        thread = threading.Thread(
+            target=verify, args=(port, ONE, TWO)
+        )  # alone, it is larger than the bound: served
+        thread.start()
+        while not engine.now:
+            time.sleep(0.01)
+        assert verify(port, ONE, TWO).status == 429
+        engine.go.set()
+        thread.join(20)
+        assert verify(port, ONE, TWO).status == 200
