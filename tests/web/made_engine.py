@@ -50,7 +50,7 @@ def photo(seed, size=64, kind="PNG", **saving):
 def explain(one, two):
     """Maps that depend on the pixels, of 8 by 8 patches."""
     grids = [square.reshape(8, square.shape[0] // 8, 8, -1).mean((1, 3)) for square in (one, two)]
-    shares = [grid / grid.sum() for grid in grids]
+    shares = [(grid + 1) / (grid + 1).sum() for grid in grids]
     signed = [(grid - grid.mean()) / 255 for grid in grids]
     chosen = [(share > np.quantile(share, 0.8)).astype(float) for share in shares]
     return {

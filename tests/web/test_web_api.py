@@ -26,6 +26,7 @@ from twin_dcal.errors import ModelError
 from twin_dcal.web import uploads
 from twin_dcal.web.access import ANSWER_HEADERS
 from twin_dcal.web.app import create_app
+from twin_dcal.web.schemas import Maps, Match
 
 ONE, TWO = photo(1), photo(2)
 
@@ -78,6 +79,29 @@ def test_no_maps_where_none_are_offered(web_engine):
         answer = verify(plain, ONE, TWO, explain="true")
         assert answer.status == 422
         assert "no maps" in answer.json["detail"]
+
+
+def test_maps_that_cannot_be_sent_do_not_cost_the_decision(web_engine):
+    nan = [[float("nan")]]
+    with served(web_engine, explain=lambda one, two: {"rollout": (nan, nan)}) as port:
+        told = verify(port, ONE, TWO, explain="true").json
+    assert told["attention_maps"] is None
+    assert any("could not be made" in text for text in told["warnings"])
+
+
+def test_maps_of_an_explanation():
+    told = {
+        "similarity": 0.5, "method": "m", "attribution1": [[0.1]], "attribution2": [[-0.2]], "rollout1": [[0.3]],
+        "rollout2": [[0.4]], "glca1": None, "glca2": None, "glca_chosen1": [[True]], "glca_chosen2": [[False]],
+        "glca_uses_chosen": False, "matches": [{"first": [1, 2], "second": [3, 4], "strength": 0.5}], "metadata": {},
+    }  # fmt: skip
+    maps = Maps.of_explanation(told)
+    assert maps.pair == ([[0.1]], [[-0.2]])
+    assert maps.rollout == ([[0.3]], [[0.4]])
+    assert maps.glca_attention is None
+    assert maps.glca_regions == ([[1]], [[0]])
+    assert maps.regions_count is False
+    assert maps.matches == [Match(row1=1, col1=2, row2=3, col2=4, weight=0.5)]
 
 
 def test_model_and_rates(port, web_engine):

@@ -26,10 +26,10 @@ from .uploads import MAX_BODY_BYTES, Body, Refused, announced_bytes, read_upload
 
 logger = logging.getLogger(__name__)
 
+_SCRIPTS = ("page.js", "drawing.js", "words.js", "camera.js")
 PAGE = {
-    "/": ("index.html", "text/html"), "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"), "/drawing.js": ("drawing.js", "text/javascript"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/": ("index.html", "text/html"), "/page.css": ("page.css", "text/css"), "/icon.svg": ("icon.svg", "image/svg+xml"),
+    **{f"/{name}": (name, "text/javascript") for name in _SCRIPTS},
 }  # fmt: skip
 _LOGGED = (*PAGE, "/openapi.json", "/api/model", "/api/rates", "/api/verify")
 _REASONS = {

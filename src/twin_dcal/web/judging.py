@@ -1,6 +1,7 @@
 """From two uploaded photos to an answer: what a worker thread does."""
 
 import base64
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import ValidationError
 
 from twin_dcal._version import __version__
 from twin_dcal.data.decode import decode_pixels
@@ -23,9 +25,11 @@ from twin_dcal.verification.stored import Rates
 from .schemas import Curve, Decision, Limits, Maps, ModelAnswer, ModelInfo, RatesAnswer, RatesAt
 from .uploads import MAX_PHOTO_BYTES, Upload
 
+logger = logging.getLogger(__name__)
+
 Pixels = NDArray[np.uint8]
-Explain = Callable[[Pixels, Pixels], Mapping[str, Any]]
-"""Maps of a pair of prepared squares (S, S, 3), under the names of `schemas.Maps`; any may be left out."""
+Explain = Callable[[Pixels, Pixels], Mapping[str, Any] | Maps]
+"""Maps of a pair of prepared squares (S, S, 3): `Maps`, or values under its names; any may be left out."""
 
 MAX_PIXELS = 50_000_000
 """Of an upload: a 50-megapixel photo takes 150 MB once decoded."""
@@ -40,22 +44,35 @@ def judge(engine: TwinInferenceEngine, explain: Explain | None, upload: Upload) 
     first = decode_pixels(upload.img1, "img1", MAX_PIXELS)
     second = decode_pixels(upload.img2, "img2", MAX_PIXELS)
     result = engine.verify_pair(first, second)
+    warnings = list(result.warnings)
     maps = crops = None
     if options.explain or options.crops:
         one, two = engine.prepare(first, "img1"), engine.prepare(second, "img2")
         if options.crops:
             crops = _png_url(one), _png_url(two)
         if options.explain and explain is not None:
-            maps = Maps.model_validate(dict(explain(one, two)))
+            maps, told = _maps(explain(one, two))
+            warnings += told
     threshold, source = _deciding(engine, result, options.threshold)
     same = result.similarity >= threshold
     return Decision(
         verification_score=result.verification_score, verification_decision=same, prediction=int(same),
         same_person=same, similarity=result.similarity, threshold=threshold, threshold_source=source,
         estimated_fmr=result.estimated_fmr, estimated_fnmr=result.estimated_fnmr, model=model_info(engine.source),
-        warnings=list(result.warnings), elapsed_ms=1000 * (time.perf_counter() - began), attention_maps=maps,
+        warnings=warnings, elapsed_ms=1000 * (time.perf_counter() - began), attention_maps=maps,
         crops=crops,
     )  # fmt: skip
+
+
+def _maps(told: Mapping[str, Any] | Maps) -> tuple[Maps | None, list[str]]:
+    """Maps ready to be sent, or the warning that takes their place: a decision stands without them."""
+    try:
+        return Maps.model_validate(told), []
+    except ValidationError:
+        logger.exception("maps that cannot be sent")
+        return None, [
+            "the maps of where the model looked could not be made; the server's log has the details"
+        ]
 
 
 def model_info(source: ModelSource) -> ModelInfo:

@@ -3,11 +3,12 @@
 Shapes: (Gh, Gw) is the grid of patches of the square that the network sees, row 0 at the top.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-Grid = list[list[float]]
+Grid = list[list[FiniteFloat]]
 
 
 class Plain(BaseModel):
@@ -101,7 +102,7 @@ class Match(Plain):
     col1: int
     row2: int
     col2: int
-    weight: float
+    weight: FiniteFloat
 
 
 class Maps(Plain):
@@ -113,8 +114,26 @@ class Maps(Plain):
     pair: tuple[Grid, Grid] | None = Field(
         None, description="What made this pair alike (positive) or different (negative)."
     )
-    matches: list[Match] = []
-    method: str = ""
+    regions_count: bool = Field(True, description="Whether GLCA's choice reaches the similarity at all.")
+    matches: list[Match] = Field([], description="Rows and columns are those of `pair`'s grid.")
+    method: str = Field("", description="How `pair` was found.")
+
+    @classmethod
+    def of_explanation(cls, told: Mapping[str, Any]) -> Self:
+        """From the plain values of a `PairExplanation` (its `to_dict`)."""
+
+        def both(name: str) -> Any:
+            return None if told[f"{name}1"] is None else (told[f"{name}1"], told[f"{name}2"])
+
+        matches = [
+            Match(row1=match["first"][0], col1=match["first"][1], row2=match["second"][0], col2=match["second"][1],
+                  weight=match["strength"])
+            for match in told["matches"]
+        ]  # fmt: skip
+        return cls(
+            rollout=both("rollout"), glca_attention=both("glca"), glca_regions=both("glca_chosen"),
+            pair=both("attribution"), regions_count=told["glca_uses_chosen"], matches=matches, method=told["method"],
+        )  # fmt: skip
 
 
 class Decision(Plain):

@@ -39,12 +39,6 @@ export function allPass(curve) {
   return curve.thresholds[Math.max(0, rates.findLastIndex((rate) => rate >= 0.95))];
 }
 
-export function percent(share, digits) {
-  const value = 100 * share;
-  if (value === 0) return "0\u202f%";
-  return `${digits !== undefined ? value.toFixed(digits) : value < 0.1 ? value.toPrecision(1) : value < 10 ? value.toFixed(1) : value.toFixed(0)}\u202f%`;
-}
-
 export function make(name, attributes = {}, text) {
   const part = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) part.setAttribute(key, value);

@@ -1,20 +1,18 @@
 // The page: photos in, an answer from /api/verify out. Photos and history live in this tab's memory only.
 
-import { MAPS, allPass, drawCurve, drawMap, drawMatches, largest, percent, ratesAt } from "./drawing.js";
+import { hasCamera, takePhoto } from "./camera.js";
+import { MAPS, allPass, drawCurve, drawMap, drawMatches, largest, ratesAt } from "./drawing.js";
+import { KINDS, factsOf, likelihood, number, percent } from "./words.js";
 
 const SIDES = [0, 1];
 const NAMES = ["First photo", "Second photo"];
 const KEPT = 20;
 const MATCHES_SHOWN = 6;
 const TRIES = 8;
-const KINDS = {
-  twin: ["Twins passed as one", "FMR"], unrelated: ["Strangers passed as one", "FMR"],
-  all: ["Two people passed as one", "FMR"], fnmr: ["One person refused", "FNMR"],
-};
-
+const UNUSED = " In this model the choice does not reach the similarity.";
 const state = {
   token: null, model: null, curve: null, threshold: 0, low: -1, high: 1, photos: [null, null], answer: null,
-  overlay: "none", history: [], asking: null, stream: null, shooting: 0,
+  overlay: "none", history: [], asking: null,
 };
 const one = (id) => document.getElementById(id);
 const photoParts = [...document.querySelectorAll(".photo")].map((part) => ({
@@ -179,47 +177,15 @@ function listenToPhoto(side) {
     setPhoto(side, file);
     if (other) setPhoto(1 - side, other);
   });
-  show(camera, Boolean(navigator.mediaDevices?.getUserMedia));
+  show(camera, hasCamera());
   camera.setAttribute("aria-label", `Take ${NAMES[side].toLowerCase()} with the camera`);
-  camera.addEventListener("click", () => openCamera(side));
-}
-
-async function openCamera(side) {
-  try {
-    state.stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 }, facingMode: "user" } });
-  } catch (error) {
-    showProblem(`The camera cannot be used (${error.name}).`);
-    return;
-  }
-  state.shooting = side;
-  one("video").srcObject = state.stream;
-  one("camera").showModal();
-  await one("video").play();
-}
-
-function closeCamera() {
-  state.stream?.getTracks().forEach((track) => track.stop());
-  one("video").srcObject = null;
-  state.stream = null;
-}
-
-function shoot() {
-  const video = one("video");
-  const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
-  canvas.getContext("2d").drawImage(video, 0, 0);
-  canvas.toBlob((blob) => setPhoto(state.shooting, blob), "image/png");
-  one("camera").close();
+  camera.addEventListener("click", () => takePhoto().then((taken) => taken && setPhoto(side, taken), (error) => showProblem(error.message)));
 }
 
 // ---- the decision ----
 
 function isSame() {
   return state.answer.similarity >= state.threshold;
-}
-
-function number(value) {
-  return value.toFixed(3).replace("-", "−");
 }
 
 function showAnswer() {
@@ -263,13 +229,6 @@ function showDecision() {
     spoken += `: ${verdict.toLowerCase()}`;
   }
   one("threshold").setAttribute("aria-valuetext", spoken);
-}
-
-function likelihood(share, same) {
-  const figure = share > 0.999 ? `over ${percent(0.999, 1)}` : share < 0.001 ? `under ${percent(0.001)}` : percent(share);
-  const told = `Probability that both show one person: ${figure}, were such pairs and the hardest impostors equally frequent.`;
-  if (share >= 0.5 === same) return told;
-  return `${told} The threshold is ${same ? "more lenient" : "stricter"} than even odds.`;
 }
 
 function showAlike() {
@@ -323,21 +282,7 @@ function showRates() {
 }
 
 function showFacts() {
-  const { model } = state;
-  const told = model.threshold_source;
-  const words = { checkpoint: "the model file", user: "whoever started this page", optimize_threshold: "optimize_threshold" };
-  const rows = [
-    ["Model", `${model.file}, ${model.backbone}, ${model.branches.join(" + ")}`], ["SHA-256", model.sha256],
-    ["Input", `${model.image_size} × ${model.image_size} pixels, on ${model.device}`],
-    ["Threshold", `${number(model.threshold)}, set by ${words[told.set_by] ?? told.set_by}`],
-  ];
-  if (told.data) rows.push(["Measured on", told.data]);
-  if (told.criterion) rows.push(["Chosen by", told.criterion === "eer" ? "equal error rates (EER)" : told.criterion]);
-  if (typeof told.fmr === "number") rows.push(["FMR there", `${percent(told.fmr)} of ${told.impostors === "twin" ? "twin pairs" : "impostor pairs"}`]);
-  if (typeof told.fnmr === "number") rows.push(["FNMR there", percent(told.fnmr)]);
-  if (state.curve) rows.push(["Error curve", state.curve.data]);
-  rows.push(["Program", `twin_dcal ${model.version}`]);
-  one("facts").replaceChildren(...rows.map(([name, value]) => {
+  one("facts").replaceChildren(...factsOf(state.model, state.curve).map(([name, value]) => {
     const row = element("div");
     row.append(element("dt", name), element("dd", value));
     return row;
@@ -373,7 +318,7 @@ function showOverlay() {
     if (map) drawMap(overlay, grids[side], map.kind, map.kind === "share" ? largest([grids[side]]) : largest(grids));
   });
   show(one("legend"), Boolean(map?.low));
-  one("overlay-says").textContent = map ? map.says : "";
+  one("overlay-says").textContent = map ? map.says + (state.overlay === "glca_regions" && !maps.regions_count ? UNUSED : "") : "";
   if (map?.low) {
     one("ramp").className = `ramp ${map.kind}`;
     [one("low").textContent, one("high").textContent] = [map.low, map.high];
@@ -448,9 +393,6 @@ one("clear").addEventListener("click", () => {
   state.history = [];
   showHistory();
 });
-one("shoot").addEventListener("click", shoot);
-one("stop").addEventListener("click", () => one("camera").close());
-one("camera").addEventListener("close", closeCamera);
 one("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   state.token = one("token").value.trim();

@@ -1,0 +1,81 @@
+"""`serve`: the process a user starts, its address, its end, and its one-line refusals."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import made_engine
+import pytest
+from talking import request, verify
+
+from twin_dcal.errors import ConfigError
+from twin_dcal.web import server
+
+SERVE = """
+import logging, sys
+logging.basicConfig(format="%(message)s", level=logging.INFO)
+from twin_dcal.inference.engine import TwinInferenceEngine
+from twin_dcal.web.server import serve
+serve(TwinInferenceEngine(sys.argv[1], device="cpu"), port=0, token=sys.argv[2] or None)
+"""
+
+
+@pytest.mark.parametrize("token", ["", "a-token-long-enough"])
+def test_it_serves_on_loopback_until_ctrl_c(tmp_path, token):
+    command = [sys.executable, "-W", "error", "-c", SERVE, made_engine.model_file(tmp_path), token]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            line = process.stderr.readline()
+            found = re.match(r"Page at http://127\.0\.0\.1:(\d+)/(\S*) ", line)
+            assert found, line
+            assert found[2] == (f"#token={token}" if token else "")
+            port = int(found[1])
+            assert request(port, "GET", "/").status == 200
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            answer = verify(port, made_engine.photo(1), made_engine.photo(2), headers)
+            assert answer.status == 200
+            assert "server" not in answer.headers
+            others = [info[4][0] for info in socket.getaddrinfo(socket.gethostname(), port, socket.AF_INET)]
+            for address in {found for found in others if not found.startswith("127.")}:
+                with pytest.raises(ConnectionError):
+                    socket.create_connection((address, port), timeout=2).close()
+        finally:
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=20)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"host": "0.0.0.0"}, "give a token"), ({"port": 70000}, "port 70000"), ({"token": "short"}, "16 or more"),
+     ({"host": "no such host", "token": "a-token-long-enough"}, "cannot listen there")],
+)  # fmt: skip
+def test_refusals(web_engine, options, reason):
+    with pytest.raises(ConfigError, match=reason) as caught:
+        server.serve(web_engine, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_port_in_use(web_engine):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(ConfigError, match="cannot listen there"),
+    ):
+        server.serve(web_engine, port=taken.getsockname()[1])
+
+
+def test_a_missing_package_names_the_extra(web_engine, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(ConfigError, match=r"pip install 'twin-dcal\[web\]'"):
+        server.serve(web_engine)
+
+
+def test_importing_the_server_loads_no_web_framework():
+    code = (
+        "import sys, twin_dcal.web.server\n"
+        "assert not {'fastapi', 'uvicorn', 'starlette', 'torch'} & sys.modules.keys(), sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
