@@ -10,5 +10,5 @@ def web_engine(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def port(web_engine):
-    with served(web_engine, explain=made_engine.explain) as found:
+    with served(web_engine, explains=made_engine.EXPLAINS) as found:
         yield found

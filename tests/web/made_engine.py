@@ -47,6 +47,11 @@ def photo(seed, size=64, kind="PNG", **saving):
     return file.getvalue()
 
 
+def attention(one, two):
+    """The quick part of `explain`."""
+    return {name: maps for name, maps in explain(one, two).items() if name in ("rollout", "glca_regions")}
+
+
 def explain(one, two):
     """Maps that depend on the pixels, of 8 by 8 patches."""
     grids = [square.reshape(8, square.shape[0] // 8, 8, -1).mean((1, 3)) for square in (one, two)]
@@ -59,3 +64,6 @@ def explain(one, two):
         "matches": [{"row1": 2, "col1": 3, "row2": 2, "col2": 4, "weight": 0.2},
                     {"row1": 6, "col1": 1, "row2": 5, "col2": 1, "weight": -0.1}],
     }  # fmt: skip
+
+
+EXPLAINS = {"attention": attention, "pair": explain}

@@ -63,9 +63,10 @@ def test_a_threshold_of_the_request_is_for_that_request(port, web_engine):
 
 
 def test_maps_and_crops_on_request(port, web_engine):
-    told = verify(port, ONE, TWO, explain="true", crops="1").json
+    told = verify(port, ONE, TWO, explain="pair", crops="1").json
     assert len(told["attention_maps"]["pair"][0]) == 8
     assert told["attention_maps"]["glca_attention"] is None
+    assert verify(port, ONE, TWO, explain="attention").json["attention_maps"]["pair"] is None
     assert told["attention_maps"]["matches"][0]["weight"] == 0.2
     head, _, data = told["crops"][1].partition(",")
     assert head == "data:image/png;base64"
@@ -75,16 +76,16 @@ def test_maps_and_crops_on_request(port, web_engine):
 
 def test_no_maps_where_none_are_offered(web_engine):
     with served(web_engine) as plain:
-        assert request(plain, "GET", "/api/model").json["explains"] is False
-        answer = verify(plain, ONE, TWO, explain="true")
+        assert request(plain, "GET", "/api/model").json["explains"] == []
+        answer = verify(plain, ONE, TWO, explain="pair")
         assert answer.status == 422
-        assert "no maps" in answer.json["detail"]
+        assert "pair is not offered for this model; what is: no maps" in answer.json["detail"]
 
 
 def test_maps_that_cannot_be_sent_do_not_cost_the_decision(web_engine):
     nan = [[float("nan")]]
-    with served(web_engine, explain=lambda one, two: {"rollout": (nan, nan)}) as port:
-        told = verify(port, ONE, TWO, explain="true").json
+    with served(web_engine, explains={"attention": lambda one, two: {"rollout": (nan, nan)}}) as port:
+        told = verify(port, ONE, TWO, explain="attention").json
     assert told["attention_maps"] is None
     assert any("could not be made" in text for text in told["warnings"])
 

@@ -172,8 +172,9 @@ def test_overlays_switch(opened):
     ]  # fmt: skip
     assert not page.locator(".overlay").first.is_visible()
     drawn = set()
-    for name in ("pair", "rollout", "glca_regions"):
+    for name in ("rollout", "pair", "glca_regions"):
         page.locator(f"input[value={name}]").check(force=True)
+        page.locator(".overlay:visible").first.wait_for()
         assert page.locator(".overlay:visible").count() == 2
         drawn.add(page.locator(".overlay").first.evaluate("canvas => canvas.toDataURL()"))
         assert page.locator("#overlay-says").inner_text()
@@ -182,7 +183,7 @@ def test_overlays_switch(opened):
     assert page.locator(".overlay:visible").count() == 0
     assert not page.locator("#lines").is_visible()
     page.get_by_label("Matched regions").check()
-    assert page.locator("#lines g").count() == 2
+    page.locator("#lines g").nth(1).wait_for()
     box = page.locator("#pair").bounding_box()
     for circle in page.locator("#lines circle").all():
         spot = circle.bounding_box()
@@ -197,7 +198,22 @@ def test_overlays_with_arrow_keys(opened):
     page.locator("input[value=none]").focus()
     page.keyboard.press("ArrowRight")
     assert page.locator("input[value=pair]").is_checked()
-    assert page.locator(".overlay:visible").count() == 2
+    page.locator(".overlay:visible").nth(1).wait_for()
+    assert page.evaluate("document.activeElement.value") == "pair"  # not lost when the maps arrive
+
+
+def test_why_is_asked_for_once_and_only_when_wanted(opened):
+    page = opened()
+    sent = []
+    page.on("request", lambda request: sent.append(request.method) if "verify" in request.url else None)
+    choose(page)
+    page.locator("input[value=rollout]").check(force=True)
+    assert len(sent) == 1
+    page.get_by_label("Matched regions").check()
+    page.locator("#lines g").nth(1).wait_for()
+    page.locator("input[value=pair]").check(force=True)
+    page.locator("#legend:visible").wait_for()
+    assert len(sent) == 2
 
 
 def test_history_is_in_memory_only(opened):

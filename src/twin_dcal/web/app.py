@@ -19,7 +19,7 @@ from twin_dcal.errors import TwinDcalError
 from twin_dcal.inference.engine import TwinInferenceEngine
 
 from .access import ANSWER_HEADERS, LOOPBACK, Access, Refusal, access_for
-from .judging import Explain, judge, model_answer, rates_answer
+from .judging import Explains, judge, model_answer, rates_answer
 from .queue import BoundedQueue
 from .schemas import Decision, ModelAnswer, Options, Problem, RatesAnswer
 from .uploads import MAX_BODY_BYTES, Body, Refused, announced_bytes, read_upload
@@ -42,7 +42,7 @@ _REASONS = {
 
 def create_app(
     engine: TwinInferenceEngine, *, token: str | None = None, host: str = LOOPBACK, names: Iterable[str] = (),
-    explain: Explain | None = None, workers: int = 1, max_waiting: int = 64,
+    explains: Explains | None = None, workers: int = 1, max_waiting: int = 64,
     max_waiting_bytes: int = 8 * MAX_BODY_BYTES,
 ) -> FastAPI:  # fmt: skip
     """The page and its API around an engine.
@@ -50,15 +50,14 @@ def create_app(
     Args:
         token: what requests to the API must carry; needed unless `host`, where the app will listen, is loopback.
         names: further host names under which the page may be opened, behind a proxy.
-        explain: maps of a pair; without it the page offers none.
+        explains: functions that give maps of a pair, by what is asked for; the page offers these.
         workers: pairs judged at a time. max_waiting, max_waiting_bytes: requests, and bytes of theirs, held at a
             time; more are answered 429.
     ConfigError for a host without a token; ModelError for a model without a threshold.
     """
     access = access_for(host, token, names)
-    model_answer(
-        engine, explains=explain is not None
-    )  # a model without a threshold is refused now, not later
+    explains = explains or {}
+    model_answer(engine, explains)  # a model without a threshold is refused now, not later
     queue = BoundedQueue(workers, max_waiting, max_waiting_bytes)
 
     @asynccontextmanager
@@ -74,7 +73,7 @@ def create_app(
     app.add_middleware(Guard, access=access)
     _add_errors(app)
     _add_page(app)
-    _add_api(app, engine, explain, queue)
+    _add_api(app, engine, explains, queue)
     return app
 
 
@@ -140,11 +139,11 @@ def _add_page(app: FastAPI) -> None:
         add(path, (static / name).read_bytes(), kind)
 
 
-def _add_api(app: FastAPI, engine: TwinInferenceEngine, explain: Explain | None, queue: BoundedQueue) -> None:
+def _add_api(app: FastAPI, engine: TwinInferenceEngine, explains: Explains, queue: BoundedQueue) -> None:
     @app.get("/api/model", responses=_documented(401, 403))
     async def model_in_use() -> ModelAnswer:
         """The model in use and where its threshold is from."""
-        return model_answer(engine, explains=explain is not None)
+        return model_answer(engine, explains)
 
     @app.get("/api/rates", responses=_documented(401, 403, 422))
     async def error_rates(
@@ -158,9 +157,13 @@ def _add_api(app: FastAPI, engine: TwinInferenceEngine, explain: Explain | None,
         """Decide whether two photos show one person. They are kept in memory while the request lasts."""
         async with queue.admitted(announced_bytes(request)):
             upload = await read_upload(request)
-            if upload.options.explain and explain is None:
-                raise Refused.because(422, "explain: no maps are offered for this model")
-            return await queue.run(lambda: judge(engine, explain, upload))
+            wanted = upload.options.explain
+            if wanted != "none" and wanted not in explains:
+                offered = " and ".join(sorted(explains)) or "no maps"
+                raise Refused.because(
+                    422, f"explain: {wanted} is not offered for this model; what is: {offered}"
+                )
+            return await queue.run(lambda: judge(engine, explains, upload))
 
 
 def _documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

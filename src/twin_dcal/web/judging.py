@@ -31,13 +31,16 @@ Pixels = NDArray[np.uint8]
 Explain = Callable[[Pixels, Pixels], Mapping[str, Any] | Maps]
 """Maps of a pair of prepared squares (S, S, 3): `Maps`, or values under its names; any may be left out."""
 
+Explains = Mapping[str, Explain]
+"""What is offered: "attention", which is quick, and "pair", which holds its maps too and may take long."""
+
 MAX_PIXELS = 50_000_000
 """Of an upload: a 50-megapixel photo takes 150 MB once decoded."""
 
 _FOLDERS = re.compile(r"^(?:[A-Za-z]:)?[\\/](?:[^\\/:]+[\\/])*")
 
 
-def judge(engine: TwinInferenceEngine, explain: Explain | None, upload: Upload) -> Decision:
+def judge(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> Decision:
     """Decide on an upload. ImageError, in one line, for a photo that cannot be read."""
     began = time.perf_counter()
     options = upload.options
@@ -46,12 +49,12 @@ def judge(engine: TwinInferenceEngine, explain: Explain | None, upload: Upload) 
     result = engine.verify_pair(first, second)
     warnings = list(result.warnings)
     maps = crops = None
-    if options.explain or options.crops:
+    if options.explain != "none" or options.crops:
         one, two = engine.prepare(first, "img1"), engine.prepare(second, "img2")
         if options.crops:
             crops = _png_url(one), _png_url(two)
-        if options.explain and explain is not None:
-            maps, told = _maps(explain(one, two))
+        if options.explain != "none":
+            maps, told = _maps(explains[options.explain](one, two))
             warnings += told
     threshold, source = _deciding(engine, result, options.threshold)
     same = result.similarity >= threshold
@@ -82,12 +85,12 @@ def model_info(source: ModelSource) -> ModelInfo:
     )  # fmt: skip
 
 
-def model_answer(engine: TwinInferenceEngine, *, explains: bool) -> ModelAnswer:
+def model_answer(engine: TwinInferenceEngine, explains: Explains) -> ModelAnswer:
     source = engine.source
     return ModelAnswer(
         **model_info(source).model_dump(), image_size=source.image_size, device=engine.backend.device,
         threshold=engine.threshold, threshold_source=_without_folders(engine.threshold_source),
-        calibrated=source.calibration is not None, explains=explains,
+        calibrated=source.calibration is not None, explains=sorted(explains),
         limits=Limits(photo_bytes=MAX_PHOTO_BYTES, photo_pixels=MAX_PIXELS), version=__version__,
     )  # fmt: skip
 

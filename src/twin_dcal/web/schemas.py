@@ -4,7 +4,7 @@ Shapes: (Gh, Gw) is the grid of patches of the square that the network sees, row
 """
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -27,7 +27,11 @@ class Options(Plain):
     threshold: float | None = Field(
         None, ge=-1, le=1, allow_inf_nan=False, description="Cosine to decide at, for this request only."
     )
-    explain: bool = Field(False, description="Also send maps of where the model looked.")
+    explain: Literal["none", "attention", "pair"] = Field(
+        "none",
+        description="Also send maps: where the model looked (attention), or besides what made this pair alike or "
+        "different (pair), which takes many times as long as the decision.",
+    )
     crops: bool = Field(False, description="Also send the squares that the network saw, as PNG data URLs.")
 
 
@@ -87,7 +91,7 @@ class ModelAnswer(ModelInfo):
     threshold: float
     threshold_source: dict[str, Any]
     calibrated: bool
-    explains: bool = Field(description="Whether `explain` is offered.")
+    explains: list[str] = Field(description="What `explain` may ask for, besides none.")
     limits: Limits
     version: str
 

@@ -13,7 +13,7 @@ from .access import LOOPBACK
 if TYPE_CHECKING:
     from twin_dcal.inference.engine import TwinInferenceEngine
 
-    from .judging import Explain
+    from .judging import Explains
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ _EVERYWHERE = ("0.0.0.0", "::")
 
 def serve(
     engine: "TwinInferenceEngine", host: str | None = None, port: int = PORT, token: str | None = None, *,
-    names: Iterable[str] = (), explain: "Explain | None" = None, workers: int = 1,
+    names: Iterable[str] = (), explains: "Explains | None" = None, workers: int = 1,
 ) -> None:  # fmt: skip
     """Serve the page until Ctrl+C.
 
@@ -41,7 +41,7 @@ def serve(
         ) from None
     host = LOOPBACK if host is None else host
     names = (*names, socket.gethostname()) if host in _EVERYWHERE else names
-    app = create_app(engine, token=token, host=host, names=names, explain=explain, workers=workers)
+    app = create_app(engine, token=token, host=host, names=names, explains=explains, workers=workers)
     listening = _listen(host, port)
     address = f"http://{_shown(host)}:{listening.getsockname()[1]}/"
     logger.info("Page at %s%s  (Ctrl+C stops it)", address, f"#token={token}" if token else "")

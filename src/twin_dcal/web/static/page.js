@@ -77,10 +77,9 @@ async function compare() {
   const asking = new AbortController();
   state.asking = asking;
   busy("Comparing…");
-  const form = new FormData();
-  SIDES.forEach((side) => form.append(`img${side + 1}`, state.photos[side], "photo")); // the file's name is not sent
+  const form = formOf(state.photos);
   form.append("crops", "true");
-  if (state.model.explains) form.append("explain", "true");
+  if (state.model.explains.includes("attention")) form.append("explain", "attention");
   try {
     const began = performance.now();
     state.answer = await patiently(() => ask("api/verify", { method: "POST", body: form, signal: asking.signal }));
@@ -96,6 +95,35 @@ async function compare() {
   } finally {
     if (state.asking === asking) idle();
   }
+}
+
+function formOf(photos) {
+  const form = new FormData();
+  SIDES.forEach((side) => form.append(`img${side + 1}`, photos[side], "photo")); // the file's name is not sent
+  return form;
+}
+
+// What made this pair alike or different takes many times as long as the decision, so it is asked for when it is wanted.
+async function askWhy() {
+  const { answer, photos } = state;
+  if (answer.asked) return;
+  answer.asked = true;
+  busy("Working out what made this pair alike or different; this takes a while…");
+  one("answer").classList.remove("stale");
+  const form = formOf(photos);
+  form.append("explain", "pair");
+  try {
+    const told = await patiently(() => ask("api/verify", { method: "POST", body: form }));
+    answer.attention_maps = told.attention_maps ?? answer.attention_maps;
+    if (state.answer === answer) one("status").textContent = "Worked out what made this pair alike or different.";
+  } catch (error) {
+    answer.asked = false;
+    if (state.answer === answer) showProblem(error.status === undefined ? "The server cannot be reached. Is it still running?" : error.message);
+  }
+  if (state.answer !== answer) return;
+  idle();
+  offerOverlays();
+  showOverlay();
 }
 
 async function patiently(action) {
@@ -192,7 +220,7 @@ function showAnswer() {
   const { answer } = state;
   show(one("answer"), answer !== null);
   show(one("mark"), answer !== null);
-  show(one("overlays"), Boolean(answer?.attention_maps));
+  show(one("overlays"), answer !== null && state.model.explains.length > 0);
   if (answer) {
     answer.crops.forEach((url, side) => showFace(side, url));
     one("warnings").replaceChildren(...answer.warnings.map((text) => element("li", text[0].toUpperCase() + text.slice(1) + ".")));
@@ -293,12 +321,19 @@ function showFacts() {
 
 function offerOverlays() {
   const maps = state.answer.attention_maps;
-  if (!maps) return;
-  const names = ["none", ...Object.keys(MAPS).filter((name) => maps[name])];
+  const whyOffered = state.model.explains.includes("pair");
+  const names = ["none", ...Object.keys(MAPS).filter((name) => maps?.[name] || (name === "pair" && whyOffered))];
   if (!names.includes(state.overlay)) state.overlay = "none";
+  const offered = [...one("choices").querySelectorAll("input")].map((input) => input.value);
+  if (offered.join() !== names.join()) offerChoices(names); // built anew, the buttons would lose the focus
+  one("choices").querySelector(`[value=${state.overlay}]`).checked = true;
+  show(one("matches-choice"), whyOffered || maps?.matches.length > 0);
+}
+
+function offerChoices(names) {
   one("choices").replaceChildren(...names.map((name) => {
     const label = element("label");
-    const input = Object.assign(element("input"), { type: "radio", name: "overlay", value: name, checked: name === state.overlay });
+    const input = Object.assign(element("input"), { type: "radio", name: "overlay", value: name });
     input.addEventListener("change", () => {
       state.overlay = name;
       showOverlay();
@@ -306,13 +341,13 @@ function offerOverlays() {
     label.append(input, element("span", name === "none" ? "Photos only" : MAPS[name].label));
     return label;
   }));
-  show(one("matches-choice"), maps.matches.length > 0);
 }
 
 function showOverlay() {
   const maps = state.answer?.attention_maps;
-  const map = maps && state.overlay !== "none" ? MAPS[state.overlay] : null;
-  const grids = map ? maps[state.overlay] : null;
+  const grids = maps?.[state.overlay] ?? null;
+  const map = grids ? MAPS[state.overlay] : null;
+  if (state.answer && !maps?.pair && (state.overlay === "pair" || (one("matches").checked && state.model.explains.includes("pair")))) askWhy();
   photoParts.forEach(({ overlay }, side) => {
     show(overlay, map !== null);
     if (map) drawMap(overlay, grids[side], map.kind, map.kind === "share" ? largest([grids[side]]) : largest(grids));
