@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import queue
+import socket
 import struct
 import sys
 import tempfile
@@ -277,6 +278,14 @@ def test_too_much_is_refused_before_it_is_kept(port):
     assert "20 MB" in answer.json["detail"]
 
 
+def test_an_announced_size_is_refused_before_the_upload(port, monkeypatch):
+    monkeypatch.setattr(uploads, "DISCARD_SECONDS", 0.2)
+    head = "POST /api/verify HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as talk:
+        talk.sendall(f"{head}Content-Length: {uploads.MAX_BODY_BYTES + 1}\r\n\r\n--".encode())
+        assert talk.recv(4096).startswith(b"HTTP/1.1 413")
+
+
 def test_more_than_was_announced_is_cut_off():
     async def stream():
         for _ in range(1 + uploads.MAX_BODY_BYTES // 2**20):
@@ -288,8 +297,6 @@ def test_more_than_was_announced_is_cut_off():
 
 
 def test_a_slow_upload_ends(port, monkeypatch):
-    import socket
-
     monkeypatch.setattr(uploads, "READ_SECONDS", 0.2)
     monkeypatch.setattr(uploads, "DISCARD_SECONDS", 0.2)
     _, headers = form(("img1", ONE), ("img2", ONE))
