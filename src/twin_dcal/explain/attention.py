@@ -43,7 +43,9 @@ def attention_maps(model: DCALVerificationModel, images: Tensor) -> AttentionMap
     kept_BK = top_tokens(rollout_BT, backbone.num_prefix, model.local_ratio)
     chosen_BT = torch.zeros_like(rollout_BT, dtype=torch.bool).scatter(1, kept_BK, True)
     return AttentionMaps(
-        _on_grid(model, rollout_BT), _on_grid(model, _glca_attention(model, x_BTC)), _on_grid(model, chosen_BT)
+        _on_grid(model, rollout_BT),
+        _on_grid(model, _glca_attention(model, x_BTC)),
+        _on_grid(model, chosen_BT),
     )
 
 
@@ -55,4 +57,4 @@ def _glca_attention(model: DCALVerificationModel, x_BTC: Tensor) -> Tensor:
 
 
 def _on_grid(model: DCALVerificationModel, values_BT: Tensor) -> Tensor:
-    return values_BT[:, model.backbone.num_prefix :].unflatten(1, model.backbone.grid)
+    return values_BT[:, model.backbone.num_prefix :].reshape(-1, *model.backbone.grid)

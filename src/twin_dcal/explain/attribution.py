@@ -1,8 +1,8 @@
 """What made THIS pair alike or different: the cosine of its embeddings, attributed to regions of both pictures.
 
-Two methods, both joint: the two pictures change together, since a cosine belongs to neither alone. How they were chosen,
-and how faithful they are: docs/explanations.md. Legend: pair = (2, 3, S, S) normalised pictures, G cells a side,
-K = G² cells, E size of an embedding.
+All is joint: the two pictures change together, since a cosine belongs to neither alone. How the methods were chosen and
+how faithful they are: docs/explanations.md. Legend: pair = (2, 3, S, S) normalised pictures, G cells a side, K = G²
+cells, E size of an embedding.
 """
 
 from collections.abc import Callable
@@ -47,7 +47,7 @@ def hide_cells(embed: Embed, pair: Tensor, grid: int) -> Hidden:
     windows_K1SS = windows(grid, pair.shape[-1]).to(pair).unsqueeze(1)
     hidden = []
     for picture, mean in zip(pair, pair.mean((2, 3), keepdim=True), strict=True):
-        parts = windows_K1SS.split(CELLS_AT_ONCE)
+        parts = torch.split(windows_K1SS, CELLS_AT_ONCE)
         hidden.append(torch.cat([embed(picture + part * (mean - picture)) for part in parts]))
     return Hidden(embed(pair), torch.stack(hidden))
 

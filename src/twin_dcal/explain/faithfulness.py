@@ -51,7 +51,9 @@ def _area(curve: NDArray[np.float64]) -> float:
 
 
 @torch.no_grad()
-def deletion_curves(embed: Embed, pair: Tensor, maps_2GG: NDArray[np.floating], num_steps: int = 8) -> Deletion:
+def deletion_curves(
+    embed: Embed, pair: Tensor, maps_2GG: NDArray[np.floating], num_steps: int = 8
+) -> Deletion:
     """Hide cells in the order of each picture's own map (Petsiuk, Das & Saenko 2018), in both pictures in step.
 
     What hides them is the picture blurred, not the mean colour that occlusion attributes with, so that it has no home
@@ -68,7 +70,7 @@ def deletion_curves(embed: Embed, pair: Tensor, maps_2GG: NDArray[np.floating], 
             mask_2GG = torch.from_numpy((ranks_2K < count).reshape(2, 1, grid, grid)).to(pair)
             mask = F.interpolate(mask_2GG, size=pair.shape[-2:], mode="nearest")
             steps.append(pair + mask * (hidden - pair))
-        one, two = embed(torch.cat(steps)).unflatten(0, (-1, 2)).unbind(1)
+        one, two = embed(torch.cat(steps)).reshape(len(steps), 2, -1).unbind(1)
         curves.append((one * two).sum(-1).double().cpu().numpy())
     return Deletion(*curves)
 
@@ -118,10 +120,12 @@ def ranking(map_SS: Map, target: NDArray[np.bool_], within: NDArray[np.bool_]) -
 
 def rank_correlation(one: Map, two: Map) -> float:
     """Spearman's, over all cells of two maps; 0 where one is constant."""
-    ranks = [np.unique(values, return_inverse=True)[1].astype(np.float64) for values in (one.ravel(), two.ravel())]
+    ranks = [
+        np.unique(values, return_inverse=True)[1].astype(np.float64) for values in (one.ravel(), two.ravel())
+    ]
     if min(float(np.ptp(values)) for values in ranks) == 0:
         return 0.0
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(np.stack(ranks))[0, 1])
 
 
 def with_shuffled_weights(model: Network, seed: int) -> Network:

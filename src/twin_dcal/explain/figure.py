@@ -39,7 +39,8 @@ def pair_figure(
     told = f"cosine {explanation.similarity:+.3f}"
     figure.suptitle(f"{title}  ·  {told}" if title else told, fontsize=10)
     figure.supxlabel(
-        f"attribution ({explanation.method}) and lines: blue supports “same”, orange supports “different”", fontsize=8
+        f"attribution ({explanation.method}) and lines: blue supports “same”, orange supports “different”",
+        fontsize=8,
     )
     return figure
 
@@ -86,7 +87,9 @@ def _join(upper: Axes, lower: Axes, matches: Sequence[Match], grid: int) -> None
         ends = []
         for axes, (row, column) in ((upper, match.first), (lower, match.second)):
             axes.add_patch(
-                Rectangle((column * cell - 0.5, row * cell - 0.5), cell, cell, fill=False, ec=colour, lw=width)
+                Rectangle(
+                    (column * cell - 0.5, row * cell - 0.5), cell, cell, fill=False, ec=colour, lw=width
+                )
             )
             ends.append(((column + 0.5) * cell - 0.5, (row + 0.5) * cell - 0.5))
         upper.figure.add_artist(

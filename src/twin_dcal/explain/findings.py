@@ -143,10 +143,16 @@ def markdown(told: Findings) -> str:
 
 def _cells(told: Findings, *, short: bool) -> list[list[str]]:
     kinds = list(told["pairs"])
-    points = any("pointing" in figures for map_ in told["maps"].values() for figures in _kinds_of(map_, kinds))
+    points = any(
+        "pointing" in figures for map_ in told["maps"].values() for figures in _kinds_of(map_, kinds)
+    )
     head = ["map"]
     for kind in kinds:
-        head += [f"faithful: {kind}"] if short else [f"deletion: {kind}", f"insertion: {kind}", f"faithful: {kind}"]
+        head += (
+            [f"faithful: {kind}"]
+            if short
+            else [f"deletion: {kind}", f"insertion: {kind}", f"faithful: {kind}"]
+        )
     head += ["points at truth %", "ranks it"] if points else []
     rows = [head]
     for name, map_ in told["maps"].items():
@@ -166,14 +172,17 @@ def _kinds_of(map_: Mapping[str, Any], kinds: Sequence[str]) -> list[Findings]:
 
 
 def _shown(figure: Mapping[str, float | None], scale: float, digits: int) -> str:
-    value, low, high = (None if x is None else scale * x for x in (figure["value"], figure["low"], figure["high"]))
+    value, low, high = (
+        None if x is None else scale * x for x in (figure["value"], figure["low"], figure["high"])
+    )
     told = f"{value:.{digits}f}"
     return told if low is None or high is None else f"{told} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
 def _remarks(told: Findings) -> list[str]:
     pairs = " and ".join(
-        f"{count['pairs']} {kind} pairs of {count['families']} families" for kind, count in told["pairs"].items()
+        f"{count['pairs']} {kind} pairs of {count['families']} families"
+        for kind, count in told["pairs"].items()
     )
     lines = [
         f"{pairs}; 95 % intervals by resampling families.",
@@ -196,7 +205,9 @@ def _remarks(told: Findings) -> list[str]:
         if "shuffled_weights_correlation" in map_
     ]
     if sanity:
-        lines.append(f"Rank correlation with the maps of the same network with shuffled weights: {', '.join(sanity)}.")
+        lines.append(
+            f"Rank correlation with the maps of the same network with shuffled weights: {', '.join(sanity)}."
+        )
     return lines
 
 

@@ -20,7 +20,9 @@ _DARKEST, _BRIGHTEST = 50, 225
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def overlay(pixels_SSC: Pixels, map_hw: NDArray[np.floating], *, signed: bool, reach: float | None = None) -> Pixels:
+def overlay(
+    pixels_SSC: Pixels, map_hw: NDArray[np.floating], *, signed: bool, reach: float | None = None
+) -> Pixels:
     """A face with a map over it, (S, S, 3) uint8.
 
     Args: pixels (S, S, 3) uint8; map (h, w) of any size, laid over the whole picture; signed: opacity grows with the
@@ -31,7 +33,7 @@ def overlay(pixels_SSC: Pixels, map_hw: NDArray[np.floating], *, signed: bool, r
     if signed:
         most = reach or float(np.abs(map_hw).max()) or 1.0
         strength = np.clip(np.abs(values) / most, 0, 1)
-        colour = np.where(values[..., None] > 0, np.float32(SAME), np.float32(DIFFERENT))
+        colour = np.where(values[..., None] > 0, np.array(SAME), np.array(DIFFERENT))
     else:
         low = float(map_hw.min())
         strength = np.clip((values - low) / ((reach or float(map_hw.max())) - low or 1.0), 0, 1)

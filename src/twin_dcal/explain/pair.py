@@ -38,7 +38,12 @@ class Explainable(Protocol):
 
 
 def explain_pair(
-    source: Explainable, pixels1: Pixels, pixels2: Pixels, *, method: Method = DEFAULT, num_matches: int = NUM_MATCHES
+    source: Explainable,
+    pixels1: Pixels,
+    pixels2: Pixels,
+    *,
+    method: Method = DEFAULT,
+    num_matches: int = NUM_MATCHES,
 ) -> PairExplanation:
     """Why the cosine of two pictures is what it is.
 
@@ -75,10 +80,14 @@ def normalized(source: Explainable, pixels_BSSC: NDArray[np.uint8]) -> Tensor:
 
 def attribute(model: DCALVerificationModel, pair: Tensor, method: Method) -> NDArray[np.float32]:
     """(2, G, G) signed maps of a normalised pair (2, 3, S, S)."""
-    return _attribution(model, pair, method, None if method == "gradients" else hide_cells(model.embed, pair, GRID))
+    return _attribution(
+        model, pair, method, None if method == "gradients" else hide_cells(model.embed, pair, GRID)
+    )
 
 
-def _explained(model: DCALVerificationModel, pair: Tensor, method: Method, num_matches: int) -> PairExplanation:
+def _explained(
+    model: DCALVerificationModel, pair: Tensor, method: Method, num_matches: int
+) -> PairExplanation:
     hidden = hide_cells(model.embed, pair, GRID) if method == "occlusion" or num_matches else None
     one, two = _attribution(model, pair, method, hidden)
     attended = attention_maps(model, pair)
@@ -113,10 +122,14 @@ def matched_regions(interactions_KK: NDArray[np.floating], grid: int, num_matche
     """
     strength = np.abs(interactions_KK)
     partner, back = strength.argmax(1), strength.argmax(0)
-    mutual = [cell for cell in range(grid**2) if back[partner[cell]] == cell and strength[cell, partner[cell]] > 0]
+    mutual = [
+        cell for cell in range(grid**2) if back[partner[cell]] == cell and strength[cell, partner[cell]] > 0
+    ]
     mutual.sort(key=lambda cell: -strength[cell, partner[cell]])
     return tuple(
-        Match(_place(cell, grid), _place(int(partner[cell]), grid), float(interactions_KK[cell, partner[cell]]))
+        Match(
+            _place(cell, grid), _place(int(partner[cell]), grid), float(interactions_KK[cell, partner[cell]])
+        )
         for cell in mutual[:num_matches]
     )
 
@@ -129,7 +142,9 @@ def _model_of(source: Any) -> DCALVerificationModel:
     model = getattr(source, "model", None)
     if not isinstance(model, DCALVerificationModel):
         told = getattr(getattr(source, "source", None), "path", "this model")
-        raise ConfigError(f"{told}: an exported model only embeds; explanations need the run's best_model.pth")
+        raise ConfigError(
+            f"{told}: an exported model only embeds; explanations need the run's best_model.pth"
+        )
     return model
 
 

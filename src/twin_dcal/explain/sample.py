@@ -1,4 +1,4 @@
-"""Which pairs a study of explanations looks at, and, for SynTwins, where the two people of each truly differ. No torch."""
+"""Which pairs a study of explanations looks at, and, for SynTwins, where their people truly differ. No torch here."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -132,7 +132,8 @@ def _candidates(what: Comparisons, kind: str) -> Iterator[tuple[str, str, str]]:
 def _fresh_first(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """The same pairs, those whose images have not been used yet before the others."""
     used: set[str] = set()
-    fresh, rest = [], []
+    fresh: list[tuple[str, str]] = []
+    rest: list[tuple[str, str]] = []
     for pair in pairs:
         (rest if used & set(pair) else fresh).append(pair)
         if fresh and fresh[-1] is pair:
@@ -141,7 +142,7 @@ def _fresh_first(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _round_robin(queues: Sequence[Sequence[StudyPair]], count: int) -> list[StudyPair]:
-    taken = []
+    taken: list[StudyPair] = []
     for turn in range(max(map(len, queues), default=0)):
         for queue in queues:
             if len(taken) == count:

@@ -26,7 +26,7 @@ from .faithfulness import (
     with_shuffled_weights,
 )
 from .overlays import resized
-from .pair import METHODS, Explainable, attribute, normalized
+from .pair import METHODS, Explainable, Method, attribute, normalized
 from .sample import KnownTruth, StudyPair
 
 logger = logging.getLogger(__name__)
@@ -42,9 +42,12 @@ UNSIGNED = ("rollout", "glca", "pixels", "centre")
 
 @dataclass(frozen=True)
 class Row:
-    """One map of one pair. deletion, insertion: see `Deletion`. For twins whose difference is known: pointing, the share
-    of the two pictures where the map's strongest "different" lies on it; chance, the share a random pixel would have;
-    ranking: see `faithfulness.ranking`."""
+    """One map of one pair.
+
+    deletion, insertion: see `Deletion`. For twins whose difference is known, means over the two pictures: pointing,
+    whether the map's strongest "different" lies on it; chance, that of a random pixel; ranking, see
+    `faithfulness.ranking`.
+    """
 
     name: str
     kind: str
@@ -66,7 +69,11 @@ class Study:
 
 
 def study(
-    source: Explainable, pairs: Sequence[StudyPair], truth: KnownTruth | None, seed: int, methods: Sequence[str] = METHODS
+    source: Explainable,
+    pairs: Sequence[StudyPair],
+    truth: KnownTruth | None,
+    seed: int,
+    methods: Sequence[Method] = METHODS,
 ) -> Study:
     """Measure every map on every pair; some 200 pictures are embedded for each."""
     model, rng = source.model, np.random.default_rng((seed, 8))
@@ -79,7 +86,9 @@ def study(
             maps = {name: attribute(model, images, name) for name in methods}
             maps |= _attention(model, images)
             if number < SANITY_PAIRS:
-                others = {name: attribute(shuffled, images, name) for name in methods} | _attention(shuffled, images)
+                others = {name: attribute(shuffled, images, name) for name in methods} | _attention(
+                    shuffled, images
+                )
                 for name, map_ in others.items():
                     sanity.setdefault(name, []).append(_agreement(maps[name], map_))
             maps |= _baselines(images, rng)
@@ -143,7 +152,11 @@ def _pointed(maps_2SS: Maps, known: tuple[tuple[Maps, Maps], tuple[Maps, Maps]])
         ranks.append(ranking(map_, target, resized(face, size) > 0.5))
     if not hits:
         return {}
-    return {"pointing": float(np.mean(hits)), "chance": float(np.mean(chances)), "ranking": float(np.mean(ranks))}
+    return {
+        "pointing": float(np.mean(hits)),
+        "chance": float(np.mean(chances)),
+        "ranking": float(np.mean(ranks)),
+    }
 
 
 def _agreement(one: Maps, two: Maps) -> float:
