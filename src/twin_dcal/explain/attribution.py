@@ -84,7 +84,7 @@ def windows(grid: int, size: int) -> Tensor:
 def cell_sums(values_BSS: Tensor, grid: int) -> Tensor:
     """(B, G, G) sums over equal cells; a pixel across a border is shared out, so the total is kept."""
     size = values_BSS.shape[-1]
-    edges = torch.arange(grid + 1) * (size / grid)
+    edges = torch.arange(grid + 1, dtype=torch.float64) * (size / grid)
     first, last = torch.arange(size), torch.arange(size) + 1
     shares_GS = (torch.minimum(last, edges[1:, None]) - torch.maximum(first, edges[:-1, None])).clamp(min=0)
     shares_GS = shares_GS.to(values_BSS)

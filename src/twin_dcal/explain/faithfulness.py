@@ -110,22 +110,23 @@ def ranking(map_SS: Map, target: NDArray[np.bool_], within: NDArray[np.bool_]) -
     values, inside = map_SS[within], target[within]
     if inside.all() or not inside.any():
         return float("nan")
-    order, ranks = np.unique(values, return_inverse=True)
-    counts = np.bincount(ranks, minlength=order.size)
-    below = np.cumsum(counts) - counts
-    mean_rank = (below + (counts - 1) / 2)[ranks]
     num = int(inside.sum())
-    return float((mean_rank[inside].sum() - num * (num - 1) / 2) / (num * (inside.size - num)))
+    return float((_ranks(values)[inside].sum() - num * (num - 1) / 2) / (num * (inside.size - num)))
 
 
 def rank_correlation(one: Map, two: Map) -> float:
     """Spearman's, over all cells of two maps; 0 where one is constant."""
-    ranks = [
-        np.unique(values, return_inverse=True)[1].astype(np.float64) for values in (one.ravel(), two.ravel())
-    ]
-    if min(float(np.ptp(values)) for values in ranks) == 0:
-        return 0.0
-    return float(np.corrcoef(np.stack(ranks))[0, 1])
+    first, second = (_ranks(values.ravel()) for values in (one, two))
+    first, second = first - first.mean(), second - second.mean()
+    length = float(np.sqrt((first**2).sum() * (second**2).sum()))
+    return float((first * second).sum()) / length if length else 0.0
+
+
+def _ranks(values: Map) -> NDArray[np.float64]:
+    """(N,) from 0; equal values share the mean of theirs."""
+    _, order = np.unique(values, return_inverse=True)
+    counts = np.bincount(order)
+    return np.asarray((np.cumsum(counts) - (counts + 1) / 2)[order], np.float64)
 
 
 def with_shuffled_weights(model: Network, seed: int) -> Network:

@@ -17,7 +17,7 @@ from twin_dcal.verification.result import Evaluation, WorstPair
 from .figure import figure_png, pair_figure
 from .findings import Findings, findings, markdown
 from .overlays import Pixels, enlarged, overlay
-from .pair import DEFAULT, METHODS, Explainable, Method, explain_pair
+from .pair import DEFAULT, Explainable, Method, explain_pair
 from .result import PairExplanation
 from .sample import KnownTruth, StudyPair, choose_pairs, find_truth
 from .study import read_pair, study
@@ -63,7 +63,7 @@ def explain_evaluation(
         raise ConfigError(
             f"{what.source}: --explain needs genuine pairs and impostors; use a set that has both"
         )
-    measured = study(source, pairs, truth, wanted.seed, METHODS)
+    measured = study(source, pairs, truth, wanted.seed)
     told = findings(measured, wanted.seed) | {"data": what.source, "method": wanted.method}
     write_text(home / "explanations.json", json.dumps(told, indent=1) + "\n")
     write_text(home / "explanations.md", markdown(told))

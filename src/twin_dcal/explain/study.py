@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from twin_dcal.data.fit import fit
 from twin_dcal.data.images import read_image
+from twin_dcal.models.dcal import DCALVerificationModel
 
 from .attention import attention_maps
 from .faithfulness import (
@@ -26,7 +27,7 @@ from .faithfulness import (
     with_shuffled_weights,
 )
 from .overlays import resized
-from .pair import METHODS, Explainable, Method, attribute, normalized
+from .pair import METHODS, Explainable, attribute, normalized
 from .sample import KnownTruth, StudyPair
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,6 @@ def study(
     pairs: Sequence[StudyPair],
     truth: KnownTruth | None,
     seed: int,
-    methods: Sequence[Method] = METHODS,
 ) -> Study:
     """Measure every map on every pair; some 200 pictures are embedded for each."""
     model, rng = source.model, np.random.default_rng((seed, 8))
@@ -83,12 +83,9 @@ def study(
     with torch.inference_mode(False):
         for number, pair in enumerate(tqdm(pairs, desc="explaining", unit="pair", disable=None, leave=False)):
             images = normalized(source, read_pair(pair, model.image_size))
-            maps = {name: attribute(model, images, name) for name in methods}
-            maps |= _attention(model, images)
+            maps = _explained(model, images)
             if number < SANITY_PAIRS:
-                others = {name: attribute(shuffled, images, name) for name in methods} | _attention(
-                    shuffled, images
-                )
+                others = _explained(shuffled, images)
                 for name, map_ in others.items():
                     sanity.setdefault(name, []).append(_agreement(maps[name], map_))
             maps |= _baselines(images, rng)
@@ -102,9 +99,10 @@ def read_pair(pair: StudyPair, size: int) -> NDArray[np.uint8]:
     return np.stack([fit(pixels, size) for pixels in pictures])
 
 
-def _attention(model: Any, images: Tensor) -> dict[str, Maps]:
+def _explained(model: DCALVerificationModel, images: Tensor) -> dict[str, Maps]:
+    maps: dict[str, Maps] = {name: attribute(model, images, name) for name in METHODS}
     attended = attention_maps(model, images)
-    maps = {"rollout": attended.rollout.cpu().numpy()}
+    maps["rollout"] = attended.rollout.cpu().numpy()
     if attended.glca is not None:
         maps["glca"] = attended.glca.cpu().numpy()
     return maps
