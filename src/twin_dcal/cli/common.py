@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         names = [f"--{name}"]
         if "_" in name:
             names.append(f"--{name.replace('_', '-')}")
-        self.add_argument(*names, dest=name, **settings)
+        self.add_argument(*names, **{"dest": name, **settings})
 
     def parse(self, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
         """Options, and dotted overrides from whatever is not an option. ConfigError for anything else."""

@@ -12,6 +12,7 @@ from .common import Parser, run
 
 if TYPE_CHECKING:
     from twin_dcal.checkpoint import LoadedModel
+    from twin_dcal.report.galleries import Overlays
     from twin_dcal.verification.evaluation import Effort
     from twin_dcal.verification.flow import Outcome
     from twin_dcal.verification.reading import DataFiles
@@ -47,7 +48,13 @@ def _system_options(parser: Parser) -> None:
     )  # fmt: skip
     option("compare_features", action="store_true", help="sa, glca and combined side by side")
     option("benchmark_speed", action="store_true", help="images a second and time per pair on this device")
-    option("analyze_attention", action="store_true", help="not in this release")
+    option("explain", action="store_true", help="how faithful explanations are; overlays in report.html")
+    option("analyze_attention", action="store_true", dest="explain", help="the same as --explain")
+    option("explain_pairs", type=int, default=40, metavar="N", help="pairs that --explain looks at")
+    option(
+        "explain_method", choices=["occlusion", "gradients"], default="occlusion",
+        help="what --explain draws; both are measured",
+    )  # fmt: skip
     option("batch_size", type=int, default=32, help="images embedded at once")
     option("num_workers", type=int, default=2, help="processes that load images")
     option("num_threads", type=int, help="threads of torch on a CPU")
@@ -118,7 +125,9 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError(f"give one of --model, --embeddings, --scores and --compare; given: {what}")
     _check_thresholds(options)
     for faulty, message in (
-        (options.analyze_attention, "--analyze_attention: this release does not explain decisions; leave it out"),
+        (options.explain and not options.model, "--explain needs --model: embeddings and scores cannot be explained"),
+        (options.explain and options.feature_type != "combined", "--explain needs --feature_type combined"),
+        (options.explain_pairs < 2, "--explain_pairs must be at least 2"),
         (options.batch_size < 1 or options.num_workers < 0,
          "--batch_size must be at least 1 and --num_workers at least 0"),
         (options.num_threads is not None and options.num_threads < 1, "--num_threads must be at least 1"),
@@ -194,11 +203,31 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.save and outcome.tuning is not None:
         flow.save_tuning(system, outcome.tuning)
         print(f"threshold {outcome.tuning.choice.threshold:.4f} and calibration stored in {options.model}")
-    _show(options, outcome)
+    _show(options, outcome, _explain(options, system, outcome) if options.explain else None)
     return 0
 
 
-def _show(options: argparse.Namespace, outcome: "Outcome") -> None:
+def _explain(options: argparse.Namespace, system: "System", outcome: "Outcome") -> "Overlays":
+    """Print and write the explanations' table; overlays of the worst pairs."""
+    from twin_dcal.explain.findings import table
+    from twin_dcal.explain.flow import Wanted, explain_evaluation
+    from twin_dcal.verification.systems import ModelSystem
+
+    assert isinstance(system, ModelSystem)
+    wanted = Wanted(
+        options.explain_pairs, options.seed, options.explain_method,
+        faces=not (options.no_images or options.blur_images),
+        threshold=outcome.evaluation.figures["threshold"],
+    )  # fmt: skip
+    explained = explain_evaluation(
+        system.loaded, outcome.what, outcome.evaluation, options.output_dir, wanted
+    )
+    print(table(explained.findings))
+    print(f"explanations: {', '.join(map(str, explained.files))}")
+    return explained.overlays
+
+
+def _show(options: argparse.Namespace, outcome: "Outcome", overlays: "Overlays | None") -> None:
     """Report and examples, where asked for, and the line that comes last."""
     from twin_dcal.verification.table import summary_line
 
@@ -214,7 +243,7 @@ def _show(options: argparse.Namespace, outcome: "Outcome") -> None:
 
         page = write_report(
             outcome.evaluation, folder, images=not options.no_images, blur=options.blur_images,
-            root=options.data_root or options.data_dir, seed=options.seed,
+            root=options.data_root or options.data_dir, seed=options.seed, overlays=overlays,
         )  # fmt: skip
     print(summary_line(outcome.evaluation.figures, page))
 

@@ -222,7 +222,16 @@ class TwinInferenceEngine:
         return {"data": curve.data, "impostors": rates.on, "fmr": rates.fmr, "fnmr": rates.fnmr}
 
     def _explain(self, pixels_2SSC: NDArray[np.uint8]) -> Mapping[str, Any]:
-        raise ConfigError("return_attention: not built yet")
+        if self.source.format == "onnx":
+            raise ConfigError(
+                f"{self.source.path}: an exported model only embeds; explanations need the run's best_model.pth"
+            )
+        from twin_dcal.explain.pair import explain_pair  # torch
+
+        from .torch_backend import TorchBackend
+
+        assert isinstance(self.backend, TorchBackend)
+        return explain_pair(self.backend, *pixels_2SSC).to_dict()
 
 
 def _cosine(one: Features, two: Features) -> float:

@@ -5,13 +5,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from twin_dcal.verification.result import Evaluation, WorstPair
 
 from .plots import confusion_rows
-from .thumbnails import thumbnail
+from .thumbnails import as_address, thumbnail
 from .wording import number
 
 MAX_PAIRS = 24
+
+Overlays = Mapping[tuple[str, str], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
+"""Of some pairs, by the two paths: each picture with what made the pair alike or different, (S, S, 3) uint8."""
+
 _KINDS: Mapping[str, tuple[str, str, str]] = {
     "twin": ("False matches: twins", "Twins with the highest scores.", "twins"),
     "unrelated": (
@@ -32,6 +40,8 @@ class Shot:
     source: str | None
     person: str
     path: str
+    overlay: str | None = None
+    """The same with its explanation drawn over it, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,9 @@ class Gallery:
 
 
 def galleries(
-    evaluation: Evaluation, root: Path | None, *, images: bool = True, blur: bool = False
-) -> list[Gallery]:
+    evaluation: Evaluation, root: Path | None, *, images: bool = True, blur: bool = False,
+    overlays: Overlays | None = None,
+) -> list[Gallery]:  # fmt: skip
     """A gallery for each kind of wrong decision there is, kinds never mixed."""
     pairs = (*evaluation.false_matches, *evaluation.false_non_matches)
     totals = {
@@ -64,25 +75,32 @@ def galleries(
     }
     made = []
     for kind, (title, told, _) in _KINDS.items():
-        cards = pair_cards([pair for pair in pairs if pair.kind == kind], root, images=images, blur=blur)
+        cards = pair_cards(
+            [pair for pair in pairs if pair.kind == kind], root, images=images, blur=blur, overlays=overlays
+        )
         if cards:
             made.append(Gallery(title, told, cards, max(totals.get(kind, 0), len(cards))))
     return made
 
 
 def pair_cards(
-    pairs: Sequence[WorstPair], root: Path | None, *, images: bool = True, blur: bool = False
-) -> list[PairCard]:
-    """The first `MAX_PAIRS` pairs. Paths are shown only with images that are not blurred."""
+    pairs: Sequence[WorstPair], root: Path | None, *, images: bool = True, blur: bool = False,
+    overlays: Overlays | None = None,
+) -> list[PairCard]:  # fmt: skip
+    """The first `MAX_PAIRS` pairs. Paths and overlays are shown only with images that are not blurred."""
+    shown = images and not blur
 
-    def shot(path: str, person: str) -> Shot:
+    def shot(pair: WorstPair, side: int) -> Shot:
+        path, person = (pair.first, pair.first_person) if side == 0 else (pair.second, pair.second_person)
         source = thumbnail(_found(path, root), blur=blur) if images else ""
-        return Shot(source, person, short_path(path, root) if images and not blur else "")
+        drawn = (overlays or {}).get((pair.first, pair.second)) if shown else None
+        overlay = None if drawn is None else as_address(Image.fromarray(drawn[side]))
+        return Shot(source, person, short_path(path, root) if shown else "", overlay)
 
     return [
         PairCard(
-            shot(pair.first, pair.first_person),
-            shot(pair.second, pair.second_person),
+            shot(pair, 0),
+            shot(pair, 1),
             pair.kind,
             _KINDS[pair.kind][2],
             number(pair.score, 4),

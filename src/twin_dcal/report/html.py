@@ -21,7 +21,7 @@ from twin_dcal.verification.result import Evaluation
 from . import content
 from .captions import Caption, caption
 from .curves import det_figure, roc_figure
-from .galleries import PathEraser, galleries
+from .galleries import Overlays, PathEraser, galleries
 from .plots import confusion_figure, family_figure, histogram_figure, reliability_figure
 from .projection import embedding_figure, project
 from .rendering import FORMATS, inline, render
@@ -63,6 +63,7 @@ def write_report(
     title: str = "Verification report",
     root: str | Path | None = None,
     seed: int = 0,
+    overlays: Overlays | None = None,
 ) -> Path:
     """Write `report.html` and the plots under `visualizations/`; the page's path.
 
@@ -70,7 +71,8 @@ def write_report(
 
     Args: images: False leaves out images and file paths. blur: pixelates and blurs images for good, and leaves out
         file paths. formats: of the plot files, any of "png", "pdf", "svg". root: where relative image paths begin;
-        paths below it are shown relative to it. seed: of the projection and of which images it shows.
+        paths below it are shown relative to it. seed: of the projection and of which images it shows. overlays:
+        explanations of some of the worst pairs, shown beside images that are not blurred.
     ConfigError for an unknown format. Files appear whole or not at all, readable by their owner only.
     """
     unknown = [form for form in formats if form not in FORMATS]
@@ -85,7 +87,8 @@ def write_report(
                 file.write(data)
     base = None if root is None else Path(root)
     page = home / PAGE_NAME
-    write_text(page, report_page(evaluation, plots, images=images, blur=blur, title=title, root=base))
+    text = report_page(evaluation, plots, images=images, blur=blur, title=title, root=base, overlays=overlays)
+    write_text(page, text)
     return page
 
 
@@ -116,6 +119,7 @@ def report_page(
     blur: bool = False,
     title: str = "Verification report",
     root: Path | None = None,
+    overlays: Overlays | None = None,
 ) -> str:
     """The page's text. Arguments as in `write_report`."""
     figures = evaluation.figures
@@ -139,7 +143,8 @@ def report_page(
         num_people=len(people),
         num_worst=content.WORST_ROWS,
         num_pairs=content.WORST_PAIRS,
-        galleries=galleries(evaluation, root, images=images, blur=blur),
+        galleries=galleries(evaluation, root, images=images, blur=blur, overlays=overlays),
+        explained=bool(overlays) and images and not blur,
         mode="blurred" if images and blur else "images" if images else "none",
     )  # fmt: skip
 

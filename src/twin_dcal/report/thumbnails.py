@@ -34,6 +34,11 @@ def thumbnail(path: Path, *, blur: bool = False) -> str | None:
         image = small.resize(size, Image.Resampling.NEAREST).filter(ImageFilter.GaussianBlur(block / 2))
     else:
         image = image.resize(size, Image.Resampling.LANCZOS)
+    return as_address(image)
+
+
+def as_address(image: Image.Image) -> str:
+    """A picture as a `data:` address of a JPEG."""
     data = BytesIO()
     image.save(data, format="JPEG", quality=_QUALITY, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(data.getvalue()).decode("ascii")

@@ -13,6 +13,7 @@ from .counting import count_pairs
 from .embedding_files import write_embeddings
 from .evaluation import Decision, Effort, evaluate, family_intervals
 from .figures import evaluation_figures, write_figures
+from .protocols import Comparisons
 from .reading import refuse_shared_families
 from .reliability import CalibrationChoice, choose_calibration
 from .result import Evaluation, Figures
@@ -50,11 +51,12 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """An evaluation, what was written, and what the threshold was tuned on."""
+    """An evaluation, what was compared and written, and what the threshold was tuned on."""
 
     evaluation: Evaluation
     report: Path
     tuning: Tuning | None
+    what: Comparisons
     features: Mapping[str, Figures] = field(default_factory=dict)
 
 
@@ -81,7 +83,7 @@ def run(
     if speed:
         evaluation.figures["speed"] = _speed(system, test)
     report = _write(evaluation, test, decision, about, outputs)
-    return Outcome(evaluation, report, tuning, features)
+    return Outcome(evaluation, report, tuning, test.what, features)
 
 
 def tune_on(system: System, test: Scored, data: str | None, metric: str, effort: Effort) -> Tuning:

@@ -1,0 +1,156 @@
+"""Which pairs a study of explanations looks at, and, for SynTwins, where their people truly differ. No torch here."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_dcal.errors import ConfigError
+from twin_dcal.synth.folder import SETTINGS_NAME
+from twin_dcal.synth.photo import Photo
+from twin_dcal.synth.truth import Shot, Truth, read_truth
+from twin_dcal.verification.protocols import Comparisons
+from twin_dcal.verification.scores import PairKind
+
+logger = logging.getLogger(__name__)
+
+Map = NDArray[np.floating]
+
+KINDS = ("twin", "genuine")
+
+
+@dataclass(frozen=True)
+class StudyPair:
+    """Two image files; kind: "twin" or "genuine" ("impostor" where twins are unknown); family: what is resampled."""
+
+    first: str
+    second: str
+    kind: str
+    family: str
+
+
+class KnownTruth:
+    """The true difference of any two photos of a SynTwins family."""
+
+    def __init__(self, truth: Truth) -> None:
+        self.truth = truth
+        self._shots = {str((truth.folder / shot.path).resolve()): shot for shot in truth.shots}
+
+    def shot(self, path: str) -> Shot | None:
+        return self._shots.get(str(Path(path).resolve()))
+
+    def pose_apart(self, first: str, second: str) -> float:
+        """Yaw and pitch between two photos, radians; infinite for photos of another set."""
+        shots = self.shot(first), self.shot(second)
+        if shots[0] is None or shots[1] is None:
+            return float("inf")
+        one, two = (self.truth.photo(shot) for shot in shots if shot is not None)
+        return _apart(one, two)
+
+    def differences(self, pair: StudyPair) -> tuple[tuple[Map, Map], tuple[Map, Map]] | None:
+        """Of each picture (S, S): how much the two faces differ at each pixel, and how much of it is bare face."""
+        one, two = self.shot(pair.first), self.shot(pair.second)
+        if one is None or two is None:
+            return None
+        members = self.truth.members(one.family)
+        faces = self.truth.face(one, members), self.truth.face(two, members)
+        apart = self.truth.differs(one, members, two.twin), self.truth.differs(two, members, one.twin)
+        return (apart[0] * faces[0], apart[1] * faces[1]), faces
+
+
+def find_truth(what: Comparisons) -> KnownTruth | None:
+    """The truth behind a SynTwins set, None for any other data."""
+    source = Path(what.source)
+    for folder in (source, source.parent, source.parent.parent):
+        if (folder / SETTINGS_NAME).is_file():
+            try:
+                return KnownTruth(read_truth(folder))
+            except ConfigError as error:
+                logger.warning("no pointing game: %s", error)
+    return None
+
+
+def choose_pairs(what: Comparisons, num_pairs: int, seed: int, truth: KnownTruth | None) -> list[StudyPair]:
+    """Half of them twins (or impostors, where twins are unknown), half genuine, going round the families.
+
+    Twins whose pose is most alike come first where it is known; everything else is drawn at random. An image is in one
+    pair of a kind at most, until a family has no other.
+    """
+    rng = np.random.default_rng((seed, 7))
+    queues = {kind: _queues(what, kind, rng, truth) for kind in KINDS}
+    if not queues["twin"]:
+        queues["twin"] = _queues(what, "impostor", rng, None)
+    chosen: list[StudyPair] = []
+    for kind in KINDS:
+        share = num_pairs // 2 if kind == "genuine" else num_pairs - num_pairs // 2
+        chosen += _round_robin(queues[kind], share)
+    return chosen
+
+
+def _queues(
+    what: Comparisons, kind: str, rng: np.random.Generator, truth: KnownTruth | None
+) -> list[list[StudyPair]]:
+    """For each family, in random order, its pairs of a kind in the order they are taken."""
+    by_family: dict[str, list[tuple[str, str]]] = {}
+    for family, first, second in _candidates(what, kind):
+        by_family.setdefault(family, []).append((first, second))
+    queues = []
+    for family in sorted(by_family):
+        pairs = by_family[family]
+        pairs = [pairs[index] for index in rng.permutation(len(pairs))]
+        if kind == "twin" and truth is not None:
+            pairs.sort(key=lambda pair: truth.pose_apart(*pair))
+        queues.append([StudyPair(*pair, kind, family) for pair in _fresh_first(pairs)])
+    return [queues[index] for index in rng.permutation(len(queues))]
+
+
+def _candidates(what: Comparisons, kind: str) -> Iterator[tuple[str, str, str]]:
+    """(family, first, second) of every pair of a kind that is compared."""
+    if what.pairs is not None:
+        wanted = {"genuine": (PairKind.GENUINE,), "twin": (PairKind.TWIN,)}.get(
+            kind, (PairKind.OTHER, PairKind.UNRELATED)
+        )
+        for row in np.flatnonzero(np.isin(what.pairs.kinds, wanted)).tolist():
+            first, second = int(what.pairs.first[row]), int(what.pairs.second[row])
+            family = what.names[first] if what.families is None else str(what.families[first])
+            yield family, what.names[first], what.names[second]
+        return
+    assert what.people is not None
+    assert what.families is not None
+    order = np.argsort(what.families, kind="stable")
+    starts = np.flatnonzero(np.append(True, what.families[order][1:] != what.families[order][:-1]))
+    for rows in np.split(order, starts[1:]):
+        for at, first in enumerate(rows.tolist()):
+            for second in rows[at + 1 :].tolist():
+                if (what.people[first] == what.people[second]) == (kind == "genuine") and kind != "impostor":
+                    yield str(what.families[first]), what.names[first], what.names[second]
+
+
+def _fresh_first(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The same pairs, those whose images have not been used yet before the others."""
+    used: set[str] = set()
+    fresh: list[tuple[str, str]] = []
+    rest: list[tuple[str, str]] = []
+    for pair in pairs:
+        (rest if used & set(pair) else fresh).append(pair)
+        if fresh and fresh[-1] is pair:
+            used |= set(pair)
+    return fresh + rest
+
+
+def _round_robin(queues: Sequence[Sequence[StudyPair]], count: int) -> list[StudyPair]:
+    taken: list[StudyPair] = []
+    for turn in range(max(map(len, queues), default=0)):
+        for queue in queues:
+            if len(taken) == count:
+                return taken
+            if turn < len(queue):
+                taken.append(queue[turn])
+    return taken
+
+
+def _apart(one: Photo, two: Photo) -> float:
+    return abs(one.yaw - two.yaw) + abs(one.pitch - two.pitch)
