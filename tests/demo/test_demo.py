@@ -62,6 +62,15 @@ def test_the_picture_shows_both(run, photos, tmp_path):
     assert json.loads(picture.with_suffix(".json").read_text())["img1_path"] == str(photos[0])
 
 
+def test_attention_is_drawn_and_told(run, photos, tmp_path):
+    code, out, _ = run("--img1", photos[0], "--img2", photos[-1], "--show_attention", "--json")
+    told = json.loads(out)
+    assert code == 1
+    assert len(told["attention_maps"]["attribution1"]) == 8
+    with Image.open(tmp_path / "results/demo/0_5.png") as drawn:
+        assert drawn.width > 800
+
+
 def test_json_is_the_result(run, photos):
     code, out, _ = run("--img1", photos[0], "--img2", photos[-1], "--json", "--threshold", "-1")
     told = json.loads(out)

@@ -13,6 +13,7 @@ from .common import Parser, run
 
 if TYPE_CHECKING:
     from twin_dcal.demo.session import Session
+    from twin_dcal.inference.engine import TwinInferenceEngine
 
 QUICKSTART = Path("runs/quickstart/best_model.pth")
 
@@ -53,7 +54,7 @@ def body(arguments: Sequence[str] | None) -> int:
 
     engine = TwinInferenceEngine(model, options.device, options.threshold)
     if options.web:
-        return _serve(options)
+        return _serve(engine, options)
     session = Session(
         engine, Path(options.output_dir), attention=options.show_attention, save_results=options.save_results
     )
@@ -119,8 +120,17 @@ def _prompt(session: "Session") -> int:
             print(answer)
 
 
-def _serve(options: argparse.Namespace) -> int:
-    raise ConfigError("--web: not in this release")
+def _serve(engine: "TwinInferenceEngine", options: argparse.Namespace) -> int:
+    from twin_dcal.web.server import serve
+
+    try:
+        from twin_dcal.web.explaining import explanations
+    except ImportError as error:
+        raise ConfigError(
+            f"--web needs packages that are missing ({error.name}): pip install 'twin-dcal[web]'"
+        ) from None
+    serve(engine, options.host, options.port, options.token, explains=explanations(engine))
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

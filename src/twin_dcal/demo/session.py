@@ -3,19 +3,23 @@
 import json
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from twin_dcal.errors import ConfigError, ManifestError, TwinDcalError
 from twin_dcal.extraction.listing import images_below
-from twin_dcal.files import write_text
+from twin_dcal.files import replacing, write_text
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
 from twin_dcal.verification.joining import short_ids
 
 from .picture import save_pair_picture
-from .wording import pairs_table, told
+from .wording import decision_words, pairs_table, told
 
 HELP = """verify A B     decide on two pictures (quote paths with spaces)
 folder P       decide on all pairs of a folder
@@ -44,15 +48,30 @@ class Session:
 
     def verify(self, img1: str, img2: str) -> tuple[VerificationResult, Path]:
         """Decide on a pair and draw it; the result and the picture's path."""
-        result = self.engine.verify_pair(img1, img2, return_attention=self._attention)
+        result = self.engine.verify_pair(img1, img2)
         one, two = self.engine.prepare(img1), self.engine.prepare(img2)
         picture = self.output_dir / f"{Path(img1).stem}_{Path(img2).stem}.png"
-        save_pair_picture(picture, one, two, result, (Path(img1).name, Path(img2).name))
+        if self._attention:
+            result = self._explained(result, one, two, picture)
+        else:
+            save_pair_picture(picture, one, two, result, (Path(img1).name, Path(img2).name))
         if self._save_results:
             self._save(
                 picture.with_suffix(".json"), {"img1_path": img1, "img2_path": img2, **result.to_dict()}
             )
         return result, picture
+
+    def _explained(
+        self, result: VerificationResult, one: NDArray[np.uint8], two: NDArray[np.uint8], picture: Path
+    ) -> VerificationResult:
+        """The result with its maps, drawn. ConfigError for an exported model."""
+        from twin_dcal.explain.figure import figure_png, pair_figure
+
+        explanation = self.engine.explain(one, two)
+        title = decision_words(result.verification_decision).capitalize()
+        with replacing(picture) as file:
+            file.write(figure_png(pair_figure(explanation, one, two, title=title)))
+        return replace(result, attention_maps=explanation.to_dict())
 
     def folder(self, folder: str) -> str:
         """Decide on all pairs of a folder; a table in words. ManifestError for fewer than two pictures or too many."""

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +20,9 @@ from twin_dcal.verification.thresholds import ThresholdChoice, choose_threshold
 from .backend import Backend, FeatureType, ModelSource, open_backend
 from .images import ImageInput, read_pixels
 from .result import VerificationResult
+
+if TYPE_CHECKING:
+    from twin_dcal.explain.result import PairExplanation
 
 Features = NDArray[np.float32]
 
@@ -101,7 +104,7 @@ class TwinInferenceEngine:
         began = time.perf_counter()
         pixels = np.stack([self.prepare(img1, "img1"), self.prepare(img2, "img2")])
         one, two = self.backend.embed(pixels)
-        attention = self._explain(pixels) if return_attention else None
+        attention = self.explain(*pixels).to_dict() if return_attention else None
         return self._decide(_cosine(one, two), began, attention)
 
     def batch_verify(
@@ -157,6 +160,19 @@ class TwinInferenceEngine:
     def prepare(self, image: ImageInput, name: str = "image") -> NDArray[np.uint8]:
         """The square of pixels that the network sees, (S, S, 3) uint8."""
         return fit(read_pixels(image, name), self.source.image_size)
+
+    def explain(self, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8]) -> "PairExplanation":
+        """Why the cosine of two prepared pictures is what it is. ConfigError for an exported model."""
+        if self.source.format == "onnx":
+            raise ConfigError(
+                f"{self.source.path}: an exported model only embeds; explanations need the run's best_model.pth"
+            )
+        from twin_dcal.explain.pair import explain_pair  # torch
+
+        from .torch_backend import TorchBackend
+
+        assert isinstance(self.backend, TorchBackend)
+        return explain_pair(self.backend, pixels1, pixels2)
 
     def _similarities(
         self, pairs: Sequence[tuple[ImageInput, ImageInput]], batch_size: int = 32
@@ -220,18 +236,6 @@ class TwinInferenceEngine:
         if curve is None or rates is None:
             return {}
         return {"data": curve.data, "impostors": rates.on, "fmr": rates.fmr, "fnmr": rates.fnmr}
-
-    def _explain(self, pixels_2SSC: NDArray[np.uint8]) -> Mapping[str, Any]:
-        if self.source.format == "onnx":
-            raise ConfigError(
-                f"{self.source.path}: an exported model only embeds; explanations need the run's best_model.pth"
-            )
-        from twin_dcal.explain.pair import explain_pair  # torch
-
-        from .torch_backend import TorchBackend
-
-        assert isinstance(self.backend, TorchBackend)
-        return explain_pair(self.backend, *pixels_2SSC).to_dict()
 
 
 def _cosine(one: Features, two: Features) -> float:
