@@ -27,6 +27,7 @@ from twin_dcal.errors import ModelError
 from twin_dcal.web import uploads
 from twin_dcal.web.access import ANSWER_HEADERS
 from twin_dcal.web.app import create_app
+from twin_dcal.web.queue import BoundedQueue
 from twin_dcal.web.schemas import Maps, Match
 
 ONE, TWO = photo(1), photo(2)
@@ -54,7 +55,11 @@ def test_the_same_photo_is_one_person(port):
 
 def test_a_threshold_of_the_request_is_for_that_request(port, web_engine):
     similarity = verify(port, ONE, TWO).json["similarity"]
-    for threshold, same in {similarity - 0.01: True, min(1, similarity + 0.001): False}.items():
+    for threshold, same in {
+        similarity - 0.01: True,
+        similarity: True,
+        min(1, similarity + 0.001): False,
+    }.items():
         told = verify(port, ONE, TWO, threshold=str(threshold)).json
         assert told["same_person"] is same
         assert told["threshold"] == threshold
@@ -465,3 +470,40 @@ def test_waiting_bytes_are_bounded_too(web_engine):
         engine.go.set()
         thread.join(20)
         assert verify(port, ONE, TWO).status == 200
+
+
+def test_room_is_given_back():
+    async def use():
+        bounded = BoundedQueue(1, 2, 100)
+        try:
+            async with bounded.admitted(60):
+                with pytest.raises(uploads.Refused):
+                    async with bounded.admitted(60):
+                        pass
+                async with bounded.admitted(40):
+                    assert (bounded.requests, bounded.bytes) == (2, 100)
+            with pytest.raises(RuntimeError):
+                async with bounded.admitted(60):
+                    raise RuntimeError
+            return bounded.requests, bounded.bytes
+        finally:
+            bounded.close()
+
+    assert asyncio.run(use()) == (0, 0)
+
+
+@pytest.mark.parametrize("read_before", [0, 1, 3])
+def test_what_was_left_unread_is_read_to_its_end_and_no_further(read_before):
+    messages = [{"type": "http.request", "body": b"x", "more_body": more} for more in (True, True, False)]
+
+    async def receive():
+        return messages.pop(0)  # an IndexError past the end
+
+    async def use():
+        body = uploads.Body(receive)
+        for _ in range(read_before):
+            await body.receive()
+        await body.discard()
+
+    asyncio.run(use())
+    assert messages == []

@@ -21,7 +21,6 @@ class BoundedQueue:
 
     def __init__(self, workers: int, max_requests: int, max_bytes: int) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="twin-dcal")
-        self._free = asyncio.Semaphore(workers)
         self._max_requests, self._max_bytes = max_requests, max_bytes
         self.requests = 0
         self.bytes = 0
@@ -46,8 +45,7 @@ class BoundedQueue:
 
     async def run(self, function: Callable[[], T]) -> T:
         """The function's result, from a thread, in turn."""
-        async with self._free:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
