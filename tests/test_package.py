@@ -21,8 +21,8 @@ ROOMS = ["_version", "errors", "files", "config", "data", "synth", "models", "lo
          "verification.people", "verification.joining", "verification.embedding_files", "verification.score_files",
          "verification.tables", "verification.evaluation", "checkpoint", "verification.embeddings", "training",
          "verification.reading", "verification.speed", "verification.systems", "verification.examples",
-         "verification.flow", "verification.comparing", "explain", "inference", "report", "extraction", "demo", "ablation",
-         "cli"]  # fmt: skip
+         "verification.flow", "verification.comparing", "explain", "inference", "report", "extraction", "demo",
+         "ablation", "cli"]  # fmt: skip
 
 
 def run(code):

@@ -45,9 +45,7 @@ def test_hidden_cells_equal_a_loop_over_cells():
     one, two = embed(pair)
     by_place, by_picture, alone = [], [[], []], [[], []]
     for window in windows(GRID, SIZE):
-        hidden = [
-            (1 - window) * picture + window * picture.mean((1, 2), keepdim=True) for picture in pair
-        ]
+        hidden = [(1 - window) * picture + window * picture.mean((1, 2), keepdim=True) for picture in pair]
         first, second = (embed(picture[None])[0] for picture in hidden)
         by_place.append(one @ two - first @ second)
         by_picture[0].append(one @ two - first @ two)
@@ -107,7 +105,9 @@ def test_cell_sums_keep_the_total_whatever_the_grid():
     torch.testing.assert_close(cell_sums(values, 5), values.reshape(2, 5, 2, 5, 2).sum((2, 4)))
     uneven = cell_sums(values, 3)
     torch.testing.assert_close(uneven.sum((1, 2)), values.sum((1, 2)))
-    wanted = values[0, :3, :3].sum() + (values[0, 3, :3].sum() + values[0, :3, 3].sum()) / 3 + values[0, 3, 3] / 9
+    wanted = (
+        values[0, :3, :3].sum() + (values[0, 3, :3].sum() + values[0, :3, 3].sum()) / 3 + values[0, 3, 3] / 9
+    )
     torch.testing.assert_close(uneven[0, 0, 0], wanted)
 
 
