@@ -15,7 +15,7 @@ from twin_dcal.explain.attribution import integrated_gradients
 from twin_dcal.explain.faithfulness import rank_correlation, with_shuffled_weights
 from twin_dcal.explain.figure import figure_png, pair_figure
 from twin_dcal.explain.overlays import SAME, overlay, png
-from twin_dcal.explain.pair import METHODS, attribute, explain_pair, explain_pairs, normalized
+from twin_dcal.explain.pair import METHODS, attributions, explain_pair, explain_pairs, normalized
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.models.dcal import DCALVerificationModel
 
@@ -116,7 +116,7 @@ def test_other_weights_make_other_maps(loaded, method):
     agreement = []
     for seed in range(6):
         pair = normalized(loaded, faces(seed))
-        maps = [attribute(model, pair, method) for model in (loaded.model, shuffled)]
+        maps = [attributions(model, pair)[method] for model in (loaded.model, shuffled)]
         agreement.append(rank_correlation(maps[0][0], maps[1][0]))
     assert abs(np.mean(agreement)) < 0.5
 

@@ -159,7 +159,9 @@ def test_evaluate_explains_a_syntwins_model(synthetic, model, tmp_path, capsys):
     out = capsys.readouterr().out
     assert re.search(r"map +faithful: twin +faithful: genuine +points at truth % +ranks it", out)
     for name in (
-        "joint gradients",
+        "gradients",
+        "combined",
+        "occlusion",
         "rollout \\(SA\\)",
         "GLCA attention",
         "centre prior",
