@@ -54,6 +54,11 @@ def test_hidden_cells_equal_a_loop_over_cells():
         alone[1].append(second)
     torch.testing.assert_close(found.by_place(), torch.stack(by_place))
     torch.testing.assert_close(found.by_picture(), torch.tensor(by_picture))
+    shares = found.shares()
+    torch.testing.assert_close(shares.sum(0), found.by_place())
+    torch.testing.assert_close(
+        shares[0] - shares[1], torch.tensor(by_picture[0]) - torch.tensor(by_picture[1])
+    )
     m, n = 3, 9
     first, second = alone[0][m], alone[1][n]
     wanted = one @ two - first @ two - one @ second + first @ second
@@ -79,10 +84,10 @@ def test_only_a_planted_patch_counts(place):
     elsewhere = gradients.clone()
     elsewhere[:, place[0], place[1]] = 0
     assert elsewhere.abs().max() < 1e-6
-    hidden = hide_cells(embed, pair, GRID).by_place().reshape(GRID, GRID)
-    for map_ in (*gradients, hidden):
+    hidden = hide_cells(embed, pair, GRID)
+    for map_ in (*gradients, *hidden.shares().reshape(2, GRID, GRID), hidden.by_place().reshape(GRID, GRID)):
         assert divmod(int(map_.argmin()), GRID) == place
-        assert map_.min() < -0.1
+        assert map_.min() < -0.05
 
 
 def test_what_two_pictures_share_supports_same():

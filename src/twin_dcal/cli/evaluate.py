@@ -52,8 +52,8 @@ def _system_options(parser: Parser) -> None:
     option("analyze_attention", action="store_true", dest="explain", help="the same as --explain")
     option("explain_pairs", type=int, default=40, metavar="N", help="pairs that --explain looks at")
     option(
-        "explain_method", choices=["occlusion", "gradients"], default="occlusion",
-        help="what --explain draws; both are measured",
+        "explain_method", choices=["combined", "occlusion", "gradients"], default="combined",
+        help="what --explain draws; all are measured",
     )  # fmt: skip
     option("batch_size", type=int, default=32, help="images embedded at once")
     option("num_workers", type=int, default=2, help="processes that load images")

@@ -32,6 +32,14 @@ class Hidden:
         """(2, K): how much the cosine falls when a cell is hidden in one picture and the other is left alone."""
         return (self.shown[0] @ self.shown[1]) - torch.einsum("ike,ie->ik", self.hidden, self.shown.flip(0))
 
+    def shares(self) -> Tensor:
+        """(2, K): the fall by place shared out between the pictures; their Shapley values, so they sum to it.
+
+        A cell of one picture gets the mean of what hiding it costs before and after the other picture's is hidden.
+        """
+        by_picture = self.by_picture()
+        return (self.by_place() + by_picture - by_picture.flip(0)) / 2
+
     def interactions(self) -> Tensor:
         """(K, K): what cell m of the first and cell n of the second picture add to the cosine between them.
 

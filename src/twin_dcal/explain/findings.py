@@ -20,7 +20,7 @@ NUM_REPLICATES = 1000
 MIN_FAMILIES = 5
 LEVEL = 0.95
 NAMES = {
-    "occlusion": "occlusion of both", "gradients": "joint gradients", "rollout": "rollout (SA)",
+    "combined": "combined", "occlusion": "occlusion", "gradients": "gradients", "rollout": "rollout (SA)",
     "glca": "GLCA attention", "pixels": "pixel difference", "centre": "centre prior", "random": "random",
 }  # fmt: skip
 

@@ -16,15 +16,16 @@ from .attention import attention_maps
 from .attribution import Hidden, hide_cells, integrated_gradients
 from .result import Match, PairExplanation
 
-Method = Literal["occlusion", "gradients"]
+Method = Literal["combined", "occlusion", "gradients"]
 
 METHODS: tuple[Method, ...] = get_args(Method)
-DEFAULT: Method = "occlusion"
+DEFAULT: Method = "combined"
 GRID = 8
 NUM_STEPS = 8
 NUM_MATCHES = 6
 
 Pixels = NDArray[np.uint8]
+Maps = NDArray[np.float32]
 
 
 class Explainable(Protocol):
@@ -48,8 +49,8 @@ def explain_pair(
     """Why the cosine of two pictures is what it is.
 
     Args: pixels: (S, S, 3) uint8 of the model's image size, as `TwinInferenceEngine.prepare` gives them; method:
-    "occlusion" embeds 130 pictures, "gradients" runs 16 forward and backward; num_matches: at most so many regions are
-    joined, 0 for none (with "gradients" they cost the 130 embeddings again).
+    "occlusion" embeds 130 pictures, "gradients" runs 16 forward and backward, "combined" is the mean of both;
+    num_matches: at most so many regions are joined, 0 for none (with "gradients" they cost the 130 embeddings again).
     The same input gives the same maps; nothing of the model changes. ConfigError: a model that only embeds (an exported
     one), an unknown method, pictures of another size.
     """
@@ -78,17 +79,16 @@ def normalized(source: Explainable, pixels_BSSC: NDArray[np.uint8]) -> Tensor:
     return source.preprocessing.normalize(torch.tensor(pixels_BSSC).permute(0, 3, 1, 2).to(device))
 
 
-def attribute(model: DCALVerificationModel, pair: Tensor, method: Method) -> NDArray[np.float32]:
-    """(2, G, G) signed maps of a normalised pair (2, 3, S, S)."""
-    return _attribution(
-        model, pair, method, None if method == "gradients" else hide_cells(model.embed, pair, GRID)
-    )
+def attributions(model: DCALVerificationModel, pair: Tensor) -> dict[str, Maps]:
+    """Signed maps (2, G, G) of a normalised pair (2, 3, S, S), by every method."""
+    occlusion, gradients = _by_occlusion(hide_cells(model.embed, pair, GRID)), _by_gradients(model, pair)
+    return {"combined": _mean(occlusion, gradients), "occlusion": occlusion, "gradients": gradients}
 
 
 def _explained(
     model: DCALVerificationModel, pair: Tensor, method: Method, num_matches: int
 ) -> PairExplanation:
-    hidden = hide_cells(model.embed, pair, GRID) if method == "occlusion" or num_matches else None
+    hidden = hide_cells(model.embed, pair, GRID) if method != "gradients" or num_matches else None
     one, two = _attribution(model, pair, method, hidden)
     attended = attention_maps(model, pair)
     with torch.no_grad():
@@ -105,13 +105,26 @@ def _explained(
     )  # fmt: skip
 
 
-def _attribution(
-    model: DCALVerificationModel, pair: Tensor, method: Method, hidden: Hidden | None
-) -> NDArray[np.float32]:
+def _attribution(model: DCALVerificationModel, pair: Tensor, method: Method, hidden: Hidden | None) -> Maps:
     if method == "gradients":
-        return _array(integrated_gradients(model.embed, pair, GRID, NUM_STEPS))
+        return _by_gradients(model, pair)
     assert hidden is not None
-    return _array(hidden.by_place().reshape(GRID, GRID).expand(2, -1, -1))
+    occlusion = _by_occlusion(hidden)
+    return occlusion if method == "occlusion" else _mean(occlusion, _by_gradients(model, pair))
+
+
+def _by_occlusion(hidden: Hidden) -> Maps:
+    return _array(hidden.shares().reshape(2, GRID, GRID))
+
+
+def _by_gradients(model: DCALVerificationModel, pair: Tensor) -> Maps:
+    return _array(integrated_gradients(model.embed, pair, GRID, NUM_STEPS))
+
+
+def _mean(one: Maps, two: Maps) -> Maps:
+    """Of two maps on one scale, that of their mean size; the result has no unit."""
+    scaled = [map_ / (np.abs(map_).mean() or 1.0) for map_ in (one, two)]
+    return np.asarray(np.mean(scaled, axis=0), np.float32)
 
 
 def matched_regions(interactions_KK: NDArray[np.floating], grid: int, num_matches: int) -> tuple[Match, ...]:

@@ -29,7 +29,7 @@ class PairExplanation:
 
     similarity: cosine of the pair. method: how `attribution` was found, see docs/explanations.md.
     attribution1, attribution2: (G, G) signed, of the first and second picture: what each region adds to the cosine;
-        positive supports "same", negative supports "different".
+        positive supports "same", negative supports "different". In units of the cosine, but for "combined".
     rollout1, rollout2: (h, w) share of each of the model's patches in SA's class token.
     glca1, glca2: (h, w) attention of GLCA's class token. glca_chosen1, glca_chosen2: (h, w) bool, GLCA's local
         queries; `glca_uses_chosen` tells whether they reach the embedding at all (model.glca_pool "local"). None

@@ -27,7 +27,7 @@ from .faithfulness import (
     with_shuffled_weights,
 )
 from .overlays import resized
-from .pair import METHODS, Explainable, attribute, normalized
+from .pair import METHODS, Explainable, attributions, normalized
 from .sample import KnownTruth, StudyPair
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def read_pair(pair: StudyPair, size: int) -> NDArray[np.uint8]:
 
 
 def _explained(model: DCALVerificationModel, images: Tensor) -> dict[str, Maps]:
-    maps: dict[str, Maps] = {name: attribute(model, images, name) for name in METHODS}
+    maps = attributions(model, images)
     attended = attention_maps(model, images)
     maps["rollout"] = attended.rollout.cpu().numpy()
     if attended.glca is not None:
