@@ -21,7 +21,7 @@ ROOMS = ["_version", "errors", "files", "config", "data", "synth", "models", "lo
          "verification.people", "verification.joining", "verification.embedding_files", "verification.score_files",
          "verification.tables", "verification.evaluation", "checkpoint", "verification.embeddings", "training",
          "verification.reading", "verification.speed", "verification.systems", "verification.examples",
-         "verification.flow", "verification.comparing", "inference", "report", "extraction", "ablation",
+         "verification.flow", "verification.comparing", "inference", "export", "report", "extraction", "ablation",
          "cli"]  # fmt: skip
 
 

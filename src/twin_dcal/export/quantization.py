@@ -1,0 +1,30 @@
+"""Weights of matrix products as 8-bit integers: a quarter of the size, and less time on a CPU that has such products."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .graph import quiet
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def to_int8(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Matrix products with 8-bit weights, a scale for each output channel, and activations scaled as they come.
+
+    Dynamic: it needs no calibration images, so what it does depends on the weights alone. Convolutions stay as they
+    are: docs/export.md has what quantizing them costs. Source: ONNX Runtime, "Quantize ONNX models".
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    with quiet(), tempfile.TemporaryDirectory(prefix="dcal-export-") as folder:
+        prepared, written = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
+        quant_pre_process(model, str(prepared), skip_symbolic_shape=True)
+        quantize_dynamic(
+            prepared, written, weight_type=QuantType.QInt8, per_channel=True,
+            op_types_to_quantize=["MatMul", "Gemm"],
+        )  # fmt: skip
+        return onnx.load(written)
