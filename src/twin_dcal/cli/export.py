@@ -27,7 +27,9 @@ def parser() -> Parser:
     option("output", metavar="FILE", help="default: beside the model, as .onnx or .int8.onnx")
     option("opset", type=int, default=20, help="version of the ONNX operators, 18 to 24")
     option("images", metavar="DIR", help="check on faces of this folder")
-    option("val_data", metavar="PATH", help="check on, and judge int8 by, a data set's val split or a pairs file")
+    option(
+        "val_data", metavar="PATH", help="check on, and judge int8 by, a data set's val split or a pairs file"
+    )
     option("dataset_info", metavar="FILE", help="with a pairs file, tells whose images they are")
     option("twin_pairs", metavar="FILE", help="twin_pairs_infor.json of --val_data")
     option("data_root", metavar="DIR", help="where image paths of the files are looked up")

@@ -43,7 +43,9 @@ def drawn(size: int, num_families: int = 4) -> CheckFaces:
         for number in range(settings.images)
     ]  # fmt: skip
     pixels = np.stack(photos)[:, :size, :size]
-    return CheckFaces(pixels, f"{len(pixels)} drawn SynTwins faces (name real ones with --val_data or --images)")
+    return CheckFaces(
+        pixels, f"{len(pixels)} drawn SynTwins faces (name real ones with --val_data or --images)"
+    )
 
 
 def embed_files(backend: Backend, names: Sequence[str]) -> NDArray[np.float32]:

@@ -143,6 +143,8 @@ def _with_metadata(graph: "onnx.ModelProto", loaded: LoadedModel, exported: Mapp
     graph.producer_name, graph.producer_version = "twin_dcal", __version__
     graph.doc_string = preprocessing_in_words(pixels.image_size)
     try:
-        return graph.SerializeToString()
+        return bytes(graph.SerializeToString())
     except Exception as error:
-        raise ModelError(f"one ONNX file holds 2 GB, and {config.model.backbone} is larger: {error}") from error
+        raise ModelError(
+            f"one ONNX file holds 2 GB, and {config.model.backbone} is larger: {error}"
+        ) from error

@@ -4,7 +4,8 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,9 @@ _TALKATIVE = ("torch", "onnxscript", "onnx_ir", "onnxruntime")
 
 def require_onnx() -> None:
     """ConfigError, naming what to install, where a package that exporting needs is missing."""
-    try:
-        import onnx
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f"exporting needs {error.name}: pip install 'twin-dcal[onnx]'") from error
+    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"exporting needs {', '.join(missing)}: pip install 'twin-dcal[onnx]'")
 
 
 def to_onnx(loaded: LoadedModel, opset: int = OPSET) -> "onnx.ModelProto":
@@ -57,8 +55,10 @@ def to_onnx(loaded: LoadedModel, opset: int = OPSET) -> "onnx.ModelProto":
             f"backbone '{loaded.config.model.backbone}' cannot be exported ({type(error).__name__}: {reason})"
         ) from error
     assert program is not None
-    model = cast("onnx.ModelProto", program.model_proto)
-    for node in model.graph.node:  # where each came from, with paths of this machine: not for those who get the file
+    model = program.model_proto
+    for (
+        node
+    ) in model.graph.node:  # where each came from, with paths of this machine: not for those who get the file
         del node.metadata_props[:]
         node.doc_string = ""
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):

@@ -1,4 +1,4 @@
-"""Weights of matrix products as 8-bit integers: a quarter of the size, and less time on a CPU that has such products."""
+"""Weights of matrix products as 8-bit integers: a quarter of their size, and less time on a CPU with such products."""
 
 import tempfile
 from pathlib import Path
@@ -21,8 +21,11 @@ def to_int8(model: "onnx.ModelProto") -> "onnx.ModelProto":
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with quiet(), tempfile.TemporaryDirectory(prefix="dcal-export-") as folder:
-        prepared, written = Path(folder, "prepared.onnx"), Path(folder, "int8.onnx")
-        quant_pre_process(model, str(prepared), skip_symbolic_shape=True)
+        exact, prepared, written = (Path(folder, f"{name}.onnx") for name in ("exact", "prepared", "int8"))
+        onnx.save(
+            model, exact
+        )  # given in memory, its weights would be moved to a second file and not be found again
+        quant_pre_process(exact, prepared, skip_symbolic_shape=True)
         quantize_dynamic(
             prepared, written, weight_type=QuantType.QInt8, per_channel=True,
             op_types_to_quantize=["MatMul", "Gemm"],

@@ -14,9 +14,10 @@ from twin_dcal.errors import ConfigError, ModelError
 from .backend import FeatureType, ModelSource
 from .onnx_metadata import INPUT, Described, read_metadata
 
-# Images in one run. More cost the same (fp32) or more (int8) each, since activations leave the cache, and the runtime
-# keeps memory for the largest run it has seen.
-IMAGES_AT_ONCE = 2
+# Images in one run, by kind of weights. More cost no less, since activations leave the cache, and the runtime keeps
+# memory for the largest run it has seen. int8 scales the activations of a whole run alike: alone, an image's features
+# do not depend on its batch mates.
+IMAGES_AT_ONCE = {"none": 4, "int8": 1}
 
 _SILENT = 4  # log severity "fatal": errors arrive as exceptions
 
@@ -60,13 +61,15 @@ class OnnxBackend:
         self, pixels_BSSC: NDArray[np.uint8], feature_type: FeatureType = "combined"
     ) -> NDArray[np.float32]:
         """(B, E) float32 with unit rows, from (B, S, S, 3) uint8 RGB. ModelError where the graph cannot be run."""
-        length = self._described.features[feature_type]
+        length, at_once = self._described.features[feature_type], IMAGES_AT_ONCE[self._described.quantization]
         rows = [np.empty((0, length), np.float32)]
-        for start in range(0, len(pixels_BSSC), IMAGES_AT_ONCE):
-            part = np.ascontiguousarray(pixels_BSSC[start : start + IMAGES_AT_ONCE])
+        for start in range(0, len(pixels_BSSC), at_once):
+            part = np.ascontiguousarray(pixels_BSSC[start : start + at_once])
             rows.append(self._run(part, feature_type))
             if rows[-1].shape != (len(part), length):
-                raise ModelError(f"{self.source.path}: damaged: its graph gives {rows[-1].shape} for {len(part)} images")
+                raise ModelError(
+                    f"{self.source.path}: damaged: its graph gives {rows[-1].shape} for {len(part)} images"
+                )
         return np.concatenate(rows)
 
     def _run(self, pixels_BSSC: NDArray[np.uint8], feature_type: FeatureType) -> NDArray[np.float32]:
@@ -94,7 +97,9 @@ def _open_session(content: bytes, path: str) -> Any:
     except Exception as error:
         reason = _reason(error)
         if "external" in reason.lower():
-            raise ModelError(f"{path}: keeps weights in other files, which are not read; export to one file") from error
+            raise ModelError(
+                f"{path}: keeps weights in other files, which are not read; export to one file"
+            ) from error
         raise ModelError(f"{path}: not an ONNX model, or damaged ({reason})") from error
 
 

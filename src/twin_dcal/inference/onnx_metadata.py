@@ -18,16 +18,21 @@ from .backend import ModelSource
 FORMAT = "twin_dcal.onnx"
 FORMAT_VERSION = 1
 INPUT = "pixels"
+QUANTIZATIONS = ("none", "int8")
 
 _PREFIX = "twin_dcal."
 
 
 @dataclass(frozen=True)
 class Described:
-    """A model file as its metadata has it. features: output -> length of its rows; exported: how it was made."""
+    """A model file as its metadata has it.
+
+    features: output -> length of its rows; quantization: "none" or "int8"; exported: how it was made, that included.
+    """
 
     source: ModelSource
     features: Mapping[str, int]
+    quantization: str
     exported: Mapping[str, Any]
 
 
@@ -64,7 +69,15 @@ def read_metadata(strings: Mapping[str, str], path: str, sha256: str) -> Describ
                 f"{FORMAT_VERSION}. It was written by twin_dcal {content.get('version', 'unknown')!s:.40}."
             )
         return _described(content, path, sha256)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError, MetricError) as error:
+    except (
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+        MetricError,
+    ) as error:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise ModelError(
             f"{path}: an entry of its metadata is missing or of the wrong kind ({reason})"
@@ -85,7 +98,10 @@ def _described(content: Mapping[str, Any], path: str, sha256: str) -> Described:
     features = {_text(name): _count(length) for name, length in content["features"].items()}
     if set(features) != set(source.feature_types()):
         raise ValueError(f"features {sorted(features)} of branches {list(source.branches)}")
-    return Described(source, features, dict(content["exported"]))
+    exported = dict(content["exported"])
+    if exported["quantization"] not in QUANTIZATIONS:
+        raise ValueError(f"quantization {exported['quantization']!r:.40}")
+    return Described(source, features, exported["quantization"], exported)
 
 
 def _threshold(values: Mapping[str, Any]) -> Threshold:
