@@ -68,6 +68,18 @@ class Backend(Protocol):
 
 def open_backend(path: str | Path, device: str = "auto") -> Backend:
     """A model file on a device. ModelError for a file that is none, ConfigError for a device that is not there."""
+    path = checkpoint_in(path)
+    if path.suffix.lower() == ".onnx":
+        from .onnx_backend import OnnxBackend
+
+        return OnnxBackend(path, device)
+    from .torch_backend import TorchBackend
+
+    return TorchBackend(path, device)
+
+
+def checkpoint_in(path: str | Path) -> Path:
+    """The file itself, or the best_model.pth of a run's folder. ModelError where there is none."""
     path = Path(path)
     if path.is_dir():
         found = path / "best_model.pth"
@@ -76,8 +88,4 @@ def open_backend(path: str | Path, device: str = "auto") -> Backend:
         path = found
     if not path.is_file():
         raise ModelError(f"{path}: no such model file")
-    if path.suffix.lower() == ".onnx":
-        raise ModelError(f"{path}: exported models are not read by this release; name the best_model.pth")
-    from .torch_backend import TorchBackend
-
-    return TorchBackend(path, device)
+    return path

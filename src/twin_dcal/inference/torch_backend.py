@@ -22,6 +22,7 @@ class TorchBackend:
     def __init__(self, path: str | Path, device: str = "auto") -> None:
         self._device = resolve_device(device)
         loaded = load_model(path, self._device)
+        self.loaded = loaded
         self.model: DCALVerificationModel = loaded.model
         self.preprocessing = loaded.preprocessing
         self.source = ModelSource(

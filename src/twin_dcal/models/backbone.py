@@ -118,7 +118,7 @@ class CNNBackbone(TokenBackbone):
         images = images.contiguous(memory_format=torch.channels_last)
         map_BFhw: Tensor = self.cnn.forward_features(images)  # type: ignore[operator]
         patches_BNC = self.project(map_BFhw.flatten(2).transpose(1, 2))
-        cls_B1C = self.cls_token.expand(len(images), -1, -1).to(patches_BNC.dtype)
+        cls_B1C = self.cls_token.expand(images.shape[0], -1, -1).to(patches_BNC.dtype)
         return torch.cat([cls_B1C, patches_BNC], dim=1) + self.position
 
     @property

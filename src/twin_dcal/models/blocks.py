@@ -38,7 +38,8 @@ def project_qkv(block: Block, x_BTC: Tensor, num_streams: int = 1) -> list[tuple
     """
     attention = block.attn
     streams = []
-    for qkv_BTE in attention.qkv(block.norm1(x_BTC)).chunk(num_streams):
+    qkv_STE = attention.qkv(block.norm1(x_BTC))
+    for qkv_BTE in qkv_STE.chunk(num_streams) if num_streams > 1 else [qkv_STE]:
         qkv_BT3HD = qkv_BTE.unflatten(-1, (3, attention.num_heads, attention.head_dim))
         q_BHTD, k_BHTD, v_BHTD = qkv_BT3HD.permute(2, 0, 3, 1, 4).unbind(0)
         streams.append((attention.q_norm(q_BHTD), attention.k_norm(k_BHTD), v_BHTD))

@@ -133,14 +133,22 @@ class DCALVerificationModel(nn.Module):
             return torch.cat([self._embed(chunk, feature_type) for chunk in chunks])
         return self._embed(images, feature_type)
 
+    def features(self, images: Tensor) -> dict[FeatureType, Tensor]:
+        """Every feature that `embed` gives, from one pass. Traceable with a batch of unknown size, for export."""
+        parts: dict[FeatureType, Tensor] = {}
+        has_glca = "glca" in self.branches
+        encoded = self._encode(self.backbone.tokens(images), None, cls_only=not has_glca)
+        parts["sa"] = F.normalize(self.backbone.norm(encoded.sa_BTC[:, 0]).float(), dim=-1)
+        if has_glca:
+            parts["glca"] = F.normalize(self.glca(encoded).float(), dim=-1)
+        return {"combined": F.normalize(torch.cat(list(parts.values()), dim=-1), dim=-1), **parts}
+
     def _embed(self, images: Tensor, feature_type: FeatureType) -> Tensor:
-        encoded = self._encode(self.backbone.tokens(images), None, cls_only=feature_type == "sa")
-        parts = []
-        if feature_type != "glca" or "glca" not in self.branches:
-            parts.append(self.backbone.norm(encoded.sa_BTC[:, 0]))
-        if feature_type != "sa" and "glca" in self.branches:
-            parts.append(self.glca(encoded))
-        return F.normalize(torch.cat([F.normalize(part.float(), dim=-1) for part in parts], dim=-1), dim=-1)
+        if feature_type == "sa":
+            encoded = self._encode(self.backbone.tokens(images), None, cls_only=True)
+            return F.normalize(self.backbone.norm(encoded.sa_BTC[:, 0]).float(), dim=-1)
+        features = self.features(images)
+        return features.get(feature_type, features["sa"])
 
     def glca(self, encoded: Encoded) -> Tensor:
         """Global-local cross-attention over the SA tokens, (B, C).
@@ -155,7 +163,7 @@ class DCALVerificationModel(nn.Module):
             x_BKC = x_BTC[:, :1]
         else:
             kept_BK = top_tokens(rollout_cls(encoded.layers), self.backbone.num_prefix, self.local_ratio)
-            x_BKC = x_BTC.take_along_dim(kept_BK.unsqueeze(-1), dim=1)
+            x_BKC = x_BTC.gather(1, kept_BK.unsqueeze(-1).expand(-1, -1, self.width))
         out_BKC = query_block(
             self.glca_block, x_BKC, x_BTC, partial(attend, dropout=attention_dropout(self.glca_block))
         )
@@ -175,15 +183,15 @@ class DCALVerificationModel(nn.Module):
         Both streams start as the same tokens, so the first block projects them once; of PWCA only CLS is used,
         so its last block computes that row alone (so does SA's, with `cls_only`).
         """
-        num_images = len(x_BTC)
         keep = "glca" in self.branches and self.glca_pool == "local" and not cls_only
         layers: list[QueryKey] = []
         *earlier, last = self.backbone.blocks
-        streams = x_BTC
+        streams, num_streams = x_BTC, 1
         for block in earlier:
-            streams, *layer = self._run(_block, block, streams, num_images, partner_B, keep)
+            streams, *layer = self._run(_block, block, streams, num_streams, partner_B, keep)
+            num_streams = 1 if partner_B is None else 2
             layers += layer
-        sa_BTC, *pair = streams.chunk(len(streams) // num_images)
+        sa_BTC, *pair = streams.chunk(num_streams) if num_streams > 1 else [streams]
         pwca_BTC = pair[0] if pair else sa_BTC  # a single block: the streams have not parted yet
         dropout = attention_dropout(last)
         if cls_only:
@@ -194,7 +202,7 @@ class DCALVerificationModel(nn.Module):
         if partner_B is not None:
             attend_pair = partial(pair_attend, partner_B=partner_B, dropout=dropout)
             pwca_B1C = self._run(query_block, last, pwca_BTC[:, :1], pwca_BTC, attend_pair)
-        sa_BTC, *layer = self._run(_block, last, sa_BTC, num_images, None, keep)
+        sa_BTC, *layer = self._run(_block, last, sa_BTC, 1, None, keep)
         return Encoded(sa_BTC, pwca_B1C, [*layers, *layer])
 
     def _run(self, step: Callable[..., Any], *arguments: object) -> Any:
@@ -204,23 +212,23 @@ class DCALVerificationModel(nn.Module):
 
 
 def _block(
-    block: Block, streams: Tensor, num_images: int, partner_B: Tensor | None, keep: bool
+    block: Block, streams: Tensor, num_streams: int, partner_B: Tensor | None, keep: bool
 ) -> tuple[Any, ...]:
-    """One block on the SA stream (rows up to `num_images`) and, with partners, on the PWCA stream below it.
+    """One block on the SA stream and, with partners, on the PWCA stream: below it where it has parted (2 streams).
 
     Returns (B, T, C), or (2B, T, C) with partners, and with `keep` also queries and keys of the SA stream.
     """
-    given = list(_attended(block, streams, num_images, partner_B, keep))
-    if partner_B is not None and len(streams) == num_images:
+    given = list(_attended(block, streams, num_streams, partner_B, keep))
+    if partner_B is not None and num_streams == 1:
         streams = torch.cat([streams, streams])
     return finish(block, streams, given.pop(0)), *given  # popped: `finish` frees it
 
 
 def _attended(
-    block: Block, streams: Tensor, num_images: int, partner_B: Tensor | None, keep: bool
+    block: Block, streams: Tensor, num_streams: int, partner_B: Tensor | None, keep: bool
 ) -> tuple[Any, ...]:
     """Attention outputs of both streams, heads merged. A function, so that q, k and v are freed on return."""
-    (q, k, v), *pair = project_qkv(block, streams, len(streams) // num_images)
+    (q, k, v), *pair = project_qkv(block, streams, num_streams)
     dropout = attention_dropout(block)
     layer = (QueryKey(q.detach(), k.detach()),) if keep else ()
     attended_BTC = merge_heads(attend(q, k, v, dropout))

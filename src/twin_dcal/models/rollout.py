@@ -68,13 +68,20 @@ def _attention(q_BHQD: Tensor, k_BHTD: Tensor) -> Tensor:
 
 def _weigh_rows(layer: QueryKey, r_BT: Tensor) -> Tensor:
     """mean_h(rᵀ P_h), (B, T)."""
+    if torch.compiler.is_compiling():  # a traced loop would fix the number of images
+        return _weigh_rows_at_once(layer, r_BT)
     num_images, num_heads, num_tokens, _ = layer.q.shape
     limit = _SCORES_AT_ONCE["cpu" if r_BT.device.type == "cpu" else "other"]
     step = max(1, limit // (num_heads * num_tokens**2))
     out_BT = torch.empty_like(r_BT)
     for start in range(0, num_images, step):
         rows = slice(start, start + step)
-        p_BUT = _attention(layer.q[rows], layer.k[rows]).flatten(1, 2)
-        r_B1U = (r_BT[rows] / num_heads).repeat(1, num_heads).unsqueeze(1)
-        out_BT[rows] = torch.bmm(r_B1U, p_BUT).squeeze(1)
+        out_BT[rows] = _weigh_rows_at_once(QueryKey(layer.q[rows], layer.k[rows]), r_BT[rows])
     return out_BT
+
+
+def _weigh_rows_at_once(layer: QueryKey, r_BT: Tensor) -> Tensor:
+    num_heads = layer.q.shape[1]
+    p_BUT = _attention(layer.q, layer.k).flatten(1, 2)
+    r_B1U = (r_BT / num_heads).repeat(1, num_heads).unsqueeze(1)
+    return torch.bmm(r_B1U, p_BUT).squeeze(1)

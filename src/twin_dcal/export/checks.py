@@ -1,0 +1,93 @@
+"""Does an exported model give what its checkpoint gives? Differences in features, and in what decisions rest on."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_dcal.errors import ManifestError
+from twin_dcal.inference.backend import Backend
+from twin_dcal.verification import metrics
+from twin_dcal.verification.counting import PairSource, count_pairs
+from twin_dcal.verification.intervals import paired_bootstrap
+from twin_dcal.verification.protocols import Comparisons, pair_source
+from twin_dcal.verification.stored import Threshold
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of the features of two backends: largest of any element of any output, smallest cosine of the combined ones."""
+
+    max_difference: float
+    min_cosine: float
+    num_images: int
+    faces: str
+
+
+@dataclass(frozen=True)
+class TwinAuc:
+    """ROC AUC against twins before and after; low and high: 95 % interval of after - before, None for too few families.
+
+    rates: FMR against twins and FNMR at the stored threshold, before and after; empty without a threshold.
+    """
+
+    before: float
+    after: float
+    low: float | None
+    high: float | None
+    num_genuine: int
+    num_twin: int
+    num_families: int
+    data: str
+    rates: Mapping[str, tuple[float, float]]
+
+    @property
+    def drop(self) -> float:
+        return self.before - self.after
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for the file's metadata."""
+        rates = {name: list(pair) for name, pair in self.rates.items()}
+        return {**asdict(self), "rates": rates}
+
+
+def differences(one: Backend, other: Backend, pixels_NSSC: NDArray[np.uint8], faces: str) -> Difference:
+    """Compare every feature of two backends on the same pixels."""
+    largest, smallest = 0.0, 1.0
+    for kind in one.source.feature_types():
+        a, b = one.embed(pixels_NSSC, kind), other.embed(pixels_NSSC, kind)
+        largest = max(largest, float(np.abs(a - b).max()))
+        if kind == "combined":
+            smallest = float(np.einsum("nd,nd->n", a, b).min())
+    return Difference(largest, smallest, len(pixels_NSSC), faces)
+
+
+def compare_auc(what: Comparisons, before: Features, after: Features, threshold: Threshold | None) -> TwinAuc:
+    """Twin AUC of two sets of features (N, E) of the same images. ManifestError without genuine and twin pairs."""
+    sources = pair_source(what, before), pair_source(what, after)
+    counts = [count_pairs(source) for source in sources]
+    if not counts[0].has("twin"):
+        raise ManifestError(
+            f"{what.source}: no pair of twins, and int8 is judged by telling twins apart; name a set with twin_pairs"
+        )
+    then, now = (each.section("twin") for each in counts)
+    rates: dict[str, tuple[float, float]] = {}
+    if threshold is not None:
+        at = [metrics.error_rates_at(scores, threshold.value) for scores in (then, now)]
+        rates = {"fmr": (at[0].fmr, at[1].fmr), "fnmr": (at[0].fnmr, at[1].fnmr)}
+    low, high, num_families = _interval(*sources)
+    return TwinAuc(
+        metrics.auc(then), metrics.auc(now), low, high, then.num_genuine, then.num_impostors, num_families,
+        what.source, rates,
+    )  # fmt: skip
+
+
+def _interval(before: PairSource, after: PairSource) -> tuple[float | None, float | None, int]:
+    """95 % interval of the difference in twin AUC over families, where there are enough of them."""
+    made = paired_bootstrap(after, before)
+    found = made.differences.get("twin", {}).get("roc_auc")
+    return (None, None, made.num_families) if found is None else (found.low, found.high, made.num_families)

@@ -1,0 +1,135 @@
+"""An exported model through ONNX Runtime, on the CPU. Neither torch nor the onnx package is imported."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_dcal.errors import ConfigError, ModelError
+
+from .backend import FeatureType, ModelSource
+from .onnx_metadata import INPUT, Described, read_metadata
+
+# Images in one run, by kind of weights. More cost no less, since activations leave the cache, and the runtime keeps
+# memory for the largest run it has seen. int8 scales the activations of a whole run alike: alone, an image's features
+# do not depend on its batch mates.
+IMAGES_AT_ONCE = {"none": 4, "int8": 1}
+
+_SILENT = 4  # log severity "fatal": errors arrive as exceptions
+
+
+class OnnxBackend:
+    """A file of `dcal-export`. Safe to call from several threads.
+
+    OMP_NUM_THREADS sets the number of threads; without it, one for each core.
+    """
+
+    def __init__(self, path: str | Path, device: str = "auto", content: bytes | None = None) -> None:
+        """Open a model. Args: content: of the file, where it is at hand.
+
+        ConfigError for a device other than the CPU, or where onnxruntime is not installed; ModelError, in one line, for
+        a file that is none of ours, damaged, or contradicts itself.
+        """
+        if device not in ("auto", "cpu"):
+            raise ConfigError(
+                f"device {device!r}: exported models run on the CPU here; use best_model.pth, or auto"
+            )
+        content = Path(path).read_bytes() if content is None else content
+        self._session = _open_session(content, str(path))
+        strings = self._session.get_modelmeta().custom_metadata_map
+        self._described = read_metadata(strings, str(path), hashlib.sha256(content).hexdigest())
+        _refuse_contradictions(self._session, self._described)
+
+    @property
+    def source(self) -> ModelSource:
+        return self._described.source
+
+    @property
+    def device(self) -> str:
+        return "cpu"
+
+    @property
+    def exported(self) -> Mapping[str, Any]:
+        """How the file was made: checkpoint, quantization, and what the check against torch found."""
+        return self._described.exported
+
+    def embed(
+        self, pixels_BSSC: NDArray[np.uint8], feature_type: FeatureType = "combined"
+    ) -> NDArray[np.float32]:
+        """(B, E) float32 with unit rows, from (B, S, S, 3) uint8 RGB. ModelError where the graph cannot be run."""
+        length, at_once = self._described.features[feature_type], IMAGES_AT_ONCE[self._described.quantization]
+        rows = [np.empty((0, length), np.float32)]
+        for start in range(0, len(pixels_BSSC), at_once):
+            part = np.ascontiguousarray(pixels_BSSC[start : start + at_once])
+            rows.append(self._run(part, feature_type))
+            if rows[-1].shape != (len(part), length):
+                raise ModelError(
+                    f"{self.source.path}: damaged: its graph gives {rows[-1].shape} for {len(part)} images"
+                )
+        return np.concatenate(rows)
+
+    def _run(self, pixels_BSSC: NDArray[np.uint8], feature_type: FeatureType) -> NDArray[np.float32]:
+        try:
+            (features,) = self._session.run([feature_type], {INPUT: pixels_BSSC})
+        except Exception as error:  # the runtime's own errors share no base of their own
+            raise ModelError(f"{self.source.path}: its graph cannot be run ({_reason(error)})") from error
+        return np.asarray(features)
+
+
+def _open_session(content: bytes, path: str) -> Any:
+    """A session of the graph, and of nothing but these bytes: what refers to other files is refused."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ConfigError(f"{path}: needs onnxruntime: pip install 'twin-dcal[onnx]'") from error
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _SILENT
+    options.intra_op_num_threads, options.inter_op_num_threads = _num_threads(), 1
+    # Weights in other files would be read from here, and the runtime lets no path lead out of it.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = _reason(error)
+        if "external" in reason.lower():
+            raise ModelError(
+                f"{path}: keeps weights in other files, which are not read; export to one file"
+            ) from error
+        raise ModelError(f"{path}: not an ONNX model, or damaged ({reason})") from error
+
+
+def _num_threads() -> int:
+    """OMP_NUM_THREADS, as torch reads it; 0, the runtime's own choice, where it is no number."""
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(told), os.cpu_count() or 1) if told.isascii() and told.isdigit() else 0
+
+
+def _refuse_contradictions(session: Any, described: Described) -> None:
+    """ModelError unless the graph takes the pixels and gives the features that its metadata names."""
+    source = described.source
+    size = source.image_size
+    found = {
+        "inputs": {given.name: (given.type, *given.shape[1:]) for given in session.get_inputs()},
+        "outputs": {given.name: (given.type, *given.shape[1:]) for given in session.get_outputs()},
+    }
+    expected = {
+        "inputs": {INPUT: ("tensor(uint8)", size, size, 3)},
+        "outputs": {name: ("tensor(float)", length) for name, length in described.features.items()},
+    }
+    for what, there in found.items():
+        if there != expected[what]:
+            raise ModelError(
+                f"{source.path}: its metadata contradicts its graph: {what} {expected[what]} are promised, "
+                f"{str(there)[:200]} are there; export it again"
+            )
+
+
+def _reason(error: Exception) -> str:
+    """One line, without the runtime's error number and the file names of its own source."""
+    line = " ".join(str(error).split())
+    return line.rpartition(" : ")[2][:200] or type(error).__name__
