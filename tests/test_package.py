@@ -12,10 +12,10 @@ import twin_dcal
 SOURCE = Path(twin_dcal.__file__).parent
 
 # From the bottom up; a room imports only rooms before it (or itself). `cli` may import everything.
-ROOMS = ["_version", "errors", "files", "config", "data", "synth", "models", "losses", "verification.result",
-         "verification.tally", "verification.metrics", "verification.scores", "verification.counting",
-         "verification.bounds", "verification.resampling", "verification.replicates", "verification.intervals",
-         "verification.calibration", "verification.stored", "verification.thresholds", "verification.table",
+ROOMS = ["_version", "errors", "files", "config", "distributed", "data", "synth", "models", "losses",
+         "verification.result", "verification.tally", "verification.metrics", "verification.scores",
+         "verification.counting", "verification.bounds", "verification.resampling", "verification.replicates",
+         "verification.intervals", "verification.calibration", "verification.stored", "verification.thresholds", "verification.table",
          "verification.figures",
          "verification.protocols", "verification.folds", "verification.reliability", "verification.zoo",
          "verification.people", "verification.joining", "verification.embedding_files", "verification.score_files",
