@@ -81,7 +81,8 @@ def run(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[
         text = str(error)
         if text.startswith("Caught "):
             text = text.strip().splitlines()[-1].partition(": ")[2]
-        print(f"error: {text}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        print(f"error: {text}" if rank == "0" else f"error on rank {rank}: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

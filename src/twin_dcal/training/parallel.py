@@ -70,7 +70,10 @@ def _without_buffer_broadcast() -> dict[str, Any]:
     return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
 
 
-def _mean_in_rank_order(state: object, bucket: Any) -> torch.futures.Future[Tensor]:
+def _mean_in_rank_order(
+    state: object,
+    bucket: dist.GradBucket,  # type: ignore[name-defined]  # DDP checks this annotation
+) -> torch.futures.Future[Tensor]:
     """Gradients added up in the order of ranks.
 
     gloo's own sum starts at a rank that depends on the place in the bucket, and DDP forms its buckets anew after the
