@@ -45,14 +45,18 @@ def save_model(
     path: str | Path, model: DCALVerificationModel, config: TwinVerificationConfig, *,
     threshold: Threshold | None = None, calibration: Calibration | None = None,
     error_curve: ErrorCurve | None = None, training: Mapping[str, Any] | None = None,
+    weights: Mapping[str, torch.Tensor] | None = None,
 ) -> None:  # fmt: skip
-    """Write an inference checkpoint, replacing an older one only when complete."""
+    """Write an inference checkpoint, replacing an older one only when complete.
+
+    Args: weights: the model's state where it is not the model's own, being in parts on several devices.
+    """
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "twin_dcal": __version__,
         "config": config.model_dump(mode="json"),
-        "weights": {key: value.detach().cpu() for key, value in model.state_dict().items()},
+        "weights": {key: value.detach().cpu() for key, value in (weights or model.state_dict()).items()},
         "preprocessing": Preprocessing.of(model.backbone, config).to_dict(),
         **_decision(threshold, calibration, error_curve),
         "training": dict(training or {}),
@@ -122,10 +126,13 @@ def _loaded(path: str | Path, content: Mapping[str, Any], device: torch.device |
 
 
 def write_tensors(path: str | Path, content: Mapping[str, Any]) -> None:
-    """`torch.save` that leaves the old file untouched until the new one is complete."""
+    """`torch.save` that leaves the old file untouched until the new one is complete. OSError if it cannot be."""
     _refuse_objects(content, "content")
     with replacing(path) as file:
-        torch.save(dict(content), file)
+        try:
+            torch.save(dict(content), file)
+        except RuntimeError as error:  # how torch's writer reports a disk that filled up on the way
+            raise OSError(f"{path}: cannot be written ({str(error).splitlines()[0][:200]})") from error
 
 
 def _refuse_objects(value: object, place: str) -> None:

@@ -66,7 +66,8 @@ class ModelConfig(_Section):
 
 class TrainingConfig(_Section):
     batch_size: int = Field(32, ge=2)
-    """Images a process sees at once: batch_size / images_per_person people with that many images each."""
+    """Images of a batch over all processes: batch_size / images_per_person people with that many images each.
+    Every process gets its part, with families whole."""
     images_per_person: int = Field(4, ge=2)
     accumulation_steps: int = Field(1, ge=1)
     num_epochs: int = Field(100, ge=1)
@@ -87,6 +88,8 @@ class TrainingConfig(_Section):
     is steadier while twins are still near chance."""
     early_stopping_patience: int | None = Field(None, ge=1)
     """Validations without a better model before stopping; null never stops early."""
+    max_skipped_batches: int = Field(10, ge=0)
+    """Batches without a finite loss and gradient that a run leaves out before it stops."""
 
     @model_validator(mode="after")
     def _whole_people(self) -> Self:
@@ -113,6 +116,8 @@ class LossConfig(_Section):
     """Hinge margin on cosine distance, 1 − cosine."""
     uncertainty_weighting: bool = True
     """Learned branch weights of METHOD §1; false takes half the plain sum (all w = 0, not learned)."""
+    across_ranks: bool = True
+    """Triplets and people of softmax_over "batch" are those of the global batch; false: of each process's part."""
 
 
 class DataConfig(_Section):
@@ -167,9 +172,17 @@ class RuntimeConfig(_Section):
     num_threads: int | None = Field(None, ge=1)
     """Threads of torch on a CPU; null leaves them."""
     gradient_checkpointing: bool = False
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """How several processes share a step: every one has all weights, or a part of weights and optimizer state."""
     output_dir: str = "runs/dcal"
-    keep_checkpoints: int = Field(1, ge=0)
-    """Training states of the newest epochs kept as checkpoint_epoch_0001.pth beside last.pth."""
+    save_every_steps: int | None = Field(None, ge=1)
+    save_every_minutes: float | None = Field(10.0, gt=0)
+    """A checkpoint after so many optimizer steps or minutes, whichever comes first, and after every epoch."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """Newest checkpoints kept as checkpoint_step_00000100.pth; last.pth is the newest. If one is damaged, the one
+    before it is used."""
+    max_hours: float | None = Field(None, gt=0)
+    """Stop cleanly, with a checkpoint, before this time has passed since the start."""
 
 
 class TwinVerificationConfig(_Section):
@@ -333,11 +346,11 @@ def _explain(item: Any) -> str:
     return f"{place or name}: {message}{given}"
 
 
-# 2 GPUs of 11 GB: 8 images a GPU x 4 steps x 2 GPUs = 64.
+# 2 GPUs of 11 GB: 8 images a GPU, 16 in all, x 4 steps = 64.
 _DEFAULT: dict[str, Any] = {
     "model": {"backbone": "vit_base_patch16_224"},
     "training": {
-        "batch_size": 8, "accumulation_steps": 4, "num_epochs": 200, "learning_rate": 3e-4,
+        "batch_size": 16, "accumulation_steps": 4, "num_epochs": 200, "learning_rate": 3e-4,
         "lr_reference_batch": 64, "weight_decay": 0.01, "warmup_epochs": 20, "clip_norm": 1.0,
     },
     "data": {"image_size": 448},
@@ -357,7 +370,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "kaggle": {
         "model": {"backbone": "vit_base_patch16_224"},
         "training": {
-            "batch_size": 8, "accumulation_steps": 4, "num_epochs": 100, "learning_rate": 3e-4,
+            "batch_size": 16, "accumulation_steps": 4, "num_epochs": 100, "learning_rate": 3e-4,
             "warmup_epochs": 10,
         },
         "data": {"image_size": 448},

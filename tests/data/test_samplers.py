@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twin_dcal.data.samplers import FamilyBatchSampler, SampleKey, family_batches
+from twin_dcal.data.samplers import FamilyBatchSampler, SampleKey, family_batches, split_batch
 from twin_dcal.errors import ManifestError
 
 
@@ -172,12 +172,47 @@ def test_sampler_is_the_function_and_resumes_in_the_middle(twins):
         whole.set_epoch(0, start_batch=10_000)
 
 
+@settings(max_examples=150, deadline=None)
+@given(label_sets(), st.integers(1, 4))
+def test_parts_are_the_batch_with_families_whole(labels, num_parts):
+    person_of, family_of, _, images_per_person = labels
+    for batch in batches_of(labels):
+        people = people_in(batch, person_of, images_per_person)
+        if len(people) < num_parts:
+            with pytest.raises(ManifestError, match=rf"has {len(people)} people for {num_parts} processes"):
+                split_batch(batch, person_of, family_of, num_parts)
+            continue
+        parts = split_batch(batch, person_of, family_of, num_parts)
+        assert len(parts) == num_parts
+        assert sorted((key for part in parts for key in part), key=lambda key: key.slot) == batch
+        assert all(part == sorted(part, key=lambda key: key.slot) and part for part in parts)
+        sets = [set(people_in(part, person_of, images_per_person)) for part in parts]
+        assert sum(map(len, sets)) == len(people), "nobody is in two parts"
+        sizes = Counter(int(family_of[person]) for person in people)
+        room = -(-len(people) // num_parts)
+        for family, size in sizes.items():
+            homes = [part for part in sets if any(int(family_of[person]) == family for person in part)]
+            assert len(homes) == 1 or size > room or len(sizes) < num_parts
+        if not any(size > room for size in sizes.values()) and len(sizes) >= num_parts:
+            loads = sorted(map(len, sets))
+            assert loads[-1] - loads[0] <= max(sizes.values())
+
+
 def test_processes_share_the_global_batches(twins):
-    shares = [list(sampler(twins, rank=rank, world_size=3)) for rank in range(3)]
     whole = list(sampler(twins))
-    assert len({len(share) for share in shares}) == 1
-    interleaved = [batch for step in zip(*shares, strict=True) for batch in step]
-    assert interleaved == whole[: len(whole) // 3 * 3]
+    person_of, family_of, num_people, _ = twins
+    for size in (2, 4):
+        shares = [list(sampler(twins, rank=rank, world_size=size)) for rank in range(size)]
+        assert {len(share) for share in shares} == {len(whole)}
+        for number, batch in enumerate(whole):
+            parts = [share[number] for share in shares]
+            assert sorted((key for part in parts for key in part), key=lambda key: key.slot) == batch
+            if len(batch) == num_people * 4:
+                assert {len(part) for part in parts} == {len(batch) // size}, "pairs fill every part alike"
+            for part in parts:
+                people = {int(person_of[key.index]) for key in part}
+                families = Counter(int(family_of[person]) for person in people)
+                assert all(count == (family_of == family).sum() for family, count in families.items())
     with pytest.raises(ValueError, match="rank 3 is not in 0..2"):
         sampler(twins, rank=3, world_size=3)
 

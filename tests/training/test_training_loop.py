@@ -13,12 +13,18 @@ from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.errors import ConfigError, ManifestError, ModelError
 from twin_dcal.training.loop import Trainer
 from twin_dcal.training.run import train
+from twin_dcal.training.state import find_state
 
 
 def make_trainer(config, tmp_path, name="run"):
     data = TwinDataModule(config)
     data.setup()
     return Trainer(config, data, tmp_path / name)
+
+
+def resume(trainer, path):
+    path, state = find_state(path.parent, str(path))
+    trainer.resume(state, path)
 
 
 def weights(trainer):
@@ -77,6 +83,7 @@ def test_eight_images_are_learnt_by_heart(tiny_config, tmp_path, head):
 @pytest.mark.parametrize("stop_after", [1, 3])
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_resumed_is_uninterrupted_bit_by_bit(tiny_config, tmp_path, stop_after, accumulation):
+    workers = 1 if stop_after == 3 and accumulation == 1 else 0
     config = tiny_config.override({"training.accumulation_steps": accumulation})
     whole = make_trainer(config, tmp_path, "whole")
     whole.fit()
@@ -87,16 +94,18 @@ def test_resumed_is_uninterrupted_bit_by_bit(tiny_config, tmp_path, stop_after, 
     def stop_in_time(batch, num_batches):
         losses = train_batch(batch, num_batches)
         done.append(losses)
-        first._stop = len(done) == stop_after
+        first.stop.received = len(done) >= stop_after
         return losses
 
     first._train_batch = stop_in_time
-    assert not first.fit().finished
-    assert len(done) == stop_after
+    stopped = first.fit()
+    assert not stopped.finished
+    assert stopped.stopped_by == "signal"
+    assert len(done) == -(-stop_after // accumulation) * accumulation, "stops at an optimizer step"
 
     torch.manual_seed(12345)
-    second = make_trainer(config, tmp_path, "parts")
-    second.resume(tmp_path / "parts" / "last.pth")
+    second = make_trainer(config.override({"runtime.num_workers": workers}), tmp_path, "parts")
+    resume(second, tmp_path / "parts" / "last.pth")
     assert second.fit().finished
     assert second.progress == whole.progress
     for key, value in weights(whole).items():
@@ -106,7 +115,7 @@ def test_resumed_is_uninterrupted_bit_by_bit(tiny_config, tmp_path, stop_after, 
 
 def test_a_stopped_run_leaves_a_usable_model(tiny_config, tmp_path):
     trainer = make_trainer(tiny_config, tmp_path)
-    trainer._stop = True
+    trainer.stop.received = True
     assert not trainer.fit().finished
     loaded = load_model(tmp_path / "run" / "best_model.pth")
     assert loaded.threshold is None
@@ -134,7 +143,7 @@ def test_resuming_with_other_people_is_refused(tiny_config, tmp_path):
         faces.subset(faces.people[:-1]), trainer.data.face_data.val, trainer.data.face_data.test, (), 0
     )
     with pytest.raises(ModelError, match=r"trained on 8 people .* split\.json"):
-        trainer.resume(tmp_path / "run" / "last.pth")
+        resume(trainer, tmp_path / "run" / "last.pth")
 
 
 @pytest.mark.parametrize(
@@ -146,7 +155,7 @@ def test_resuming_as_another_run_names_the_key(tiny_config, tmp_path, key, value
     make_trainer(tiny_config, tmp_path).save_state()
     other = make_trainer(tiny_config.override({key: value}), tmp_path)
     with pytest.raises(ConfigError, match=rf"trained with another {key}"):
-        other.resume(tmp_path / "run" / "last.pth")
+        resume(other, tmp_path / "run" / "last.pth")
 
 
 def test_a_resumed_run_may_be_longer_and_elsewhere(tiny_config, tmp_path):
@@ -162,15 +171,20 @@ def test_an_inference_checkpoint_is_no_training_state(tiny_config, tmp_path):
     trainer = make_trainer(tiny_config, tmp_path)
     trainer._save_best(None)
     with pytest.raises(ModelError, match=r"expected a 'twin_dcal\.state' file, found 'twin_dcal\.model'"):
-        trainer.resume(trainer.best_path)
+        resume(trainer, trainer.best_path)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_place(tiny_config, tmp_path):
-    trainer = make_trainer(tiny_config, tmp_path)
+    trainer = make_trainer(tiny_config.override({"training.max_skipped_batches": 2}), tmp_path)
     with torch.no_grad():
         trainer.loss.log_variances.fill_(math.nan)
-    with pytest.raises(ModelError, match=r"the loss is nan at epoch 1, batch 1"):
+    seen = []
+    trainer.loader = (seen.append(batch) or batch for batch in trainer.loader)
+    with pytest.raises(ModelError, match=r"the loss is nan at epoch 1, batch 3; 3 batches .* is 2") as caught:
         trainer.fit()
+    names = str(caught.value).partition("The batch's images: ")[2].split(", ")
+    paths = trainer.data.face_data.train.paths
+    assert names == [str(paths[place]) for place in seen[2]["index"].tolist()]
 
 
 def test_early_stopping_counts_validations(tiny_config, tmp_path):
@@ -189,7 +203,7 @@ def test_resuming_after_early_stopping_trains_no_further(tiny_config, tmp_path):
     )
     make_trainer(config, tmp_path).fit()
     again = make_trainer(config, tmp_path)
-    again.resume(tmp_path / "run" / "last.pth")
+    resume(again, tmp_path / "run" / "last.pth")
     assert again.fit().epochs == again.progress.epoch == 2
 
 
@@ -200,7 +214,7 @@ def test_a_short_last_accumulation_is_averaged_over_its_own_batches(tiny_config,
     gradients = {}
     for num_batches in (5, 8):  # the fifth batch alone, or the first of four
         trainer = make_trainer(config, tmp_path)
-        trainer._step = lambda: None
+        trainer._step = lambda index: None
         trainer.progress.batch = 4
         torch.manual_seed(1)
         trainer.model.train()
@@ -231,7 +245,7 @@ def test_overwriting_clears_the_old_run_only_once_the_new_one_can_start(tiny_con
     train(tiny_config.override({"training.num_epochs": 1}), overwrite=True)
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert "notes.txt" in names
-    assert not {"checkpoint_epoch_0002.pth"} & names
+    assert len([name for name in names if name.startswith("checkpoint_")]) == 1
     assert len(list((tmp_path / "run" / "logs" / "tensorboard").iterdir())) == 1
 
 
@@ -254,7 +268,7 @@ def test_without_validation_people_the_last_weights_are_the_model(tiny_config, t
 
     config = config.override({"training.num_epochs": 2, "runtime.output_dir": str(tmp_path / "stopped")})
     trainer = make_trainer(config, tmp_path, "stopped")
-    trainer._stop = True
+    trainer.stop.received = True
     trainer.fit()
     assert load_model(trainer.best_path).training["epoch"] == 0
     assert train(config, resume="auto").finished
@@ -292,15 +306,17 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(tiny_config, tmp_
     assert not torch.equal(runs[0], runs[2])
 
 
-@pytest.mark.parametrize(("number", "kept"), [(0, []), (1, [3]), (2, [2, 3])])
-def test_the_newest_epochs_are_kept_and_can_be_resumed(tiny_config, tmp_path, number, kept):
+@pytest.mark.parametrize(("number", "kept"), [(1, [3]), (2, [2, 3])])
+def test_the_newest_checkpoints_are_kept_and_can_be_resumed(tiny_config, tmp_path, number, kept):
     config = tiny_config.override({"training.num_epochs": 3, "runtime.keep_checkpoints": number})
     make_trainer(config, tmp_path).fit()
     found = sorted((tmp_path / "run").glob("checkpoint_*.pth"))
-    assert [path.name for path in found] == [f"checkpoint_epoch_{epoch:04d}.pth" for epoch in kept]
+    steps = make_trainer(config, tmp_path).sampler.num_batches
+    assert [path.name for path in found] == [f"checkpoint_step_{epoch * steps:08d}.pth" for epoch in kept]
+    assert found[-1].samefile(tmp_path / "run" / "last.pth")
     for path, epoch in zip(found, kept, strict=True):
         trainer = make_trainer(config, tmp_path)
-        trainer.resume(path)
+        resume(trainer, path)
         assert trainer.progress.epoch == epoch
 
 

@@ -30,7 +30,8 @@ Standing = Literal["new", "unfinished", "finished"]
 _MAY_DIFFER = {
     "data.data_dir", "data.dataset_info", "data.twin_pairs", "data.data_root", "data.split_file",
     "runtime.output_dir", "runtime.device", "runtime.num_workers", "runtime.num_threads",
-    "runtime.keep_checkpoints", "runtime.gradient_checkpointing",
+    "runtime.keep_checkpoints", "runtime.gradient_checkpointing", "runtime.save_every_steps",
+    "runtime.save_every_minutes", "runtime.max_hours", "runtime.strategy", "training.max_skipped_batches",
 }  # fmt: skip
 
 

@@ -39,6 +39,26 @@ class Parser(argparse.ArgumentParser):
         return known, parse_dotted(rest)
 
 
+def launch_options(parser: Parser) -> None:
+    """Options of a command that several processes can share."""
+    option = parser.option
+    option("distributed", action="store_true", help="as one of a launcher's processes (torchrun)")
+    option("local_rank", type=int, metavar="N", help="given by torch.distributed.launch")
+    option("world_size", type=int, metavar="N", help="number of processes, where no launcher says it")
+    option("master_addr", metavar="HOST", help="where rank 0 is, where no launcher says it")
+    option("master_port", type=int, metavar="PORT", help="where rank 0 listens, where no launcher says it")
+
+
+def check_launch(options: argparse.Namespace) -> None:
+    """ConfigError for --distributed or a rank without a launcher."""
+    names = ("local_rank", "world_size", "master_addr", "master_port")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if options.distributed or given:
+        from twin_dcal.distributed import require_launch
+
+        require_launch(**given)
+
+
 def overrides_from(options: argparse.Namespace, keys: Mapping[str, str]) -> dict[str, Any]:
     """Configuration keys for the options that were given: ``{"data_dir": "data.data_dir", …}``."""
     given = {key: getattr(options, option) for option, key in keys.items()}
@@ -50,7 +70,10 @@ def run(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[
     for name, value in PRIVACY_DEFAULTS.items():
         os.environ.setdefault(name, value)
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
-    logging.getLogger("twin_dcal").setLevel(logging.INFO)
+    # Of several processes only the first tells what all do.
+    logging.getLogger("twin_dcal").setLevel(
+        logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
+    )
     try:
         return main(arguments) or 0
     except TwinDcalError as error:
@@ -58,7 +81,8 @@ def run(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[
         text = str(error)
         if text.startswith("Caught "):
             text = text.strip().splitlines()[-1].partition(": ")[2]
-        print(f"error: {text}", file=sys.stderr)
+        rank = os.environ.get("RANK", "0")
+        print(f"error: {text}" if rank == "0" else f"error on rank {rank}: {text}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -1,6 +1,7 @@
 """`dcal-evaluate`: error rates with intervals of a checkpoint, of embeddings or of scores, and comparisons of them."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
 
-from .common import Parser, run
+from .common import Parser, check_launch, launch_options, run
 
 if TYPE_CHECKING:
     from twin_dcal.checkpoint import LoadedModel
@@ -29,6 +30,7 @@ def parser() -> Parser:
     _data_options(parser)
     _threshold_options(parser)
     _output_options(parser)
+    launch_options(parser)
     return parser
 
 
@@ -114,7 +116,31 @@ def body(arguments: Sequence[str] | None) -> int:
     if options.dataset_info and not options.test_data and options.data_root is None:
         options.data_root = options.data_dir  # as in dcal-train: people of the file, images under the folder
     _check(options)
-    return _compare(options) if options.compare else _evaluate(options)
+    check_launch(options)
+    if not options.model:  # what follows is not shared between processes
+        return (
+            0
+            if os.environ.get("RANK", "0") != "0"
+            else _compare(options)
+            if options.compare
+            else _evaluate(options)
+        )
+    return _evaluate_together(options)
+
+
+def _evaluate_together(options: argparse.Namespace) -> int:
+    """Processes embed the images together; rank 0 does all the rest."""
+    from twin_dcal.distributed import is_main, process_group
+    from twin_dcal.verification import flow
+
+    with process_group("cpu"):  # features are gathered on the CPU
+        if is_main():
+            return _evaluate(options)
+        validation = _validation(options) if options.optimize_threshold else None
+        flow.embed_only(
+            _system(options), _source(options), validation, compare_features=options.compare_features
+        )
+    return 0
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
 
-from .common import Parser, run
+from .common import Parser, check_launch, launch_options, run
 
 if TYPE_CHECKING:
     from twin_dcal.extraction.extract import Extraction
@@ -54,6 +54,7 @@ def parser() -> Parser:
     option("num_workers", type=int, default=2, help="processes that read images")
     option("device", default="auto", help="auto, cpu, cuda, cuda:0")
     option("config", metavar="NAME|FILE", help="accepted for old scripts; the checkpoint has its own")
+    launch_options(parser)
     return parser
 
 
@@ -62,6 +63,8 @@ def body(arguments: Sequence[str] | None) -> int:
     if dotted:
         raise ConfigError(f"dcal-extract has no option --{next(iter(dotted))}; see dcal-extract --help")
     _check(options)
+    check_launch(options)
+    from twin_dcal.distributed import is_main, process_group
     from twin_dcal.extraction import analysis, listing
     from twin_dcal.extraction.extract import extract
     from twin_dcal.inference.engine import TwinInferenceEngine
@@ -75,10 +78,13 @@ def body(arguments: Sequence[str] | None) -> int:
         analysis.check_matrix(len(images))
     engine = TwinInferenceEngine(options.model, options.device)
     output = Path(options.output_dir or "") / options.output
-    done = extract(
-        engine, images, output, feature_type=options.feature_type, batch_size=options.batch_size,
-        num_workers=options.num_workers, shard_size=options.shard_size,
-    )  # fmt: skip
+    with process_group("cpu"):  # only files and their names are shared
+        done = extract(
+            engine, images, output, feature_type=options.feature_type, batch_size=options.batch_size,
+            num_workers=options.num_workers, shard_size=options.shard_size,
+        )  # fmt: skip
+        if not is_main():
+            return 0
     _list_failures(done, output)
     written = _analyze(options, done, None if engine.source.threshold is None else engine.threshold)
     print(f"{done.num_images:,} features: {_few(done.files)}")

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from twin_dcal.config import PRESETS, resolve_config
 from twin_dcal.errors import ConfigError
 
-from .common import Parser, overrides_from, run
+from .common import Parser, check_launch, launch_options, overrides_from, run
 
 CONFIG_KEYS = {
     "data_dir": "data.data_dir", "dataset_info": "data.dataset_info", "twin_pairs": "data.twin_pairs",
     "data_root": "data.data_root", "split_file": "data.split_file", "strict": "data.strict",
     "output_dir": "runtime.output_dir", "seed": "runtime.seed", "device": "runtime.device",
+    "max_hours": "runtime.max_hours",
     "tracking": "tracking.backend", "mlflow_uri": "tracking.mlflow_uri",
     "wandb_project": "tracking.wandb_project", "wandb_entity": "tracking.wandb_entity",
 }  # fmt: skip
@@ -36,7 +37,13 @@ def parser() -> Parser:
     option("split_file", metavar="FILE", help="split.json of an earlier run")
     option("strict", action="store_true", default=None, help="whatever would be left out is an error")
     option("output_dir", metavar="DIR", help="where checkpoints, metrics and logs go")
-    option("resume", metavar="FILE|auto", help="last.pth to continue; auto: that of --output_dir, if any")
+    option(
+        "resume", metavar="PATH|auto",
+        help="checkpoint to continue, or a folder, for its newest; auto: the newest of --output_dir, if any",
+    )  # fmt: skip
+    option(
+        "max_hours", type=float, metavar="H", help="stop with a checkpoint before so many hours have passed"
+    )
     option("overwrite", action="store_true", help="start anew in an --output_dir that holds a run")
     option("seed", type=int, help="of splits, batches, augmentation and weights")
     option("device", help="auto, cpu, cuda, cuda:0")
@@ -45,7 +52,7 @@ def parser() -> Parser:
     option("wandb_project", metavar="NAME", help="Weights & Biases project")
     option("wandb_entity", metavar="NAME", help="Weights & Biases entity")
     option("validate_only", action="store_true", help="check configuration and data, train nothing")
-    option("distributed", action="store_true", help="run under torchrun")
+    launch_options(parser)
     return parser
 
 
@@ -54,26 +61,29 @@ def body(arguments: Sequence[str] | None) -> int:
     config = resolve_config(
         options.config_file or options.config, {**overrides_from(options, CONFIG_KEYS), **dotted}
     )
-    if options.distributed:
-        raise ConfigError("--distributed: this release trains in one process; leave the option out")
+    check_launch(options)
     if config.tracking.backend != "none":
         raise ConfigError(
             f"--tracking {config.tracking.backend}: this release writes TensorBoard and metrics.jsonl only; "
             "use --tracking none"
         )
+    from twin_dcal.distributed import launch
     from twin_dcal.training.run import train
 
     result = train(
         config, resume=options.resume, overwrite=options.overwrite, validate_only=options.validate_only
     )
+    if launch().rank > 0:
+        return 0
     if result is None:
         print("configuration and data are usable; nothing was trained (--validate_only)")
         return 0
     figures = ", ".join(f"{name} {value:.4f}" for name, value in result.best_figures.items())
     print(f"best model: {result.best_model}" + (f"  ({figures})" if figures else ""))
     if not result.finished:
-        print(f"stopped early on request; continue with --resume {result.best_model.with_name('last.pth')}")
-        return 130
+        print(f"stopped early ({result.stopped_by}); continue with --resume auto")
+        # A launcher would take any other code as a failure, and start again what was asked to stop.
+        return 130 if result.stopped_by == "signal" and not launch().is_launched else 0
     return 0
 
 

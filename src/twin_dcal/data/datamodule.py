@@ -75,7 +75,8 @@ class TwinDataModule:
         return self.face_data.summary()
 
     def train_loader(self, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
-        """Family batches of the training set; call `loader.batch_sampler.set_epoch` before each epoch."""
+        """Family batches of the training set, this process's part of each; call `loader.batch_sampler.set_epoch`
+        before each epoch."""
         faces, training = self.face_data.train, self.config.training
         sampler = FamilyBatchSampler(
             faces.person_of,
@@ -90,16 +91,19 @@ class TwinDataModule:
         return DataLoader(dataset, batch_sampler=sampler, **self._worker_options(persistent=True))
 
     def eval_loader(
-        self, faces: FaceSet | Sequence[str | Path], batch_size: int | None = None
+        self, faces: FaceSet | Sequence[str | Path], batch_size: int | None = None, part: range | None = None
     ) -> DataLoader[Sample]:
-        """Every image once, in order, without augmentation; `batch_size` None is that of training."""
+        """Every image once, in order, without augmentation.
+
+        Args: batch_size: None is that of training. part: only the images at these places.
+        """
         seed = self.config.runtime.seed
         if isinstance(faces, FaceSet):
             dataset = FaceDataset(faces, self.evaluation_transform, seed)
         else:
             dataset = FaceDataset.of_paths(faces, self.evaluation_transform, seed)
         size = batch_size or self.config.training.batch_size
-        return DataLoader(dataset, batch_size=size, shuffle=False, **self._worker_options(persistent=False))
+        return DataLoader(dataset, batch_size=size, sampler=part, **self._worker_options(persistent=False))
 
     def _worker_options(self, persistent: bool) -> dict[str, Any]:
         runtime = self.config.runtime

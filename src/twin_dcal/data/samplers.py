@@ -71,11 +71,45 @@ def family_batches(
     ]
 
 
+def split_batch(
+    batch: list[SampleKey], person_of: np.ndarray, family_of: np.ndarray, num_parts: int
+) -> list[list[SampleKey]]:
+    """A global batch in parts for as many processes, families whole.
+
+    The largest family goes first, each to the part with the fewest people so far, so parts may differ by a family.
+    Only a family of more people than an even part holds is cut, and families of batches with fewer families than
+    parts. ManifestError for fewer people than parts.
+    """
+    families: dict[int, dict[int, list[SampleKey]]] = {}
+    for key in batch:
+        person = int(person_of[key.index])
+        families.setdefault(int(family_of[person]), {}).setdefault(person, []).append(key)
+    num_people = sum(len(people) for people in families.values())
+    if num_people < num_parts:
+        raise ManifestError(
+            f"batch {batch[0].batch + 1} of epoch {batch[0].epoch + 1} has {num_people} people for {num_parts} "
+            "processes. Use fewer processes, or more people."
+        )
+    room = -(-num_people // num_parts)
+    pieces = [cut for people in families.values() for cut in _cut(list(people.values()), room)]
+    while len(pieces) < num_parts:
+        largest = max(range(len(pieces)), key=lambda number: len(pieces[number]))
+        pieces[largest : largest + 1] = _cut(pieces[largest], -(-len(pieces[largest]) // 2))
+    parts: list[list[list[SampleKey]]] = [[] for _ in range(num_parts)]
+    for piece in sorted(pieces, key=len, reverse=True):
+        min(parts, key=len).extend(piece)
+    return [sorted((key for person in part for key in person), key=lambda key: key.slot) for part in parts]
+
+
+def _cut(people: list[list[SampleKey]], room: int) -> list[list[list[SampleKey]]]:
+    return [people[start : start + room] for start in range(0, len(people), room)]
+
+
 class FamilyBatchSampler:
     """`family_batches` as a DataLoader's `batch_sampler`, without state beyond what `set_epoch` says.
 
-    With several processes each takes every `world_size`-th global batch; the last few batches of an epoch,
-    fewer than `world_size`, are then left out, so that all processes make the same number of steps.
+    With several processes each takes its part of every global batch (`split_batch`): the batches, and the number of
+    steps, do not depend on the number of processes.
     """
 
     def __init__(
@@ -97,7 +131,10 @@ class FamilyBatchSampler:
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
-        """Choose the epoch and how many of this process's batches to skip (those done before a resume)."""
+        """Choose the epoch and how many of its batches to skip (those done before a resume).
+
+        ManifestError if a batch has fewer people than there are processes.
+        """
         batches = family_batches(
             self._person_of,
             self._family_of,
@@ -106,15 +143,19 @@ class FamilyBatchSampler:
             seed=self._seed,
             epoch=epoch,
         )
-        num_shared = len(batches) // self._world_size * self._world_size
-        self._batches = batches[self._rank : num_shared : self._world_size]
+        if self._world_size > 1:
+            batches = [
+                split_batch(batch, self._person_of, self._family_of, self._world_size)[self._rank]
+                for batch in batches
+            ]
+        self._batches = batches
         if not 0 <= start_batch <= len(self._batches):
             raise ValueError(f"start_batch {start_batch} is not in 0..{len(self._batches)} of epoch {epoch}")
         self.epoch, self.start_batch = epoch, start_batch
 
     @property
     def num_batches(self) -> int:
-        """Batches of the whole epoch for this process, also those skipped by `start_batch`."""
+        """Batches of the whole epoch, also those skipped by `start_batch`."""
         return len(self._batches)
 
     def __len__(self) -> int:

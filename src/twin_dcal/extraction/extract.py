@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from twin_dcal import distributed
 from twin_dcal._version import __version__
 from twin_dcal.errors import ConfigError, ImageError
 from twin_dcal.files import replacing, write_text
@@ -37,8 +38,8 @@ PART = 1024
 
 @dataclass(frozen=True)
 class Extraction:
-    """What was written. failed: (path, reason) of pictures that could not be read; num_reused: parts of an earlier,
-    interrupted run that were taken over."""
+    """What this process wrote. failed: (path, reason) of pictures that could not be read; num_reused: parts of an
+    earlier, interrupted run that were taken over."""
 
     files: tuple[Path, ...]
     num_images: int
@@ -62,7 +63,9 @@ def extract(
     """Write features of image files, in order; damaged files are left out and listed.
 
     Args: output: an .npz file; with more than `shard_size` pictures, shards `NAME-00000-of-00012.npz` in its place.
-    ConfigError for another name or a feature that the model lacks; ImageError if no picture can be read.
+    With several processes each takes every so many-th part, and rank 0 joins them: the same features. They need to
+    see the same folder. ConfigError for another name or a feature that the model lacks; ImageError if no picture can be
+    read.
     """
     output = Path(output)
     if output.suffix != ".npz":
@@ -74,19 +77,32 @@ def extract(
             f"--feature_type {feature_type}: this model has {', '.join(engine.source.feature_types())}"
         )
     parts = output.with_name(f".{output.name}.parts")
-    num_reused = _open_parts(parts, _run_key(engine, images, feature_type))
+    key = _run_key(engine, images, feature_type)
+    num_reused = distributed.tell(_open_parts(parts, key) if distributed.is_main() else None) or 0
+    if not parts.is_dir():
+        raise ConfigError(
+            f"{parts}: not seen by every process; --output must be on storage that all nodes share"
+        )
     read = partial(prepare_file, engine.source.image_size)
     embed = partial(engine.backend.embed, feature_type=feature_type)
     with (
         loader(read, num_workers) as load,
-        tqdm(total=len(images), desc="extracting", unit="image", disable=None) as bar,
+        tqdm(
+            total=len(images),
+            desc="extracting",
+            unit="image",
+            disable=None if distributed.is_main() else True,
+        ) as bar,
     ):
         for number, start in enumerate(range(0, len(images), PART)):
             names, path = images[start : start + PART], parts / f"part-{number:07}.npz"
-            if not path.exists():
+            if number % distributed.world_size() == distributed.rank() and not path.exists():
                 _save_part(path, _embed_part(load(names), embed, batch_size, bar.update))
             else:
                 bar.update(len(names))
+    distributed.barrier()
+    if not distributed.is_main():
+        return Extraction((), 0, (), num_reused)
     done = _join(engine, images, output, parts, feature_type, shard_size)
     shutil.rmtree(parts)
     return Extraction(*done, num_reused)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from twin_dcal.checkpoint import load_model
 from twin_dcal.models.dcal import DCALVerificationModel
-from twin_dcal.training.device import resolve_device
+from twin_dcal.training.device import process_device
 
 from .backend import FeatureType, ModelSource
 
@@ -20,7 +20,7 @@ class TorchBackend:
     """
 
     def __init__(self, path: str | Path, device: str = "auto") -> None:
-        self._device = resolve_device(device)
+        self._device = process_device(device)
         loaded = load_model(path, self._device)
         self.loaded = loaded
         self.model: DCALVerificationModel = loaded.model

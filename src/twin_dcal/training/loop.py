@@ -1,18 +1,14 @@
-"""The training loop: one process, resumable, with its state in plain sight.
+"""The training loop: resumable, one process or many, with its state in plain sight.
 
 Everything random is keyed: batches by (seed, epoch), augmentation by (seed, epoch, batch, slot), the rest (drop
-path, distractors) by torch's generator, whose state is in `last.pth`. That is what makes a resumed run the run.
+path, distractors) by each process's torch generator, whose state is in every checkpoint. That is what makes a resumed
+run the run. Processes decide together, at optimizer steps, whether to save or stop.
 """
 
 import logging
 import math
-import shutil
-import signal
-import threading
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,64 +18,61 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from twin_dcal.checkpoint import read_tensors, save_model, write_tensors
+from twin_dcal import distributed
+from twin_dcal.checkpoint import save_model
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
-from twin_dcal.data.faceset import FaceSet
 from twin_dcal.data.samplers import FamilyBatchSampler
-from twin_dcal.errors import ConfigError, ManifestError, ModelError
+from twin_dcal.errors import ModelError
 from twin_dcal.losses import DCALLoss
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.models.preprocessing import Preprocessing
-from twin_dcal.verification.embeddings import embed_batches
-from twin_dcal.verification.scores import all_pair_scores
 
-from .device import amp_dtype, resolve_device
+from .batchnorm import share_statistics
+from .checks import check_processes, check_validation
+from .console import Clock, figures_line, losses_line
+from .device import amp_dtype, process_device, random_state, seed_process, set_random_state
+from .objective import Objective
 from .optimization import build_optimizer, learning_rate, lr_factor
+from .parallel import Parallel, grad_norm, load_optimizer, load_whole, parallelize, to_whole
+from .state import Progress, no_space, refuse_changes, write_state
+from .stopping import Reason, StopSignals, TimeLimit
 from .trackers import Tracker, Trackers
-from .validation import Validation, validate
+from .validation import Validation, judge
 
 logger = logging.getLogger(__name__)
 
-STATE_FORMAT = "twin_dcal.state"
-STATE_VERSION = 1
+NUM_NAMED = 8
+"""Images named of a batch whose loss is not finite."""
 
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """`finished` is False when the run was asked to stop; `--resume` goes on from `last.pth`."""
+    """`finished` is False when the run was stopped by a signal or its time limit; `--resume auto` goes on."""
 
     finished: bool
     best_model: Path
     best_figures: Mapping[str, float]
     epochs: int
     seconds: float
-
-
-@dataclass
-class Progress:
-    """Where the run stands. `batch` is the next batch of `epoch`."""
-
-    epoch: int = 0
-    batch: int = 0
-    step: int = 0
-    images: int = 0
-    best_key: tuple[float, float] | None = None
-    stale_validations: int = 0
+    stopped_by: Reason | None = None
 
 
 class Trainer:
-    """Trains one model on one data module and writes into one folder.
+    """Trains one model on one data module and writes into one folder, together with the run's other processes.
 
-    Seeds torch's global generator with runtime.seed before the model is built.
+    Seeds torch's global generator with runtime.seed before the model is built. Only rank 0 writes and tracks.
+    Args: began: `time.time()` from which runtime.max_hours counts; None is now.
     """
 
-    def __init__(self, config: TwinVerificationConfig, data: TwinDataModule, output_dir: Path) -> None:
+    def __init__(
+        self, config: TwinVerificationConfig, data: TwinDataModule, output_dir: Path, *, began: float | None = None
+    ) -> None:  # fmt: skip
         self.config, self.data, self.output_dir = config, data, output_dir
         self.tracker: Tracker = Trackers()
-        _check_validation(data.face_data.val)
-        self.device = resolve_device(config.runtime.device)
-        self.amp_dtype = amp_dtype(config.runtime, self.device)
+        check_validation(data.face_data.val)
+        self.device = process_device(config.runtime.device)
+        check_processes(config, self.device)
         torch.manual_seed(config.runtime.seed)
         self.model = DCALVerificationModel.from_config(config).to(self.device)
         self.preprocessing = Preprocessing.of(self.model.backbone, config)
@@ -88,9 +81,13 @@ class Trainer:
         )
         training = config.training
         self.peak_rate = learning_rate(training, training.batch_size * training.accumulation_steps)
+        if training.backbone_lr_factor == 0:
+            self.model.backbone.pretrained.requires_grad_(False)
+        self.parallel = self._parallel(amp_dtype(config.runtime, self.device))
         self.optimizer = build_optimizer(self.model, self.loss, training, self.peak_rate)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp_dtype == torch.float16)
-        self.loader = data.train_loader()
+        is_fp16 = self.parallel.objective.amp_dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=is_fp16)
+        self.loader = data.train_loader(distributed.rank(), distributed.world_size())
         self.sampler = cast(FamilyBatchSampler, self.loader.batch_sampler)
         self.progress = Progress()
         self.best_figures: Mapping[str, float] = {}
@@ -99,18 +96,41 @@ class Trainer:
                 "warm-up (%g epochs) is as long as training (%d): the peak learning rate is never reached",
                 training.warmup_epochs, training.num_epochs,
             )  # fmt: skip
-        self._stop = False
+        self.stop = StopSignals()
+        self.limit = TimeLimit(config.runtime.max_hours, time.time() if began is None else began)
+        self._stopped_by: Reason | None = None
+        self._saved: tuple[int, int, int] | None = None
+        self._saved_at = self._stepped_at = time.monotonic()
+        self._spoiled = False
+
+    def _parallel(self, dtype: torch.dtype | None) -> Parallel:
+        if distributed.world_size() > 1:
+            share_statistics(self.model, self.device)
+        objective = Objective(
+            self.model, self.loss, across_ranks=self.config.loss.across_ranks, amp_dtype=dtype
+        )
+        self.model.train()
+        size = self.config.data.image_size
+        people = torch.tensor([0, 1], device=self.device)
+        example = (
+            torch.zeros(2, 3, size, size, device=self.device), people, torch.zeros_like(people), torch.arange(2),
+        )  # fmt: skip
+        parallel = parallelize(objective, self.config.runtime.strategy, self.device, example)
+        if distributed.rank() > 0:
+            seed_process(self.config.runtime.seed, distributed.rank())
+        return parallel
 
     @property
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def fit(self, tracker: Tracker | None = None) -> TrainingResult:
-        """Train to the end, to early stopping, or until SIGINT or SIGTERM asks to stop; all leave checkpoints."""
+        """Train to the end, to early stopping, to the time limit, or until SIGINT or SIGTERM; all leave checkpoints."""
         began, finished = time.monotonic(), True
         self.tracker = tracker or self.tracker
         num_epochs = self.config.training.num_epochs
-        with self._stopping_on_signals():
+        self._saved_at = self._stepped_at = began
+        with self.stop.heeded():
             while finished and self.progress.epoch < num_epochs and not self._should_stop_early():
                 finished = self._run_epoch()
         self.save_state()
@@ -119,91 +139,117 @@ class Trainer:
                 "no validation was made: best_model.pth holds the last weights, without a threshold"
             )
             self._save_best(None)
+        finished = finished or self.progress.epoch == num_epochs
         return TrainingResult(
-            finished or self.progress.epoch == num_epochs,
-            self.best_path,
-            self.best_figures,
-            self.progress.epoch,
-            time.monotonic() - began,
-        )
+            finished, self.best_path, self.best_figures, self.progress.epoch, time.monotonic() - began,
+            None if finished else self._stopped_by,
+        )  # fmt: skip
 
     @property
     def best_path(self) -> Path:
         return self.output_dir / "best_model.pth"
 
-    @property
-    def state_path(self) -> Path:
-        return self.output_dir / "last.pth"
-
     def _run_epoch(self) -> bool:
         """The rest of the current epoch, validation and checkpoint included. False if stopped on the way."""
         progress, training = self.progress, self.config.training
         self.sampler.set_epoch(progress.epoch, progress.batch)
+        if progress.batch == 0:
+            progress.sums, progress.seen = {}, 0
         batches = self.sampler.num_batches
         self.model.train()
         if training.backbone_lr_factor == 0:  # frozen: its batch statistics too
             self.model.backbone.pretrained.eval()
-        sums: dict[str, float] = defaultdict(float)
-        began, seen = time.monotonic(), 0
+        clock, seen = Clock(), progress.seen
         bar = tqdm(
             total=batches, initial=progress.batch, desc=f"epoch {progress.epoch + 1}/{training.num_epochs}",
-            unit="batch", disable=None, leave=False,
+            unit="batch", disable=None if distributed.is_main() else True, leave=False,
         )  # fmt: skip
         with bar:
-            for batch in self.loader:
+            for batch in clock.waiting(self.loader):
                 losses = self._train_batch(batch, batches)
-                seen += len(batch["image"])
-                for name, value in losses.items():
-                    sums[name] += value * len(batch["image"])
-                rate = seen / (time.monotonic() - began)
-                bar.set_postfix_str(_postfix(losses, rate))
+                bar.set_postfix_str(losses_line(losses, (progress.seen - seen) / clock.seconds))
                 bar.update()
-                if self._stop and progress.batch < batches:
+                if self._is_step(progress.batch, batches) and self._should_pause(progress.batch == batches):
                     return False
-        figures = {f"train/{name}": total / max(1, seen) for name, total in sums.items()}
-        seconds = time.monotonic() - began
-        figures["train/images_per_second"] = seen / seconds
-        self._finish_epoch(figures, seconds)
-        return not self._stop
+        figures = {f"train/{name}": total / max(1, progress.seen) for name, total in progress.sums.items()}
+        figures["train/images_per_second"] = (progress.seen - seen) / clock.seconds
+        figures["train/waiting_share"] = clock.waited / clock.seconds
+        if progress.skipped:
+            figures["train/skipped_batches"] = progress.skipped
+        self._finish_epoch(figures, clock.seconds)
+        return not self._should_pause(epoch_ends=False, stepped=False)
+
+    def _is_step(self, done: int, num_batches: int) -> bool:
+        return done % self.config.training.accumulation_steps == 0 or done == num_batches
 
     def _train_batch(self, batch: Mapping[str, Tensor], num_batches: int) -> dict[str, float]:
         """Forward and backward of one of the epoch's batches; an optimizer step when its accumulation is full.
 
-        The last accumulation of an epoch may be of fewer batches and is averaged over those.
+        The last accumulation of an epoch may be of fewer batches and is averaged over those. Returns the losses of
+        the global batch.
         """
-        steps = self.config.training.accumulation_steps
-        group = min(steps, num_batches - self.progress.batch // steps * steps)
+        progress, steps = self.progress, self.config.training.accumulation_steps
+        group = min(steps, num_batches - progress.batch // steps * steps)
         images = self.preprocessing.normalize(batch["image"].to(self.device, non_blocking=True))
         people, families = (batch[key].to(self.device) for key in ("person", "family"))
-        with torch.autocast(self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
-            embeddings = self.model(images)
-        total, branches = self.loss(embeddings.active(), people, families)
-        self.scaler.scale(total / group).backward()
-        # All figures in one read, after the backward pass was queued.
-        values = torch.stack([total.detach(), *branches.values()]).tolist()
-        if not math.isfinite(values[0]):
-            raise ModelError(
-                f"the loss is {values[0]} at epoch {self.progress.epoch + 1}, batch {self.progress.batch + 1}: "
-                "lower training.learning_rate, or set runtime.amp to off"
-            )
-        self.progress.batch += 1
-        self.progress.images += len(images)
-        if self.progress.batch % steps == 0 or self.progress.batch == num_batches:
-            self._step()
-        return dict(zip(["loss", *branches], values, strict=True))
+        is_step = self._is_step(progress.batch + 1, num_batches)
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        with self.parallel.synchronizing(is_step):
+            outcome = self.parallel(images, people, families, batch["index"])
+            self.scaler.scale(outcome.loss / group).backward()  # type: ignore[no-untyped-call]
+        values = outcome.figures.tolist()  # all figures in one read, after the backward pass was queued
+        progress.batch += 1
+        progress.images += len(outcome.image_index)
+        if math.isfinite(values[0]):
+            progress.seen += len(outcome.image_index)
+            for name, value in zip(self._loss_names, values, strict=True):
+                progress.sums[name] = progress.sums.get(name, 0.0) + value * len(outcome.image_index)
+        else:
+            self._spoiled = True
+            for buffer, before in buffers:  # batch statistics may hold what made the loss infinite
+                buffer.copy_(before)
+            self._skip(f"the loss is {values[0]}", outcome.image_index)
+        if is_step:
+            self._step(outcome.image_index)
+        return dict(zip(self._loss_names, values, strict=True))
 
-    def _step(self) -> None:
+    @property
+    def _loss_names(self) -> list[str]:
+        return ["loss", *(name for name in ("sa", "glca", "pwca") if name in self.model.branches)]
+
+    def _skip(self, what: str, index: Tensor) -> None:
+        """Count a batch that is left out. ModelError naming its images once there are too many."""
+        progress, allowed = self.progress, self.config.training.max_skipped_batches
+        progress.skipped += 1
+        names = [str(self.data.face_data.train.paths[place]) for place in index[:NUM_NAMED].tolist()]
+        rest = f" and {len(index) - len(names)} more" if len(index) > len(names) else ""
+        place = f"{what} at epoch {progress.epoch + 1}, batch {progress.batch}"
+        if progress.skipped > allowed:
+            raise ModelError(
+                f"{place}; {progress.skipped} batches had none that is finite and training.max_skipped_batches is "
+                f"{allowed}: lower training.learning_rate, or set runtime.amp to off. The batch's images: "
+                f"{', '.join(names)}{rest}"
+            )
+        told = ", ".join(names) + rest
+        logger.warning("%s: left out (%d of at most %d): %s", place, progress.skipped, allowed, told)
+
+    def _step(self, index: Tensor) -> None:
         factor = lr_factor(self.progress.step, **self._schedule())
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        if self.config.training.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            parameters = [*self.model.parameters(), *self.loss.parameters()]
-            torch.nn.utils.clip_grad_norm_(parameters, self.config.training.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
         self.progress.step += 1
+        if not self._spoiled:
+            self.scaler.unscale_(self.optimizer)
+            limit = self.config.training.clip_norm
+            parameters = [*self.model.parameters(), *self.loss.parameters()]
+            norm = grad_norm(torch.nn.utils.clip_grad_norm_(parameters, math.inf if limit is None else limit))
+            if math.isfinite(norm) or self.scaler.is_enabled():  # the scaler leaves out such steps itself
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
+            else:
+                self._skip(f"the gradient's norm is {norm}", index)
+        self._spoiled = False
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _schedule(self) -> dict[str, Any]:
         training = self.config.training
@@ -213,38 +259,65 @@ class Trainer:
             "scheduler": training.scheduler,
         }  # fmt: skip
 
+    def _should_pause(self, epoch_ends: bool, *, stepped: bool = True) -> bool:
+        """Between optimizer steps: save if it is time to, and whether the run is to stop. All processes agree."""
+        runtime, now = self.config.runtime, time.monotonic()
+        if stepped:
+            self.limit.note("step", now - self._stepped_at)
+        is_due = stepped and (
+            (runtime.save_every_steps is not None and self.progress.step % runtime.save_every_steps == 0)
+            or (runtime.save_every_minutes is not None and now - self._saved_at >= 60 * runtime.save_every_minutes)
+        )  # fmt: skip
+        near = self.limit.is_near("validation" if epoch_ends else "step")
+        asked, near, is_due = distributed.any_of([bool(self.stop), near, is_due])
+        if asked or near:
+            self._stopped_by = "signal" if asked else "time limit"
+            if near and not asked:
+                logger.warning("stopping before the limit of %g hours", runtime.max_hours)
+            return True
+        if is_due:
+            self.save_state()
+        self._stepped_at = time.monotonic()
+        return False
+
     def _finish_epoch(self, figures: dict[str, float], seconds: float) -> None:
         progress, training = self.progress, self.config.training
         progress.epoch, progress.batch = progress.epoch + 1, 0
         figures["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        weights = self.loss.log_variances.detach().tolist()
+        weights = to_whole(self.loss.state_dict())["log_variances"].tolist()
         figures |= {
             f"train/w_{branch}": weight for branch, weight in zip(self.model.branches, weights, strict=True)
         }
         is_due = progress.epoch % training.validate_every == 0 or progress.epoch == training.num_epochs
         if is_due and self.data.face_data.val.num_images:
-            validation = self._validate()
-            figures |= {f"val/{name}": value for name, value in validation.figures.items()}
-            key = validation.key(training.best_by)
-            if progress.best_key is None or key < progress.best_key:
-                progress.best_key, progress.stale_validations = key, 0
-                self.best_figures = validation.figures
-                self._save_best(validation)
-            else:
-                progress.stale_validations += 1
-        self.tracker.log(figures, step=progress.step, epoch=progress.epoch)
+            began = time.monotonic()
+            figures |= self._validate()
+            self.limit.note("validation", time.monotonic() - began)
+        if distributed.is_main():
+            self.tracker.log(figures, step=progress.step, epoch=progress.epoch)
         left = timedelta(seconds=round(seconds * (training.num_epochs - progress.epoch)))
-        logger.info("epoch %d/%d  %s  left %s", progress.epoch, training.num_epochs, _line(figures), left)
+        logger.info(
+            "epoch %d/%d  %s  left %s", progress.epoch, training.num_epochs, figures_line(figures), left
+        )
         self.save_state()
-        keep_numbered(self.state_path, progress.epoch, self.config.runtime.keep_checkpoints)
+        self._stepped_at = time.monotonic()
 
-    def _validate(self) -> Validation:
-        faces = self.data.face_data.val
-        loader = self.data.eval_loader(faces, self.config.training.batch_size)
-        # In full precision, as decisions are made later: the threshold is set on these scores.
-        embeddings = embed_batches(self.model, (batch["image"] for batch in loader), self.preprocessing)
-        scores = all_pair_scores(embeddings, faces.person_of, faces.image_families)
-        return validate(scores, f"validation: {faces.num_people} people, {faces.num_images} images")
+    def _validate(self) -> dict[str, float]:
+        """Figures of the validation people; the model becomes the best one if it is."""
+        progress = self.progress
+        validation = judge(self.parallel, self.data, self.preprocessing)
+        figures, key = distributed.tell(
+            None
+            if validation is None
+            else (dict(validation.figures), validation.key(self.config.training.best_by))
+        ) or ({}, (math.inf, 0.0))
+        if progress.best_key is None or key < progress.best_key:
+            progress.best_key, progress.stale_validations = key, 0
+            self.best_figures = figures
+            self._save_best(validation)
+        else:
+            progress.stale_validations += 1
+        return {f"val/{name}": value for name, value in figures.items()}
 
     def _should_stop_early(self) -> bool:
         patience = self.config.training.early_stopping_patience
@@ -254,147 +327,83 @@ class Trainer:
         return True
 
     def _save_best(self, validation: Validation | None) -> None:
-        save_model(
-            self.best_path, self.model, self.config,
-            threshold=validation.threshold if validation else None,
-            calibration=validation.calibration if validation else None,
-            error_curve=validation.error_curve if validation else None,
-            training={
-                "epoch": self.progress.epoch, "step": self.progress.step, "images_seen": self.progress.images,
-                "figures": dict(validation.figures) if validation else {},
-                "split": {
-                    name: list(getattr(self.data.face_data, name).people) for name in ("train", "val", "test")
+        """Write best_model.pth. A full disk is reported, and only raised if there is no such file yet."""
+        weights = to_whole(self.model.state_dict())
+        if not distributed.is_main():
+            return
+        progress, split = self.progress, self.data.face_data
+        try:
+            save_model(
+                self.best_path, self.model, self.config, weights=weights,
+                threshold=validation.threshold if validation else None,
+                calibration=validation.calibration if validation else None,
+                error_curve=validation.error_curve if validation else None,
+                training={
+                    "epoch": progress.epoch, "step": progress.step, "images_seen": progress.images,
+                    "figures": dict(validation.figures) if validation else {},
+                    "split": {name: list(getattr(split, name).people) for name in ("train", "val", "test")},
+                    "seed": self.config.runtime.seed,
+                    "torch": str(torch.__version__),
                 },
-                "seed": self.config.runtime.seed,
-                "torch": str(torch.__version__),
-            },
-        )  # fmt: skip
+            )  # fmt: skip
+        except OSError as error:
+            if not self.best_path.exists():
+                raise
+            logger.error("best_model.pth not written (%s); the one before stays", no_space(error))
 
     def save_state(self) -> None:
-        """Everything `resume` needs, to `last.pth`."""
-        progress = vars(self.progress)
-        if self.progress.best_key is not None:
-            progress = {**progress, "best_key": list(self.progress.best_key)}
-        write_tensors(self.state_path, {
-            "format": STATE_FORMAT, "format_version": STATE_VERSION,
-            "config": self.config.model_dump(mode="json"), "people": list(self.data.face_data.train.people),
-            "model": self.model.state_dict(), "loss": self.loss.state_dict(),
-            "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(),
-            "gradients": self._open_gradients(), "progress": dict(progress),
-            "best_figures": dict(self.best_figures), "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if self.device.type == "cuda" else [],
-        })  # fmt: skip
+        """Everything a resumed run needs, to a numbered checkpoint and `last.pth`; all processes call it together.
 
-    def resume(self, path: Path) -> None:
-        """Continue the run that wrote `path`. ModelError if it is no training state, or of other people."""
-        state = read_tensors(path, STATE_FORMAT, STATE_VERSION)
-        _refuse_changes(state["config"], self.config, path)
+        If it cannot be written (a full disk), that is said, older checkpoints stay, and training goes on.
+        """
+        progress, began = self.progress, time.monotonic()
+        self._saved_at = began
+        if self._saved == (progress.epoch, progress.batch, progress.step):
+            return
+        content = {
+            "config": self.config.model_dump(mode="json"), "people": list(self.data.face_data.train.people),
+            "model": to_whole(self.model.state_dict()), "loss": to_whole(self.loss.state_dict()),
+            "optimizer": to_whole(self.optimizer.state_dict()), "scaler": self.scaler.state_dict(),
+            "progress": progress.to_dict(), "best_figures": dict(self.best_figures), "began": self.limit.began,
+            "rng": distributed.gather_objects(random_state(self.device)),
+        }  # fmt: skip
+        self._saved = (progress.epoch, progress.batch, progress.step)
+        if distributed.is_main():
+            try:
+                write_state(
+                    self.output_dir, content, step=progress.step, keep=self.config.runtime.keep_checkpoints
+                )
+            except OSError as error:
+                self._saved = None
+                logger.error(
+                    "checkpoint not written (%s); the one before stays, training goes on", no_space(error)
+                )
+        (written,) = distributed.any_of([distributed.is_main() and self._saved is not None])
+        self._saved = self._saved if written else None
+        self.limit.note("save", time.monotonic() - began)
+
+    def resume(self, state: Mapping[str, Any], path: Path) -> None:
+        """Go on with a state, which `path` held. ConfigError or ModelError if it is of another run or people."""
+        refuse_changes(state["config"], self.config, path)
         if state["people"] != list(self.data.face_data.train.people):
             raise ModelError(
                 f"{path}: was trained on {len(state['people'])} people that are not the {self.data.num_people} of "
                 "this data set; pass the run's split.json as data.split_file"
             )
         try:
-            self.model.load_state_dict(state["model"])
-            self.loss.load_state_dict(state["loss"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_whole(self.model, state["model"])
+            load_whole(self.loss, state["loss"])
+            load_optimizer(self.optimizer, state["optimizer"])
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise ModelError(f"{path}: does not fit this configuration: {reason}") from error
         self.scaler.load_state_dict(state["scaler"])
-        for parameter, gradient in zip(self._trained(), state["gradients"], strict=False):
-            parameter.grad = None if gradient is None else gradient.to(self.device)
-        progress = state["progress"]
-        progress["best_key"] = None if progress["best_key"] is None else tuple(progress["best_key"])
-        self.progress, self.best_figures = Progress(**progress), state["best_figures"]
-        torch.set_rng_state(state["rng"])
-        if state["cuda_rng"]:
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        self.progress, self.best_figures = Progress.from_dict(state["progress"]), state["best_figures"]
+        if len(state["rng"]) == distributed.world_size():
+            set_random_state(state["rng"][distributed.rank()], self.device)
+        else:
+            logger.warning(
+                "%s: was written by %d processes, now there are %d: the run goes on, but not to the same bits",
+                path, len(state["rng"]), distributed.world_size(),
+            )  # fmt: skip
         logger.info("resuming at epoch %d, batch %d", self.progress.epoch + 1, self.progress.batch + 1)
-
-    def _trained(self) -> list[torch.nn.Parameter]:
-        return [*self.model.parameters(), *self.loss.parameters()]
-
-    def _open_gradients(self) -> list[Tensor | None]:
-        """Gradients of an accumulation that is not full yet; empty between optimizer steps."""
-        gradients = [parameter.grad for parameter in self._trained()]
-        return gradients if any(gradient is not None for gradient in gradients) else []
-
-    @contextmanager
-    def _stopping_on_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask the run to stop after the current batch; a second SIGINT interrupts at once."""
-
-        def ask(number: int, frame: object) -> None:
-            if self._stop and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self._stop = True
-            logger.warning("stopping after this batch (%s)", signal.Signals(number).name)
-
-        if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
-            yield
-            return
-        previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-
-def _check_validation(faces: FaceSet) -> None:
-    """ManifestError for validation people of whom no genuine or no impostor pair can be made."""
-    if faces.num_images and (faces.num_people < 2 or faces.images_per_person.most < 2):
-        raise ManifestError(
-            f"validation needs 2 people, one of them with 2 images; it has {faces.num_people} with "
-            f"{faces.images_per_person.most} at most. Give it more, or none at all."
-        )
-
-
-_MAY_CHANGE = {
-    "training.num_epochs", "training.early_stopping_patience", "training.validate_every", "training.best_by",
-    "model.pretrained", "runtime.device", "runtime.num_workers", "runtime.num_threads", "runtime.output_dir",
-    "runtime.keep_checkpoints", "runtime.gradient_checkpointing",
-    "data.data_dir", "data.dataset_info", "data.twin_pairs", "data.data_root", "data.split_file",
-}  # fmt: skip
-
-
-def _refuse_changes(stored: Mapping[str, Any], config: TwinVerificationConfig, path: Path) -> None:
-    """ConfigError naming the keys in which a run would go on as another. Where data lies may change freely."""
-    given = config.model_dump(mode="json")
-    changed = [
-        f"{section}.{name} ({stored[section].get(name)!r}, now {value!r})"
-        for section in ("model", "training", "loss", "data", "runtime")
-        for name, value in given[section].items()
-        if f"{section}.{name}" not in _MAY_CHANGE and stored[section].get(name) != value
-    ]
-    if changed:
-        raise ConfigError(f"{path}: was trained with another {', '.join(changed)}; resume with the same")
-
-
-def keep_numbered(state: Path, epoch: int, number: int) -> None:
-    """Keep the state as `checkpoint_epoch_0001.pth`, and of these the newest `number`.
-
-    A hard link where the file system has them: `state` is replaced as a whole, so the link keeps this epoch's.
-    """
-    if number:
-        numbered = state.with_name(f"checkpoint_epoch_{epoch:04d}.pth")
-        numbered.unlink(missing_ok=True)
-        try:
-            numbered.hardlink_to(state)
-        except OSError:
-            shutil.copyfile(state, numbered)
-    for old in sorted(state.parent.glob("checkpoint_epoch_*.pth"))[: -number or None]:
-        old.unlink()
-
-
-def _postfix(losses: Mapping[str, float], rate: float) -> str:
-    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items()) + f"  {rate:.1f} images/s"
-
-
-def _line(figures: Mapping[str, float]) -> str:
-    shown = [
-        f"{name.partition('/')[2]} {value:.4g}"
-        for name, value in figures.items()
-        if not name.startswith(("train/w_", "train/learning"))
-    ]
-    return "  ".join(shown)

@@ -1,17 +1,22 @@
 """One training run from a configuration: data, folder, trackers, loop."""
 
 import logging
+import time
 from pathlib import Path
 
 import torch
 
+from twin_dcal import distributed
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.splits import write_split
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import replacing
 
+from .checks import check_sameness
+from .device import process_device
 from .loop import Trainer, TrainingResult
+from .state import LAST, NUMBERED, cut_metrics, find_state, has_state, remove_leftovers
 from .trackers import JsonLines, TensorBoard, Trackers
 
 logger = logging.getLogger(__name__)
@@ -23,16 +28,21 @@ def train(
 ) -> TrainingResult | None:  # fmt: skip
     """Train as configured and write everything into runtime.output_dir.
 
-    Args: resume: a `last.pth`, or "auto" for the folder's own if there is one. overwrite: allow a folder that
-    holds a run. Returns None with `validate_only`, which stops after data and model were built.
+    As one of a launcher's processes (torchrun), train together with the others; rank 0 writes. After a restart by the
+    launcher the run goes on from its newest checkpoint by itself.
+
+    Args: resume: a checkpoint, a folder of them, or "auto" for the output folder's newest, if there is one. overwrite:
+    allow a folder that holds a run. Returns None with `validate_only`, which stops after data and model were built.
     """
+    began = time.time()
     if config.runtime.num_threads is not None:
         torch.set_num_threads(config.runtime.num_threads)
     folder = Path(config.runtime.output_dir)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"runtime.output_dir {folder} is a file; name a folder")
-    state = _state_to_resume(folder, resume)
-    if state is None and not overwrite and not validate_only and (folder / "last.pth").exists():
+    if distributed.launch().restarts:
+        resume, overwrite = "auto" if has_state(folder) or resume is None else resume, True
+    if resume is None and not overwrite and not validate_only and has_state(folder):
         raise ConfigError(
             f"{folder} holds a run already; use --resume auto to continue it, --overwrite to replace it, "
             "or another --output_dir"
@@ -42,26 +52,48 @@ def train(
     logger.info("%s", data.summary)
     for finding in data.face_data.findings:
         logger.warning("%s", finding)
-    trainer = Trainer(config, data, folder)
-    if validate_only:
-        return None
-    if state is not None:
-        trainer.resume(state)
-        _bring_best(state.parent, folder)
-    else:
-        _clear(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    config.save(folder / "config.json")
-    write_split(data.face_data, folder / "split.json")
+    with distributed.process_group(process_device(config.runtime.device).type):
+        check_sameness(config, data.face_data)
+        trainer = Trainer(config, data, folder, began=began)
+        return None if validate_only else _train(trainer, resume)
+
+
+def _train(trainer: Trainer, resume: str | None) -> TrainingResult:
+    config, folder = trainer.config, trainer.output_dir
+    # Only rank 0 needs to see the files: on another node the folder may be another one.
+    found = distributed.tell(find_state(folder, resume) if distributed.is_main() else None)
+    if found is not None:
+        path, state = found
+        trainer.resume(state, path)
+        if distributed.launch().restarts:
+            trainer.limit.began = state["began"]
+    if distributed.is_main():
+        _prepare(trainer, None if found is None else found[0].parent)
     logger.info(
         "%s on %s: %.1f million parameters, %s, peak learning rate %.3g", config.model.backbone, trainer.device,
         trainer.num_parameters / 1e6, "+".join(trainer.model.branches), trainer.peak_rate,
     )  # fmt: skip
+    if not distributed.is_main():
+        return trainer.fit()
     tracker = Trackers(JsonLines(folder / "metrics.jsonl"), TensorBoard(folder / "logs" / "tensorboard"))
     try:
         return trainer.fit(tracker)
     finally:
         tracker.close()
+
+
+def _prepare(trainer: Trainer, resumed_from: Path | None) -> None:
+    """The output folder before training: cleared, or brought to where the state stands."""
+    folder = trainer.output_dir
+    if resumed_from is None:
+        _clear(folder)
+    else:
+        _bring_best(resumed_from, folder)
+        cut_metrics(folder / "metrics.jsonl", trainer.progress)
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    trainer.config.save(folder / "config.json")
+    write_split(trainer.data.face_data, folder / "split.json")
 
 
 def _bring_best(old: Path, folder: Path) -> None:
@@ -77,23 +109,10 @@ def _clear(folder: Path) -> None:
     written = (
         "metrics.jsonl",
         "best_model.pth",
-        "last.pth",
-        "checkpoint_epoch_*.pth",
+        LAST,
+        NUMBERED,
         "logs/tensorboard/events.*",
     )
     for pattern in written:
         for path in folder.glob(pattern):
             path.unlink()
-
-
-def _state_to_resume(folder: Path, resume: str | None) -> Path | None:
-    if resume is None:
-        return None
-    path = folder / "last.pth" if resume == "auto" else Path(resume)
-    if path.is_dir():
-        path = path / "last.pth"
-    if not path.exists():
-        if resume == "auto":
-            return None
-        raise ConfigError(f"--resume {resume}: no such file")
-    return path

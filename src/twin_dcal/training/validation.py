@@ -4,11 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean
 
+from twin_dcal import distributed
+from twin_dcal.data.datamodule import TwinDataModule
+from twin_dcal.models.preprocessing import Preprocessing
 from twin_dcal.verification.calibration import Calibration, fit_platt
+from twin_dcal.verification.embeddings import embed_loaded
 from twin_dcal.verification.metrics import auc, eer, sort_scores
-from twin_dcal.verification.scores import PairScores
+from twin_dcal.verification.scores import PairScores, all_pair_scores
 from twin_dcal.verification.stored import ErrorCurve, Threshold
 from twin_dcal.verification.thresholds import choose_threshold, counted
+
+from .parallel import Parallel
 
 
 @dataclass(frozen=True)
@@ -52,3 +58,19 @@ def validate(scores: PairScores, source: str) -> Validation:
         fit_platt(scores.genuine, hardest, source=source),
         ErrorCurve.of(counted(scores), source),
     )
+
+
+def judge(parallel: Parallel, data: TwinDataModule, preprocessing: Preprocessing) -> Validation | None:
+    """The validation of a model: every process embeds its part of the images, rank 0 judges the pairs; None elsewhere.
+
+    In full precision, as decisions are made later: the threshold is set on these scores.
+    """
+    faces, size = data.face_data.val, data.config.training.batch_size
+    part = distributed.own_part(faces.num_images, size)
+    with parallel.evaluating():
+        loader = data.eval_loader(faces, size, part)
+        embeddings = embed_loaded(parallel.objective.model, loader, preprocessing)
+    if not distributed.is_main():
+        return None
+    scores = all_pair_scores(embeddings, faces.person_of, faces.image_families)
+    return validate(scores, f"validation: {faces.num_people} people, {faces.num_images} images")

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from twin_dcal import distributed
 from twin_dcal.checkpoint import LoadedModel
 from twin_dcal.data.datamodule import TwinDataModule
+from twin_dcal.data.dataset import Sample
 from twin_dcal.models.dcal import DCALVerificationModel, FeatureType
 from twin_dcal.models.preprocessing import Preprocessing
 
@@ -39,6 +41,16 @@ def embed_batches(
     return np.concatenate(rows)
 
 
+def embed_loaded(
+    model: DCALVerificationModel, own_part: Iterable[Sample], preprocessing: Preprocessing,
+    feature_type: FeatureType = "combined",
+) -> NDArray[np.float32]:  # fmt: skip
+    """Features of all images in every process, from loaders of each process's part (`distributed.own_part`)."""
+    batches = (batch["image"] for batch in own_part)
+    own = embed_batches(model, batches, preprocessing, feature_type=feature_type)
+    return distributed.gather_rows(torch.from_numpy(own)).numpy()
+
+
 def embed_images(
     loaded: LoadedModel,
     names: Sequence[str],
@@ -47,11 +59,15 @@ def embed_images(
     num_workers: int = 0,
     feature_type: FeatureType = "combined",
 ) -> NDArray[np.float32]:
-    """(N, E) features of image files, in order, with the checkpoint's own preprocessing. ImageError for a bad file."""
+    """(N, E) features of image files, in order, with the checkpoint's own preprocessing. ImageError for a bad file.
+
+    With several processes each embeds whole batches of its own, and all have all features: the same numbers as one
+    process computes.
+    """
     device = next(loaded.model.parameters()).device.type
     config = loaded.config.override({"runtime.num_workers": num_workers, "runtime.device": device})
-    loader = TwinDataModule(config).eval_loader(names, batch_size)
-    batches = (
-        batch["image"] for batch in tqdm(loader, desc="embedding", unit="batch", disable=None, leave=False)
-    )
-    return embed_batches(loaded.model, batches, loaded.preprocessing, feature_type=feature_type)
+    part = distributed.own_part(len(names), batch_size)
+    loader = TwinDataModule(config).eval_loader(names, batch_size, part)
+    shown = None if distributed.is_main() else True
+    batches = tqdm(loader, desc="embedding", unit="batch", disable=shown, leave=False)
+    return embed_loaded(loaded.model, batches, loaded.preprocessing, feature_type)

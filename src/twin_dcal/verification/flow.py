@@ -19,7 +19,7 @@ from .reliability import CalibrationChoice, choose_calibration
 from .result import Evaluation, Figures
 from .score_files import write_scores
 from .stored import ErrorCurve, Threshold
-from .systems import ModelSystem, Scored, System, decision_to, feature_types
+from .systems import FeatureType, ModelSystem, Scored, System, decision_to, feature_types
 from .tables import write_tables
 from .thresholds import ThresholdChoice, choose_threshold
 
@@ -86,6 +86,18 @@ def run(
     return Outcome(evaluation, report, tuning, test.what, features)
 
 
+def embed_only(
+    system: System, data: str | None, validation: str | None, *, compare_features: bool = False
+) -> None:
+    """What the processes other than rank 0 do of `run`: their part of the embedding, in the same order."""
+    test = system.scored(data, "test")
+    if validation is not None:
+        system.scored(validation, "val")
+    if compare_features and isinstance(system, ModelSystem):
+        for feature in _other_features(system):
+            system.scored_with(test.what, feature)
+
+
 def tune_on(system: System, test: Scored, data: str | None, metric: str, effort: Effort) -> Tuning:
     """Threshold and calibration from validation pairs. ManifestError where they share a family with the test set."""
     if data is None:
@@ -139,12 +151,16 @@ def _features(system: System, test: Scored, effort: Effort) -> dict[str, Figures
         raise ConfigError("--compare_features needs --model: embeddings and scores are of one feature")
     told: dict[str, Figures] = {}
     for feature in feature_types(system.loaded.model.branches):
-        scored = test if feature == system.feature_type else system.scored_with(test.what, feature)
+        scored = system.scored_with(test.what, feature) if feature in _other_features(system) else test
         counts = count_pairs(scored.source)
         intervals = family_intervals(scored.source, counts, None, effort)
         figures = evaluation_figures(counts, None, None, intervals)
         told[feature] = {name: figures[name] for name in ("twin", "unrelated", "all")}
     return told
+
+
+def _other_features(system: ModelSystem) -> list[FeatureType]:
+    return [name for name in feature_types(system.loaded.model.branches) if name != system.feature_type]
 
 
 def _speed(system: System, test: Scored) -> Figures:

@@ -173,11 +173,11 @@ def open_model(
     import torch
 
     from twin_dcal.checkpoint import load_model
-    from twin_dcal.training.device import resolve_device
+    from twin_dcal.training.device import process_device
 
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    loaded = load_model(path, resolve_device(device))
+    loaded = load_model(path, process_device(device))
     if feature_type == "glca" and "glca" not in loaded.model.branches:
         raise ConfigError(f"--feature_type glca: {path} has no GLCA branch; use combined or sa")
     return ModelSystem(path, loaded, files, sampling, feature_type, batch_size, num_workers)

@@ -1,0 +1,52 @@
+"""What is refused before a run starts."""
+
+import hashlib
+import json
+
+import torch
+
+from twin_dcal import distributed
+from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.data.faceset import FaceData, FaceSet
+from twin_dcal.errors import ConfigError, ManifestError
+
+from .device import amp_dtype
+from .state import MAY_CHANGE
+
+
+def check_processes(config: TwinVerificationConfig, device: torch.device) -> None:
+    """ConfigError for a run that cannot be shared by this many processes."""
+    size, training = distributed.world_size(), config.training
+    people = training.batch_size // training.images_per_person
+    if size > 1 and people < 2 * size:
+        raise ConfigError(
+            f"training.batch_size {training.batch_size} holds {people} people; {size} processes need 2 each: use "
+            f"at least {2 * size * training.images_per_person}, or fewer processes"
+        )
+    if size > 1 and config.runtime.strategy == "fsdp" and amp_dtype(config.runtime, device) == torch.float16:
+        raise ConfigError("runtime.strategy 'fsdp' does not work with fp16; set runtime.amp to bf16 or off")
+
+
+def check_validation(faces: FaceSet) -> None:
+    """ManifestError for validation people of whom no genuine or no impostor pair can be made."""
+    if faces.num_images and (faces.num_people < 2 or faces.images_per_person.most < 2):
+        raise ManifestError(
+            f"validation needs 2 people, one of them with 2 images; it has {faces.num_people} with "
+            f"{faces.images_per_person.most} at most. Give it more, or none at all."
+        )
+
+
+def check_sameness(config: TwinVerificationConfig, data: FaceData) -> None:
+    """ConfigError in every process if one has another configuration or data set than rank 0."""
+    told = json.dumps([
+        {f"{section}.{name}": value for section, values in config.model_dump(mode="json").items()
+         for name, value in values.items() if f"{section}.{name}" not in MAY_CHANGE},
+        [[list(faces.people), faces.person_of.tolist(), faces.family_of.tolist()] for faces in (data.train, data.val)],
+    ])  # fmt: skip
+    digests = distributed.gather_objects(hashlib.sha256(told.encode()).hexdigest())
+    other = [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]
+    if other:
+        raise ConfigError(
+            f"rank {', '.join(other)} has another configuration or other people and images than rank 0; give every "
+            "node the same options and the same data set"
+        )

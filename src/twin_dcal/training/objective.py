@@ -1,0 +1,55 @@
+"""From images to the loss of the global batch, in one module: DDP and FSDP see one forward pass."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from twin_dcal.distributed import gather_rows, gather_with_gradient, row_counts, world_size
+from twin_dcal.losses import DCALLoss
+from twin_dcal.models.dcal import DCALVerificationModel
+
+
+class Outcome(NamedTuple):
+    """loss: what this process takes the gradient of; figures: (1 + branches,) joint and branch losses of the global
+    batch, detached; image_index: images of the global batch, int64 on the CPU."""
+
+    loss: Tensor
+    figures: Tensor
+    image_index: Tensor
+
+
+class Objective(nn.Module):
+    """Model and loss as one.
+
+    With several processes embeddings are gathered and every process computes the loss of the global batch: the twin
+    and all other people of the batch are there, and the figures do not depend on the number of processes. With
+    ``across_ranks=False`` each process computes the loss of its own images, in which both twins are; losses are then
+    weighted by the share of images. In both cases the mean over processes of the gradients is the gradient.
+    """
+
+    def __init__(
+        self, model: DCALVerificationModel, loss: DCALLoss, *, across_ranks: bool, amp_dtype: torch.dtype | None
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.model, self.loss = model, loss
+        self.across_ranks, self.amp_dtype = across_ranks, amp_dtype
+
+    def forward(self, images: Tensor, people: Tensor, families: Tensor, index: Tensor) -> Outcome:
+        """Args: images: (B, 3, S, S), normalised; people, families: (B,) labels; index: (B,) on the CPU."""
+        with torch.autocast(images.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None):
+            embeddings = {name: rows.float() for name, rows in self.model(images).active().items()}
+        counts = row_counts(len(images))
+        all_index = gather_rows(index, counts)
+        if world_size() > 1 and self.across_ranks:
+            rows_BRC = torch.stack(list(embeddings.values()), dim=1)
+            all_BRC = gather_with_gradient(rows_BRC, counts)
+            embeddings = dict(zip(embeddings, all_BRC.unbind(1), strict=True))
+            people, families = gather_rows(torch.stack([people, families], 1), counts).unbind(1)
+        loss, branches = self.loss(embeddings, people, families)
+        figures = torch.stack([loss.detach(), *branches.values()])
+        if world_size() > 1 and not self.across_ranks:
+            share = len(images) / sum(counts)
+            figures = gather_rows((share * figures)[None]).sum(0)
+            loss = loss * (share * world_size())
+        return Outcome(loss, figures, all_index)
