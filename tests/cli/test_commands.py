@@ -145,7 +145,10 @@ def test_validate_only_trains_and_writes_nothing(tiny_faces, tmp_path, capsys):
             r"unknown argument '--learning_rate'; did you mean 'training\.learning_rate'",
         ),
         (["--data_dir", "nowhere"], r"nowhere"),
-        (["--tracking", "wandb"], r"use --tracking none"),
+        (
+            ["--tracking", "mlflow", "--mlflow_uri", "file:./runs"],
+            r"refuse a store of plain files; use sqlite:",
+        ),
         (["--distributed"], r"one process"),
         (["--resume", "nothing.pth"], r"--resume nothing\.pth: no such file"),
         (["--model.pretrained", "nothing.safetensors"], r"no weights file nothing\.safetensors"),

@@ -41,7 +41,8 @@ def parser() -> Parser:
     option("seed", type=int, help="of splits, batches, augmentation and weights")
     option("device", help="auto, cpu, cuda, cuda:0")
     option("tracking", choices=["mlflow", "wandb", "none"], help="tracker beside TensorBoard")
-    option("mlflow_uri", metavar="URI", help="MLflow tracking store or server")
+    option("mlflow_disabled", action="store_true", help="no MLflow, whatever the configuration says")
+    option("mlflow_uri", metavar="URI", help="MLflow server or sqlite:///FILE instead of a local store")
     option("wandb_project", metavar="NAME", help="Weights & Biases project")
     option("wandb_entity", metavar="NAME", help="Weights & Biases entity")
     option("validate_only", action="store_true", help="check configuration and data, train nothing")
@@ -54,13 +55,10 @@ def body(arguments: Sequence[str] | None) -> int:
     config = resolve_config(
         options.config_file or options.config, {**overrides_from(options, CONFIG_KEYS), **dotted}
     )
+    if options.mlflow_disabled and config.tracking.backend == "mlflow":
+        config = config.override({"tracking.backend": "none"})
     if options.distributed:
         raise ConfigError("--distributed: this release trains in one process; leave the option out")
-    if config.tracking.backend != "none":
-        raise ConfigError(
-            f"--tracking {config.tracking.backend}: this release writes TensorBoard and metrics.jsonl only; "
-            "use --tracking none"
-        )
     from twin_dcal.training.run import train
 
     result = train(

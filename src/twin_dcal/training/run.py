@@ -9,10 +9,12 @@ from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.splits import write_split
 from twin_dcal.errors import ConfigError
-from twin_dcal.files import replacing
+from twin_dcal.files import make_folder, owner_only, replacing
 
+from .curves import write_curves
 from .loop import Trainer, TrainingResult
-from .trackers import JsonLines, TensorBoard, Trackers
+from .trackers.build import build_trackers, check_tracking
+from .trackers.interface import Outcome, RunPlace
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ def train(
     folder = Path(config.runtime.output_dir)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"runtime.output_dir {folder} is a file; name a folder")
+    check_tracking(config)
     state = _state_to_resume(folder, resume)
     if state is None and not overwrite and not validate_only and (folder / "last.pth").exists():
         raise ConfigError(
@@ -47,29 +50,41 @@ def train(
         return None
     if state is not None:
         trainer.resume(state)
-        _bring_best(state.parent, folder)
+        _bring_along(state.parent, folder)
     else:
         _clear(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     config.save(folder / "config.json")
     write_split(data.face_data, folder / "split.json")
     logger.info(
         "%s on %s: %.1f million parameters, %s, peak learning rate %.3g", config.model.backbone, trainer.device,
         trainer.num_parameters / 1e6, "+".join(trainer.model.branches), trainer.peak_rate,
     )  # fmt: skip
-    tracker = Trackers(JsonLines(folder / "metrics.jsonl"), TensorBoard(folder / "logs" / "tensorboard"))
+    with owner_only():
+        return _fit(trainer, RunPlace(config, folder, trainer.progress.step))
+
+
+def _fit(trainer: Trainer, place: RunPlace) -> TrainingResult:
+    """Train with the trackers of the configuration, and tell them how it ended."""
+    tracker = build_trackers(place)
+    outcome: Outcome = "failed"
     try:
-        return trainer.fit(tracker)
+        result = trainer.fit(tracker)
+        write_curves(place.folder)
+        outcome = "finished" if result.finished else "stopped"
+        return result
     finally:
-        tracker.close()
+        tracker.close(outcome)
 
 
-def _bring_best(old: Path, folder: Path) -> None:
-    """The best model so far, when a run goes on in another folder."""
-    best = old / "best_model.pth"
-    if best.is_file() and old.resolve() != folder.resolve():
-        with replacing(folder / best.name) as file:
-            file.write(best.read_bytes())
+def _bring_along(old: Path, folder: Path) -> None:
+    """The best model and the figures so far and the trackers' runs, when a run goes on in another folder."""
+    if old.resolve() == folder.resolve():
+        return
+    for name in ("best_model.pth", "metrics.jsonl", "mlflow.json", "wandb.json"):
+        if (old / name).is_file():
+            with replacing(folder / name) as file:
+                file.write((old / name).read_bytes())
 
 
 def _clear(folder: Path) -> None:
@@ -80,6 +95,9 @@ def _clear(folder: Path) -> None:
         "last.pth",
         "checkpoint_epoch_*.pth",
         "logs/tensorboard/events.*",
+        "training_curves.png",
+        "mlflow.json",
+        "wandb.json",
     )
     for pattern in written:
         for path in folder.glob(pattern):
