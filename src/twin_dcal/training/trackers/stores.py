@@ -59,7 +59,7 @@ def find_store(uri: str | None, output_dir: Path) -> Store:
     if not given:
         file = output_dir.resolve().parent / "mlflow" / "mlflow.db"
         return Store(f"sqlite:///{file}", file, is_local=True)
-    scheme = given.partition(":")[0].partition("+")[0].lower() if ":" in given else ""
+    scheme = given.partition(":")[0].partition("+")[0].lower() if ":" in given or given in _SERVERS else ""
     if scheme == "sqlite":
         file = Path(given.partition(":///")[2].partition("?")[0])
         if not file.name:

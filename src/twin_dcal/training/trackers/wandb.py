@@ -19,7 +19,7 @@ from .shared import read_note, settings_to_send, write_note
 logger = logging.getLogger(__name__)
 
 NOTE_NAME = "wandb.json"
-_SERVER = "https://api.wandb.ai"
+_FORMER_HOST = "api.wandb.ai"  # where keys of earlier logins stand
 _RETRIES = 12
 _EXIT_CODE: dict[Outcome, int] = {"finished": 0, "stopped": 0, "failed": 1}
 
@@ -61,7 +61,11 @@ class Wandb:
 
 
 def server() -> str:
-    return os.environ.get("WANDB_BASE_URL") or _SERVER
+    """The server that runs go to: the user's, or the one this release of wandb means."""
+    set_privacy_defaults()
+    import wandb
+
+    return str(os.environ.get("WANDB_BASE_URL") or wandb.Settings().base_url)
 
 
 def find_key() -> str | None:
@@ -88,10 +92,14 @@ def _kaggle_secret(name: str) -> str | None:
 
 def _stored_key() -> str | None:
     try:
-        found = netrc.netrc(os.environ.get("NETRC")).authenticators(urlsplit(server()).hostname or "")
+        hosts = netrc.netrc(os.environ.get("NETRC")).hosts
     except (OSError, netrc.NetrcParseError):
         return None
-    return found[2] if found else None
+    names = [urlsplit(server()).hostname or ""] + ([] if "WANDB_BASE_URL" in os.environ else [_FORMER_HOST])
+    found = [
+        hosts[name] for name in names if name in hosts
+    ]  # not netrc's default, which is for other machines
+    return found[0][2] if found else None
 
 
 def _settings(key: str | None) -> Any:
