@@ -124,6 +124,36 @@ def test_the_whole_chain_asks_nothing(watched, tiny_faces, tmp_path):
     assert (asked, code in (0, 1)) == ({}, True), said
 
 
+VISIT = r"""
+import re, subprocess, sys, urllib.parse, urllib.request
+model, *pictures = sys.argv[1:]
+page = subprocess.Popen(
+    [sys.executable, "-m", "twin_dcal.cli.demo", "--web", "--port", "0", "--model", model],
+    stderr=subprocess.PIPE, text=True,
+)
+address = next(found[1] for line in page.stderr if (found := re.search(r"Page at (http://\S+?)/?(?:#|\s|$)", line)))
+front = urllib.request.urlopen(address + "/").read().decode()
+for asset in re.findall(r'(?:src|href)="([^"#]+)"', front):
+    assert "://" not in asset, asset
+    urllib.request.urlopen(urllib.parse.urljoin(address + "/", asset)).read()
+parts = [f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="p.png"\r\n\r\n'.encode()
+         + open(path, "rb").read() + b"\r\n" for name, path in zip(("img1", "img2"), pictures)]
+form = {"Content-Type": "multipart/form-data; boundary=x", "Origin": address}
+request = urllib.request.Request(address + "/api/verify", b"".join(parts) + b"--x--\r\n", form)
+assert b"verification_decision" in urllib.request.urlopen(request).read()
+page.terminate()
+page.wait()
+"""
+
+
+def test_the_page_asks_nothing(watched, tiny_faces):
+    pytest.importorskip("uvicorn")
+    data = ["--data_dir", tiny_faces]
+    assert_silent(watched(*module("train", *TINY, *data, "--output_dir", "run")))
+    pictures = sorted((tiny_faces / "test").glob("*/*.png"))[:2]
+    assert_silent(watched(sys.executable, "-c", VISIT, "run/best_model.pth", *pictures))
+
+
 def test_mlflow_on_this_machine_asks_nothing(watched, tiny_faces, tmp_path):
     pytest.importorskip("mlflow")
     data = ["--data_dir", tiny_faces]
