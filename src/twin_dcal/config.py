@@ -160,6 +160,8 @@ class TrackingConfig(_Section):
     backend: Literal["none", "mlflow", "wandb"] = "none"
     """Beside TensorBoard and metrics.jsonl, which are always written."""
     mlflow_uri: str | None = None
+    """A server's http:// address or sqlite:///FILE; null keeps runs in `mlflow/mlflow.db` beside output_dir."""
+    mlflow_experiment: str = "twin_dcal"
     wandb_project: str | None = None
     wandb_entity: str | None = None
 
@@ -374,7 +376,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "warmup_epochs": 10,
         },
         "data": {"image_size": 448},
-        "tracking": {"backend": "none", "wandb_project": "twin-dcal"},
+        "tracking": {"backend": "wandb", "wandb_project": "twin-dcal"},  # offline without a key
         "runtime": {"amp": "fp16", "output_dir": "/kaggle/working/dcal"},
     },
     "no_tracking": {**_DEFAULT, "tracking": {"backend": "none"}},

@@ -1,4 +1,7 @@
-"""Writing files so that a reader sees the old content or the new, never half of it."""
+"""Writing files so that a reader sees the old content or the new, never half of it, and only their owner sees them.
+
+What this project writes is made from faces: files are 0600 and folders 0700, whatever the umask.
+"""
 
 import os
 import tempfile
@@ -12,11 +15,11 @@ from typing import IO
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """A binary file that takes `path`'s place when the block ends without an error.
 
-    Written beside it (same file system), flushed to the disk, then renamed. Readable by the owner only, since
-    what this project writes is made from faces.
+    Written beside it (same file system), flushed to the disk, then renamed. Readable by the owner only; so is its
+    folder if it is made here.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -32,3 +35,27 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 def write_text(path: str | Path, text: str) -> None:
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def make_folder(path: str | Path) -> Path:
+    """Make a folder and its missing parents, for the owner only. One that is there keeps its mode."""
+    with owner_only():
+        Path(path).mkdir(parents=True, exist_ok=True)
+    return Path(path)
+
+
+def make_private(folder: str | Path) -> None:
+    """Take every right of others from `folder` and all in it: for what a library wrote with modes of its own."""
+    for path in [Path(folder), *Path(folder).rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o700)
+
+
+@contextmanager
+def owner_only() -> Iterator[None]:
+    """The whole process's umask at 077 inside the block, so that libraries and children follow too."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)

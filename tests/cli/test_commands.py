@@ -145,7 +145,10 @@ def test_validate_only_trains_and_writes_nothing(tiny_faces, tmp_path, capsys):
             r"unknown argument '--learning_rate'; did you mean 'training\.learning_rate'",
         ),
         (["--data_dir", "nowhere"], r"nowhere"),
-        (["--tracking", "wandb"], r"use --tracking none"),
+        (
+            ["--tracking", "mlflow", "--mlflow_uri", "file:./runs"],
+            r"refuse a store of plain files; use sqlite:",
+        ),
         (["--distributed"], r"one process"),
         (["--resume", "nothing.pth"], r"--resume nothing\.pth: no such file"),
         (["--model.pretrained", "nothing.safetensors"], r"no weights file nothing\.safetensors"),
@@ -457,8 +460,14 @@ def test_an_old_config_option_changes_nothing_and_says_so(tiny_faces, model, tmp
         (["--scores", "s.csv"], r"s\.csv: no such file of scores"),
         (["--embeddings", "e.npz"], r"e\.npz: no such file of embeddings"),
         (["--scores", "s.csv", "--analyze_attention"], r"--explain needs --model"),
-        (["--model", "m.pth", "--data_dir", "d", "--explain", "--feature_type", "sa"], r"needs --feature_type"),
-        (["--model", "m.pth", "--data_dir", "d", "--explain_pairs", "1"], r"--explain_pairs must be at least 2"),
+        (
+            ["--model", "m.pth", "--data_dir", "d", "--explain", "--feature_type", "sa"],
+            r"needs --feature_type",
+        ),
+        (
+            ["--model", "m.pth", "--data_dir", "d", "--explain_pairs", "1"],
+            r"--explain_pairs must be at least 2",
+        ),
         (["--scores", "s.csv", "--save"], r"--save needs --model and --optimize_threshold"),
         (["--model", "m.pth", "--data_dir", "d", "--save"], r"--save needs --model and --optimize_threshold"),
         (["--scores", "s.csv", "--optimize_threshold"], r"needs --val_data"),

@@ -9,13 +9,8 @@ from typing import Any
 
 from twin_dcal.config import parse_dotted
 from twin_dcal.errors import TwinDcalError
-
-PRIVACY_DEFAULTS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "DO_NOT_TRACK": "1",
-    "WANDB_ERROR_REPORTING": "false",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-}
+from twin_dcal.files import owner_only
+from twin_dcal.privacy import set_privacy_defaults
 
 
 class Parser(argparse.ArgumentParser):
@@ -67,15 +62,15 @@ def overrides_from(options: argparse.Namespace, keys: Mapping[str, str]) -> dict
 
 def run(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None = None) -> int:
     """Call a command's body and turn the user's mistakes into one line and exit code 2."""
-    for name, value in PRIVACY_DEFAULTS.items():
-        os.environ.setdefault(name, value)
+    set_privacy_defaults()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     # Of several processes only the first tells what all do.
     logging.getLogger("twin_dcal").setLevel(
         logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
     )
     try:
-        return main(arguments) or 0
+        with owner_only():
+            return main(arguments) or 0
     except TwinDcalError as error:
         # A DataLoader worker's error arrives with the worker's traceback around it; its last line is ours.
         text = str(error)

@@ -100,6 +100,10 @@ def _threshold_options(parser: Parser) -> None:
 def _output_options(parser: Parser) -> None:
     option = parser.option
     option("output_dir", metavar="DIR", default="results/evaluation", help="evaluation_report.json goes here")
+    option(
+        "tracking", choices=["auto", "mlflow", "none"], default="auto",
+        help="add to the model's MLflow run: auto, if it is kept on this machine; mlflow, wherever it is",
+    )  # fmt: skip
     option("save_scores", metavar="FILE", help="write every pair and its score, .csv or .parquet")
     option("save_embeddings", metavar="FILE", help="instead of embeddings.npz in --output_dir")
     option("visualize", action="store_true", help="write report.html and plots")
@@ -230,6 +234,10 @@ def _evaluate(options: argparse.Namespace) -> int:
         flow.save_tuning(system, outcome.tuning)
         print(f"threshold {outcome.tuning.choice.threshold:.4f} and calibration stored in {options.model}")
     _show(options, outcome, _explain(options, system, outcome) if options.explain else None)
+    if options.model and options.tracking != "none":
+        from twin_dcal.training.trackers.evaluation import attach_evaluation
+
+        attach_evaluation(Path(options.model), Path(options.output_dir), figures, options.tracking)
     return 0
 
 

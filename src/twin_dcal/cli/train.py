@@ -4,7 +4,6 @@ import sys
 from collections.abc import Sequence
 
 from twin_dcal.config import PRESETS, resolve_config
-from twin_dcal.errors import ConfigError
 
 from .common import Parser, check_launch, launch_options, overrides_from, run
 
@@ -48,7 +47,8 @@ def parser() -> Parser:
     option("seed", type=int, help="of splits, batches, augmentation and weights")
     option("device", help="auto, cpu, cuda, cuda:0")
     option("tracking", choices=["mlflow", "wandb", "none"], help="tracker beside TensorBoard")
-    option("mlflow_uri", metavar="URI", help="MLflow tracking store or server")
+    option("mlflow_disabled", action="store_true", help="no MLflow, whatever the configuration says")
+    option("mlflow_uri", metavar="URI", help="MLflow server or sqlite:///FILE instead of a local store")
     option("wandb_project", metavar="NAME", help="Weights & Biases project")
     option("wandb_entity", metavar="NAME", help="Weights & Biases entity")
     option("validate_only", action="store_true", help="check configuration and data, train nothing")
@@ -62,11 +62,8 @@ def body(arguments: Sequence[str] | None) -> int:
         options.config_file or options.config, {**overrides_from(options, CONFIG_KEYS), **dotted}
     )
     check_launch(options)
-    if config.tracking.backend != "none":
-        raise ConfigError(
-            f"--tracking {config.tracking.backend}: this release writes TensorBoard and metrics.jsonl only; "
-            "use --tracking none"
-        )
+    if options.mlflow_disabled and config.tracking.backend == "mlflow":
+        config = config.override({"tracking.backend": "none"})
     from twin_dcal.distributed import launch
     from twin_dcal.training.run import train
 

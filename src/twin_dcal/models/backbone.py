@@ -11,11 +11,13 @@ from typing import Any
 
 import timm
 import torch
+from huggingface_hub import try_to_load_from_cache
 from timm.models import load_state_dict as read_weights
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from twin_dcal.errors import ModelError
+from twin_dcal.privacy import hub_allowed
 
 from .blocks import check_block
 
@@ -171,10 +173,16 @@ def new_block(width: int, num_heads: int, dropout: float = 0.0, drop_path: float
 def _create(name: str, pretrained: bool | str, **options: Any) -> Any:
     """The timm network without its classifier; weights, if any, loaded with no key missing or left over."""
     if pretrained is True:
-        logger.info("weights of '%s' come from timm's model hub unless they are cached", name)
         try:
             # With the classifier the weights came with: timm then loads strictly.
-            network = timm.create_model(name, pretrained=True, **options)
+            if _is_cached(name):
+                network = timm.create_model(name, pretrained=True, **options)
+            else:
+                logger.warning(
+                    "model.pretrained: asking the network: weights of '%s' from timm's model hub", name
+                )
+                with hub_allowed():
+                    network = timm.create_model(name, pretrained=True, **options)
         except Exception as error:
             raise ModelError(
                 f"the pretrained weights of '{name}' could not be fetched or do not fit "
@@ -187,6 +195,15 @@ def _create(name: str, pretrained: bool | str, **options: Any) -> Any:
     if pretrained:
         _load_file(network, name, Path(pretrained))
     return network
+
+
+def _is_cached(name: str) -> bool:
+    """Whether the hub's weights of a timm model lie on this machine already; looks at files only."""
+    config = timm.models.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        return False
+    names = (config.hf_hub_filename, "model.safetensors", "pytorch_model.bin")
+    return any(isinstance(try_to_load_from_cache(config.hf_hub_id, file), str) for file in names if file)
 
 
 def _load_file(network: Any, name: str, path: Path) -> None:

@@ -11,13 +11,15 @@ from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.splits import write_split
 from twin_dcal.errors import ConfigError
-from twin_dcal.files import replacing
+from twin_dcal.files import make_folder, owner_only, replacing
 
 from .checks import check_sameness
+from .curves import write_curves
 from .device import process_device
 from .loop import Trainer, TrainingResult
 from .state import LAST, NUMBERED, cut_metrics, find_state, has_state, remove_leftovers
-from .trackers import JsonLines, TensorBoard, Trackers
+from .trackers.build import build_trackers, check_tracking
+from .trackers.interface import Outcome, RunPlace
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ def train(
     folder = Path(config.runtime.output_dir)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"runtime.output_dir {folder} is a file; name a folder")
+    check_tracking(config)
     if distributed.launch().restarts:
         resume, overwrite = "auto" if has_state(folder) or resume is None else resume, True
     if resume is None and not overwrite and not validate_only and has_state(folder):
@@ -75,11 +78,21 @@ def _train(trainer: Trainer, resume: str | None) -> TrainingResult:
     )  # fmt: skip
     if not distributed.is_main():
         return trainer.fit()
-    tracker = Trackers(JsonLines(folder / "metrics.jsonl"), TensorBoard(folder / "logs" / "tensorboard"))
+    with owner_only():
+        return _fit(trainer, RunPlace(config, folder, trainer.progress.step))
+
+
+def _fit(trainer: Trainer, place: RunPlace) -> TrainingResult:
+    """Train with the trackers of the configuration, and tell them how it ended."""
+    tracker = build_trackers(place)
+    outcome: Outcome = "failed"
     try:
-        return trainer.fit(tracker)
+        result = trainer.fit(tracker)
+        write_curves(place.folder)
+        outcome = "finished" if result.finished else "stopped"
+        return result
     finally:
-        tracker.close()
+        tracker.close(outcome)
 
 
 def _prepare(trainer: Trainer, resumed_from: Path | None) -> None:
@@ -88,20 +101,22 @@ def _prepare(trainer: Trainer, resumed_from: Path | None) -> None:
     if resumed_from is None:
         _clear(folder)
     else:
-        _bring_best(resumed_from, folder)
+        _bring_along(resumed_from, folder)
         cut_metrics(folder / "metrics.jsonl", trainer.progress)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     remove_leftovers(folder)
     trainer.config.save(folder / "config.json")
     write_split(trainer.data.face_data, folder / "split.json")
 
 
-def _bring_best(old: Path, folder: Path) -> None:
-    """The best model so far, when a run goes on in another folder."""
-    best = old / "best_model.pth"
-    if best.is_file() and old.resolve() != folder.resolve():
-        with replacing(folder / best.name) as file:
-            file.write(best.read_bytes())
+def _bring_along(old: Path, folder: Path) -> None:
+    """The best model and the figures so far and the trackers' runs, when a run goes on in another folder."""
+    if old.resolve() == folder.resolve():
+        return
+    for name in ("best_model.pth", "metrics.jsonl", "mlflow.json", "wandb.json"):
+        if (old / name).is_file():
+            with replacing(folder / name) as file:
+                file.write((old / name).read_bytes())
 
 
 def _clear(folder: Path) -> None:
@@ -112,6 +127,9 @@ def _clear(folder: Path) -> None:
         LAST,
         NUMBERED,
         "logs/tensorboard/events.*",
+        "training_curves.png",
+        "mlflow.json",
+        "wandb.json",
     )
     for pattern in written:
         for path in folder.glob(pattern):

@@ -1,0 +1,113 @@
+"""Weights & Biases: figures and settings, nothing that was made from a face. Offline where there is no key."""
+
+import logging
+import netrc
+import os
+import secrets
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlsplit
+
+from twin_dcal.files import make_folder, make_private
+from twin_dcal.privacy import set_privacy_defaults
+
+from .interface import Outcome, RunPlace
+from .shared import read_note, settings_to_send, write_note
+
+logger = logging.getLogger(__name__)
+
+NOTE_NAME = "wandb.json"
+_FORMER_HOST = "api.wandb.ai"  # where keys of earlier logins stand
+_RETRIES = 12
+_EXIT_CODE: dict[Outcome, int] = {"finished": 0, "stopped": 0, "failed": 1}
+
+
+class Wandb:
+    """One run of a project. The folder's note holds its id, which a resumed training goes on with.
+
+    Code, command lines, host, requirements and console output stay here; so do the places of files.
+    """
+
+    def __init__(self, place: RunPlace, key: str | None) -> None:
+        set_privacy_defaults()
+        import wandb
+
+        folder = make_folder(place.folder)
+        run_id = read_note(folder / NOTE_NAME).get("run_id") or secrets.token_hex(4)
+        tracking = place.config.tracking
+        write_note(folder / NOTE_NAME, run_id=run_id)
+        self._folder = make_folder(folder / "wandb")
+        self._run: Any = wandb.init(
+            project=tracking.wandb_project or "twin-dcal", entity=tracking.wandb_entity, name=folder.resolve().name,
+            id=run_id, resume="allow" if key else None, mode=mode(key), dir=str(folder),
+            config=settings_to_send(place.config, is_local=False), reinit="create_new", settings=_settings(key),
+        )  # fmt: skip
+        # Steps as a figure of their own: wandb's may not go back, which a resumed run's do.
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
+        logger.info("wandb: run %s, %s", run_id, self._run.url or f"offline in {self._folder}")
+
+    def log(self, figures: Mapping[str, float], *, step: int, epoch: float) -> None:
+        self._run.log({**figures, "epoch": epoch, "step": step})
+
+    def sample(self) -> None:
+        """wandb reads the machine's state by itself."""
+
+    def close(self, outcome: Outcome = "failed") -> None:
+        self._run.finish(exit_code=_EXIT_CODE[outcome])
+        make_private(self._folder)
+
+
+def server() -> str:
+    """The server that runs go to: the user's, or the one this release of wandb means."""
+    set_privacy_defaults()
+    import wandb
+
+    return str(os.environ.get("WANDB_BASE_URL") or wandb.Settings().base_url)
+
+
+def find_key() -> str | None:
+    """WANDB_API_KEY, Kaggle's secret of that name, or what `wandb login` stored. None if there is no key."""
+    return os.environ.get("WANDB_API_KEY") or _kaggle_secret("WANDB_API_KEY") or _stored_key()
+
+
+def mode(key: str | None) -> Any:
+    """WANDB_MODE where the user set it, else online with a key and offline without."""
+    return os.environ.get("WANDB_MODE") or ("online" if key else "offline")
+
+
+def _kaggle_secret(name: str) -> str | None:
+    """A secret attached to the Kaggle notebook this runs in; asks Kaggle's own service."""
+    if find_spec("kaggle_secrets") is None or "KAGGLE_KERNEL_RUN_TYPE" not in os.environ:
+        return None
+    try:
+        secret = import_module("kaggle_secrets").UserSecretsClient().get_secret(name)
+    except Exception as error:  # its errors are of several kinds; all mean that there is no such secret here
+        logger.info("wandb: no Kaggle secret %s (%s)", name, type(error).__name__)
+        return None
+    return str(secret) or None
+
+
+def _stored_key() -> str | None:
+    try:
+        hosts = netrc.netrc(os.environ.get("NETRC")).hosts
+    except (OSError, netrc.NetrcParseError):
+        return None
+    names = [urlsplit(server()).hostname or ""] + ([] if "WANDB_BASE_URL" in os.environ else [_FORMER_HOST])
+    found = [
+        hosts[name] for name in names if name in hosts
+    ]  # not netrc's default, which is for other machines
+    return found[0][2] if found else None
+
+
+def _settings(key: str | None) -> Any:
+    import wandb
+
+    return wandb.Settings(
+        api_key=key, console="off", disable_code=True, disable_git=True, init_timeout=30, save_code=False, silent=True,
+        x_disable_machine_info=True, x_save_requirements=False,
+        # Left alone, an unreachable server keeps the process from ending for hours.
+        x_file_stream_retry_max=_RETRIES, x_file_transfer_retry_max=_RETRIES, x_graphql_retry_max=_RETRIES,
+    )  # fmt: skip

@@ -1,0 +1,220 @@
+"""Nothing is asked of the network: the whole chain, run where every attempt is seen (benchmarks/watch_network.py)."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WATCH = ROOT / "benchmarks" / "watch_network.py"
+_spec = importlib.util.spec_from_file_location("watch_network", WATCH)
+watch_network = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(watch_network)
+
+TINY = [
+    "--config", "debug", "--model.backbone", "test_vit", "--data.image_size", "32", "--training.num_epochs", "1",
+    "--training.images_per_person", "2", "--training.warmup_epochs=0", "--runtime.num_workers", "0",
+]  # fmt: skip
+# Nothing else of the caller's environment: it may hold our switches, and libraries are quieter under CI or pytest.
+KEPT = ("PATH", "PYTHONPATH", "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(watch_network.missing() is not None, reason=str(watch_network.missing())),
+]
+
+
+@pytest.fixture
+def watched(tmp_path):
+    """Runs a command under watch; (what it asked, exit code, what it said)."""
+    (tmp_path / "home").mkdir()
+    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+    environment |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home")}
+
+    def run(*command, **more):
+        log = tmp_path / "asked.json"
+        done = subprocess.run(
+            [sys.executable, str(WATCH), "--log", str(log), "--", *map(str, command)],
+            env=environment | more, cwd=tmp_path, capture_output=True, text=True, timeout=280,
+        )  # fmt: skip
+        told = json.loads(log.read_text())
+        assert told["missed_packets"] == 0
+        return told["asked"], told["exit_code"], done.stderr
+
+    return run
+
+
+def module(name, *arguments):
+    return [sys.executable, "-m", f"twin_dcal.cli.{name}", *map(str, arguments)]
+
+
+def assert_silent(result):
+    asked, code, said = result
+    assert asked == {}, said
+    assert code == 0, said
+
+
+# The detector
+
+
+@pytest.mark.parametrize(
+    ("code", "seen"),
+    [
+        ("import socket; socket.socket().connect_ex(('198.51.100.7', 443))", ["tcp 198.51.100.7:443"]),
+        ("import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('198.51.100.7', 9))",
+         ["udp 198.51.100.7:9"]),
+        ("import socket; socket.create_connection(('unheard-of.example', 80), 2)",
+         ["dns unheard-of.example", "tcp 203.0.113.1:80"]),
+        ("import ctypes; ctypes.CDLL(None).gethostbyname(b'from-c.example')", ["dns from-c.example"]),
+        ("import socket; socket.socket().connect_ex(('127.0.0.1', 9))", []),
+    ],
+    ids=["tcp", "udp", "name", "c-library", "loopback"],
+)  # fmt: skip
+def test_the_watch_sees_every_kind_of_question(watched, code, seen):
+    asked, _, _ = watched(sys.executable, "-c", code)
+    assert sorted(asked) == seen
+
+
+@pytest.mark.parametrize("package", ["mlflow", "wandb"])
+def test_trackers_do_ask_when_our_switches_are_off(watched, package):
+    """What the switches are for. Where a package has stopped asking by itself, this says so."""
+    code = {
+        "mlflow": "import mlflow, time; mlflow.set_tracking_uri('sqlite:///m.db'); mlflow.set_experiment('x'); "
+        "mlflow.start_run(); mlflow.log_metric('a', 1); mlflow.end_run(); time.sleep(6)",
+        "wandb": "import wandb, time; run = wandb.init(mode='offline', project='p'); run.log({'a': 1}); run.finish(); "
+        "time.sleep(5)",
+    }[package]
+    pytest.importorskip(package)
+    asked, _, _ = watched(sys.executable, "-c", code)
+    if not asked:
+        pytest.skip(f"this {package} asked nothing by itself")
+    assert any(what.startswith("dns ") for what in asked)
+
+
+# The chain
+
+
+def test_the_whole_chain_asks_nothing(watched, tiny_faces, tmp_path):
+    data = ["--data_dir", tiny_faces]
+    assert_silent(watched(*module("train", *TINY, *data, "--output_dir", "plain", "--tracking", "none")))
+    model = tmp_path / "plain" / "best_model.pth"
+    pictures = sorted((tiny_faces / "test").glob("*/*.png"))
+    on = ["--model", model]
+    looks = ["--visualize", "--save_examples", "--num_workers", "0", "--output_dir", "evaluation"]
+    assert_silent(watched(*module("evaluate", *on, *data, *looks)))
+    more = ["--similarity_matrix", "--top_k_similar", "2", "--visualize_features", "--save_individual"]
+    extract = [
+        *on,
+        "--images_dir",
+        tiny_faces / "test",
+        "--output",
+        "features.npz",
+        "--num_workers",
+        "0",
+        *more,
+    ]
+    assert_silent(watched(*module("extract", *extract)))
+    pair = ["--img1", pictures[0], "--img2", pictures[1], "--save_results", "--output_dir", "demo"]
+    asked, code, said = watched(*module("demo", *on, *pair))
+    assert (asked, code in (0, 1)) == ({}, True), said
+
+
+VISIT = r"""
+import re, subprocess, sys, urllib.parse, urllib.request
+model, *pictures = sys.argv[1:]
+page = subprocess.Popen(
+    [sys.executable, "-m", "twin_dcal.cli.demo", "--web", "--port", "0", "--model", model],
+    stderr=subprocess.PIPE, text=True,
+)
+address = next(found[1] for line in page.stderr if (found := re.search(r"Page at (http://\S+?)/?(?:#|\s|$)", line)))
+front = urllib.request.urlopen(address + "/").read().decode()
+for asset in re.findall(r'(?:src|href)="([^"#]+)"', front):
+    assert "://" not in asset, asset
+    urllib.request.urlopen(urllib.parse.urljoin(address + "/", asset)).read()
+parts = [f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="p.png"\r\n\r\n'.encode()
+         + open(path, "rb").read() + b"\r\n" for name, path in zip(("img1", "img2"), pictures)]
+form = {"Content-Type": "multipart/form-data; boundary=x", "Origin": address}
+request = urllib.request.Request(address + "/api/verify", b"".join(parts) + b"--x--\r\n", form)
+assert b"verification_decision" in urllib.request.urlopen(request).read()
+page.terminate()
+page.wait()
+"""
+
+
+def test_the_page_asks_nothing(watched, tiny_faces):
+    pytest.importorskip("uvicorn")
+    data = ["--data_dir", tiny_faces]
+    assert_silent(watched(*module("train", *TINY, *data, "--output_dir", "run")))
+    pictures = sorted((tiny_faces / "test").glob("*/*.png"))[:2]
+    assert_silent(watched(sys.executable, "-c", VISIT, "run/best_model.pth", *pictures))
+
+
+def test_mlflow_on_this_machine_asks_nothing(watched, tiny_faces, tmp_path):
+    pytest.importorskip("mlflow")
+    data = ["--data_dir", tiny_faces]
+    assert_silent(watched(*module("train", *TINY, *data, "--output_dir", "run", "--tracking", "mlflow")))
+    assert (tmp_path / "mlflow" / "mlflow.db").exists()
+    evaluation = [
+        "--model",
+        "run/best_model.pth",
+        *data,
+        "--num_workers",
+        "0",
+        "--output_dir",
+        "run/evaluation",
+    ]
+    result = watched(*module("evaluate", *evaluation))
+    assert_silent(result)
+    assert "mlflow: added to run" in result[2]
+
+
+def test_the_models_of_the_package_ask_nothing(watched):
+    code = "from twin_dcal import DCALVerificationModel as M; M(backbone='test_vit', image_size=32)"
+    assert_silent(watched(sys.executable, "-c", code))
+
+
+# The two that ask, each after it said so
+
+
+def before(said, message, *later):
+    """`message` was said, and above every later line."""
+    assert message in said
+    assert all(said.index(message) < said.index(line) for line in later if line in said)
+
+
+def test_wandb_without_a_key_asks_nothing_and_says_how_to_send(watched, tiny_faces):
+    pytest.importorskip("wandb")
+    run = [*TINY, "--data_dir", tiny_faces, "--output_dir", "run", "--tracking", "wandb"]
+    result = watched(*module("train", *run))
+    assert_silent(result)
+    assert "no key, so the run is kept offline" in result[2]
+
+
+def test_wandb_with_a_key_asks_its_server_alone_and_says_so(watched, tiny_faces):
+    pytest.importorskip("wandb")
+    run = [*TINY, "--data_dir", tiny_faces, "--output_dir", "run", "--tracking", "wandb"]
+    asked, code, said = watched(*module("train", *run), WANDB_API_KEY="0" * 40)
+    assert code == 0, said
+    server = re.search(r"wandb: figures and settings go to https://([\w.]+);", said)[1]
+    assert set(asked) == {f"dns {server}", "tcp 203.0.113.1:443"}
+    before(said, "wandb: figures and settings go to", "epoch 1/1", "wandb fails and is tried")
+
+
+def test_pretrained_weights_ask_the_hub_alone_and_say_so(watched, tiny_faces):
+    run = [*TINY, "--data_dir", tiny_faces, "--output_dir", "run", "--model.pretrained", "true"]
+    asked, code, said = watched(*module("train", *run))
+    assert code == 2
+    assert set(asked) == {"dns huggingface.co", "tcp 203.0.113.1:443"}
+    before(said, "model.pretrained: asking the network", "error: the pretrained weights")
+
+
+def test_ones_own_offline_switch_keeps_the_hub_unasked(watched, tiny_faces):
+    run = [*TINY, "--data_dir", tiny_faces, "--output_dir", "run", "--model.pretrained", "true"]
+    asked, code, said = watched(*module("train", *run), HF_HUB_OFFLINE="1")
+    assert (asked, code) == ({}, 2), said
+    assert "Set model.pretrained to the path" in said

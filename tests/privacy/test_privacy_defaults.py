@@ -1,0 +1,83 @@
+"""Switches of the libraries below: set before they are imported, never over the user's, never by the bare import."""
+
+import json
+import os
+import subprocess
+import sys
+
+import huggingface_hub.constants
+import pytest
+
+from twin_dcal import privacy
+from twin_dcal.models import backbone
+
+PRINT = "import os, json; print(json.dumps(dict(os.environ)))"
+
+
+def environment_after(code, **given):
+    """The child's environment once `code` ran, started with none of our switches."""
+    names = (*privacy.PRIVACY_DEFAULTS, "TWIN_DCAL_DEFAULTS")
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{PRINT}"],
+        env=clean | given,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_bare_import_leaves_the_environment_alone():
+    assert not environment_after("import twin_dcal").keys() & privacy.PRIVACY_DEFAULTS.keys()
+
+
+@pytest.mark.parametrize(
+    "code", ["from twin_dcal import DCALVerificationModel", "import twin_dcal.models.blocks"]
+)
+def test_set_before_timm_is_imported(code):
+    order = "import sys\nassert 'huggingface_hub' not in sys.modules\n"
+    check = "\nimport huggingface_hub.constants as c\nassert c.HF_HUB_OFFLINE and c.HF_HUB_DISABLE_TELEMETRY"
+    found = environment_after(order + code + check)
+    assert {name: found[name] for name in privacy.PRIVACY_DEFAULTS} == privacy.PRIVACY_DEFAULTS
+
+
+def test_the_users_own_are_kept():
+    found = environment_after(
+        "from twin_dcal.privacy import set_privacy_defaults as s; s(); s()",
+        HF_HUB_OFFLINE="0",
+        DO_NOT_TRACK="",
+    )
+    assert (found["HF_HUB_OFFLINE"], found["DO_NOT_TRACK"]) == ("0", "")
+    assert found["WANDB_ERROR_REPORTING"] == "false"
+    ours = found["TWIN_DCAL_DEFAULTS"].split(",")
+    assert sorted(ours) == ["HF_HUB_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY", "WANDB_ERROR_REPORTING"]
+
+
+def test_the_hub_is_open_only_where_we_closed_it(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    for ours, is_offline in (("HF_HUB_OFFLINE", False), ("DO_NOT_TRACK,HF_HUB_OFFLINE", False), ("", True)):
+        monkeypatch.setenv("TWIN_DCAL_DEFAULTS", ours)
+        with privacy.hub_allowed():
+            assert huggingface_hub.constants.HF_HUB_OFFLINE is is_offline
+        assert huggingface_hub.constants.HF_HUB_OFFLINE is True
+
+
+def test_weights_that_are_here_need_no_network_and_say_nothing(monkeypatch, caplog, tmp_path):
+    asked = []
+    monkeypatch.setattr(backbone, "try_to_load_from_cache", lambda repo, file: str(tmp_path / file))
+    monkeypatch.setattr(backbone, "hub_allowed", lambda: asked.append(1))
+
+    class Stop(Exception):
+        pass
+
+    def create(name, pretrained=False, **options):
+        if pretrained:
+            raise Stop
+        return made(name, pretrained=False, **options)
+
+    made = backbone.timm.create_model
+    monkeypatch.setattr(backbone.timm, "create_model", create)
+    with pytest.raises(backbone.ModelError, match="Stop"):
+        backbone.build_backbone("test_vit", pretrained=True, image_size=160)
+    assert (asked, caplog.text) == ([], "")

@@ -1,0 +1,119 @@
+"""Weights & Biases offline: its file read back, the same run on resuming, and where keys come from."""
+
+import json
+import stat
+import struct
+import sys
+import types
+
+import pytest
+
+from twin_dcal.training.run import train
+from twin_dcal.training.trackers import wandb as tracker
+
+pytest.importorskip("wandb")
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch, tmp_path):
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "KAGGLE_KERNEL_RUN_TYPE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+
+def records(path):
+    """Records of a .wandb file: LevelDB's log format (blocks of 32 KiB, chunks with a 7-byte header) of protobufs."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, at, parts = path.read_bytes(), 7, b""  # after wandb's own header
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        length, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or its last part
+            record = Record()
+            record.ParseFromString(parts)
+            parts = b""
+            yield record
+
+
+def history_of(folder):
+    """(run id, rows) of every offline run in a run's folder, oldest first."""
+    for path in sorted(folder.glob("wandb/offline-run-*/*.wandb")):
+        rows, run_id, config = [], None, {}
+        for record in records(path):
+            if record.HasField("run"):
+                run_id = record.run.run_id
+                config |= {item.key: item.value_json for item in record.run.config.update}
+            if record.HasField("history"):
+                rows.append({".".join(item.nested_key) or item.key: json.loads(item.value_json)
+                             for item in record.history.item})  # fmt: skip
+        yield run_id, rows, config
+
+
+def test_offline_run_read_back_and_resumed_as_the_same_run(tiny_config, tmp_path, caplog):
+    config = tiny_config.override({"tracking.backend": "wandb", "tracking.wandb_project": "twins"})
+    with caplog.at_level("INFO"):
+        train(config.override({"training.num_epochs": 1}))
+        train(config, resume="auto")
+    folder = tmp_path / "run"
+    assert f"no key, so the run is kept offline in {folder / 'wandb'}" in caplog.text
+    assert f"wandb sync {folder / 'wandb'}/offline-run-*" in caplog.text
+    (first, one, sent), (second, two, _) = history_of(folder)
+    assert first == second == json.loads((folder / "wandb.json").read_text())["run_id"]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row, line in zip(one + two, lines, strict=True):
+        assert row["train/loss"] == pytest.approx(line["train/loss"])
+        assert (row["step"], row["epoch"]) == (line["step"], line["epoch"])
+    assert json.loads(sent["data"])["data_dir"] == "(not sent)"
+    told = b"".join(path.read_bytes() for path in folder.glob("wandb/offline-run-*/*.wandb"))
+    assert str(tmp_path).encode() not in told.replace(str(folder).encode(), b""), (
+        "only wandb's own folder is named"
+    )
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_where_keys_come_from(monkeypatch, tmp_path):
+    assert tracker.find_key() is None
+    assert tracker.mode(None) == "offline"
+    host = tracker.server().removeprefix("https://")
+    (tmp_path / "netrc").write_text(
+        f"default login a password other\nmachine {host} login user password stored\n"
+    )
+    (tmp_path / "netrc").chmod(0o600)
+    assert tracker.find_key() == "stored"
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    assert tracker.find_key() is None, "not the key of another server, nor netrc's default"
+    secrets = types.ModuleType("kaggle_secrets")
+    secrets.__spec__ = types.SimpleNamespace()
+    secrets.UserSecretsClient = lambda: types.SimpleNamespace(get_secret=lambda name: f"secret {name}")
+    monkeypatch.setitem(sys.modules, "kaggle_secrets", secrets)
+    assert tracker.find_key() is None, "outside a Kaggle notebook nothing asks its service"
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    assert tracker.find_key() == "secret WANDB_API_KEY"
+    monkeypatch.setenv("WANDB_API_KEY", "given")
+    assert tracker.find_key() == "given"
+    assert tracker.mode("given") == "online"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert tracker.mode("given") == "offline"
+
+
+def test_a_secret_that_is_not_attached_is_no_key(monkeypatch, caplog):
+    def get_secret(name):
+        raise ValueError("No user secrets exist")
+
+    secrets = types.ModuleType("kaggle_secrets")
+    secrets.__spec__ = types.SimpleNamespace()
+    secrets.UserSecretsClient = lambda: types.SimpleNamespace(get_secret=get_secret)
+    monkeypatch.setitem(sys.modules, "kaggle_secrets", secrets)
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Batch")
+    with caplog.at_level("INFO"):
+        assert tracker.find_key() is None
+    assert "no Kaggle secret WANDB_API_KEY (ValueError)" in caplog.text
