@@ -149,7 +149,7 @@ def test_validate_only_trains_and_writes_nothing(tiny_faces, tmp_path, capsys):
             ["--tracking", "mlflow", "--mlflow_uri", "file:./runs"],
             r"refuse a store of plain files; use sqlite:",
         ),
-        (["--distributed"], r"one process"),
+        (["--distributed"], r"a launcher starts the processes"),
         (["--resume", "nothing.pth"], r"--resume nothing\.pth: no such file"),
         (["--model.pretrained", "nothing.safetensors"], r"no weights file nothing\.safetensors"),
         (["--model.backbone", "resnet5000"], r"timm has no model 'resnet5000'"),
