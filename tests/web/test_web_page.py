@@ -216,6 +216,47 @@ def test_why_is_asked_for_once_and_only_when_wanted(opened):
     assert len(sent) == 2
 
 
+SLOW_ANSWERS = """(() => {
+  const { fetch } = window, { json } = Response.prototype;
+  let newest = 0;
+  window.fetch = async (path, options = {}) => {
+    const number = path.includes("verify") ? (newest += 1) : null;
+    return Object.assign(await fetch(path, { ...options, signal: null }), { number });
+  };
+  Response.prototype.json = async function () {
+    const told = await json.call(this);
+    if (this.number) await new Promise((done) => setTimeout(done, 400));
+    if (window.givenUp && this.number && this.number < newest) throw new DOMException("given up", "AbortError");
+    return told;
+  };
+})()"""
+
+
+@pytest.mark.parametrize("given_up", [True, False])
+def test_an_answer_for_photos_that_were_replaced_is_dropped(opened, given_up):
+    page = opened()
+    page.evaluate(SLOW_ANSWERS)
+    page.evaluate("value => { window.givenUp = value }", given_up)
+    choose(page)
+    choose(page, photo(3), photo(3))  # the first of the two asks already, with the other photo of before
+    assert "Similarity 1.000" in page.locator("#why").inner_text()
+    page.wait_for_timeout(600)
+    assert page.locator("#history li").count() == 2
+    assert not page.locator("#problem").is_visible()
+
+
+def test_why_is_asked_for_once_even_while_it_is_worked_out(opened):
+    page = opened()
+    page.evaluate(SLOW_ANSWERS)
+    choose(page)
+    sent = []
+    page.on("request", lambda request: sent.append(request.method) if "verify" in request.url else None)
+    page.locator("input[value=pair]").check(force=True)
+    page.get_by_label("Matched regions").check()
+    page.locator("#lines g").nth(1).wait_for()
+    assert len(sent) == 1
+
+
 def test_history_is_in_memory_only(opened):
     page = opened()
     choose(page)

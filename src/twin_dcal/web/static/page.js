@@ -36,9 +36,9 @@ function show(part, shown) {
 async function ask(path, options = {}) {
   const headers = state.token ? { Authorization: `Bearer ${state.token}` } : {};
   const reply = await fetch(path, { ...options, headers, cache: "no-store", credentials: "omit" });
+  if (reply.ok) return reply.json(); // fails where the request is given up while its answer arrives
   const told = await reply.json().catch(() => ({ detail: `the server answered ${reply.status}` }));
-  if (!reply.ok) throw Object.assign(new Error(told.detail), { status: reply.status, wait: Number(reply.headers.get("Retry-After")) });
-  return told;
+  throw Object.assign(new Error(told.detail), { status: reply.status, wait: Number(reply.headers.get("Retry-After")) });
 }
 
 async function start() {
@@ -82,7 +82,9 @@ async function compare() {
   if (state.model.explains.includes("attention")) form.append("explain", "attention");
   try {
     const began = performance.now();
-    state.answer = await patiently(() => ask("api/verify", { method: "POST", body: form, signal: asking.signal }));
+    const answer = await patiently(() => ask("api/verify", { method: "POST", body: form, signal: asking.signal }));
+    if (asking.signal.aborted) return; // other photos by now
+    state.answer = answer;
     one("status").textContent = `Compared in ${((performance.now() - began) / 1000).toFixed(2)} s.`;
     remember();
     showAnswer();
