@@ -32,7 +32,7 @@ def findings(study: Study, seed: int) -> Findings:
     """Plain values, for JSON: of each map and kind of pair the figures with intervals, and the sanity check."""
     kinds = list(dict.fromkeys(row.kind for row in study.rows))
     told: Findings = {
-        **study.about, "level": LEVEL, "num_replicates": NUM_REPLICATES, "seed": seed,
+        "level": LEVEL, "num_replicates": NUM_REPLICATES, "seed": seed,
         "pairs": {kind: _counted(study.rows, kind) for kind in kinds}, "maps": {},
     }  # fmt: skip
     for name in dict.fromkeys(row.name for row in study.rows):

@@ -80,8 +80,7 @@ def _draw(
     if not wanted.faces:
         return []
     drawn = []
-    half = [pair for pair in pairs if pair.kind == "genuine"][: NUM_FIGURES // 2]
-    for number, pair in enumerate([*pairs[: NUM_FIGURES // 2], *half], start=1):
+    for number, pair in enumerate(_first_of_each_kind(pairs, NUM_FIGURES // 2), start=1):
         pixels = read_pair(pair, source.model.image_size)
         explanation = explain_pair(source, *pixels, method=wanted.method)
         known = truth.differences(pair) if truth is not None and pair.kind == "twin" else None
@@ -92,6 +91,11 @@ def _draw(
             file.write(figure_png(figure))
         drawn.append(path)
     return drawn
+
+
+def _first_of_each_kind(pairs: Sequence[StudyPair], count: int) -> list[StudyPair]:
+    kinds = dict.fromkeys(pair.kind for pair in pairs)
+    return [pair for kind in kinds for pair in [one for one in pairs if one.kind == kind][:count]]
 
 
 def _title(pair: StudyPair, explanation: PairExplanation, threshold: float | None) -> str:

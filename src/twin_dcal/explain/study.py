@@ -2,9 +2,8 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +65,6 @@ class Study:
 
     rows: Sequence[Row]
     sanity: Mapping[str, NDArray[np.float64]]
-    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 def study(
