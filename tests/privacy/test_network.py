@@ -105,7 +105,15 @@ def test_the_whole_chain_asks_nothing(watched, tiny_faces, tmp_path):
     model = tmp_path / "plain" / "best_model.pth"
     pictures = sorted((tiny_faces / "test").glob("*/*.png"))
     on = ["--model", model]
-    looks = ["--visualize", "--save_examples", "--num_workers", "0", "--output_dir", "evaluation"]
+    looks = [
+        "--visualize",
+        "--save_examples",
+        "--explain",
+        "--num_workers",
+        "0",
+        "--output_dir",
+        "evaluation",
+    ]
     assert_silent(watched(*module("evaluate", *on, *data, *looks)))
     more = ["--similarity_matrix", "--top_k_similar", "2", "--visualize_features", "--save_individual"]
     extract = [
@@ -119,7 +127,16 @@ def test_the_whole_chain_asks_nothing(watched, tiny_faces, tmp_path):
         *more,
     ]
     assert_silent(watched(*module("extract", *extract)))
-    pair = ["--img1", pictures[0], "--img2", pictures[1], "--save_results", "--output_dir", "demo"]
+    pair = [
+        "--img1",
+        pictures[0],
+        "--img2",
+        pictures[1],
+        "--show_attention",
+        "--save_results",
+        "--output_dir",
+        "demo",
+    ]
     asked, code, said = watched(*module("demo", *on, *pair))
     assert (asked, code in (0, 1)) == ({}, True), said
 
