@@ -27,7 +27,7 @@ COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if lin
 
 
 def test_there_is_something_to_check():
-    assert len(COMMANDS) == 11
+    assert len(COMMANDS) == 12
     assert len(blocks("python")) == 2
 
 
@@ -80,11 +80,14 @@ def test_commands_that_decide_run_as_written(command, trained, monkeypatch, caps
     home, names = trained
     monkeypatch.chdir(home)
     monkeypatch.setattr("sys.stdin", StringIO("verify a.jpg b.jpg\nquit\n"))
+    served = []
+    monkeypatch.setattr("twin_dcal.web.server.serve", lambda *given, **more: served.append(given))
     name, *arguments = shlex.split(command if "FACES/test" in command else with_names(command, names))
     code = MODULES[name].main(arguments)
     told = capsys.readouterr()
     assert code in ((0, 1) if name == "dcal-demo" else (0,)), told.err
-    assert "decision" in told.out or "features: features" in told.out
+    assert served or "decision" in told.out or "features: features" in told.out
+    assert bool(served) == ("--web" in command)
 
 
 def test_python_blocks_run(trained, capsys):

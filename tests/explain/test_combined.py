@@ -12,7 +12,9 @@ from twin_dcal.models.dcal import DCALVerificationModel
 
 def test_combined_gives_both_methods_the_same_weight():
     torch.manual_seed(0)
-    model = DCALVerificationModel.from_config(TwinVerificationConfig.from_dict(tiny_values("data", "run"))).eval()
+    model = DCALVerificationModel.from_config(
+        TwinVerificationConfig.from_dict(tiny_values("data", "run"))
+    ).eval()
     pair = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     maps = attributions(model, pair)
     parts = [maps[name] / np.abs(maps[name]).mean() for name in ("occlusion", "gradients")]
@@ -22,7 +24,9 @@ def test_combined_gives_both_methods_the_same_weight():
 
 def test_nothing_to_attribute_is_a_map_of_nothing():
     torch.manual_seed(0)
-    model = DCALVerificationModel.from_config(TwinVerificationConfig.from_dict(tiny_values("data", "run"))).eval()
+    model = DCALVerificationModel.from_config(
+        TwinVerificationConfig.from_dict(tiny_values("data", "run"))
+    ).eval()
     flat = torch.zeros(2, 3, 32, 32)
     combined = attributions(model, flat)["combined"]
     assert np.isfinite(combined).all()
