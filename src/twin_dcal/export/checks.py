@@ -32,7 +32,7 @@ class Difference:
 class TwinAuc:
     """ROC AUC against twins before and after; low and high: 95 % interval of after - before, None for too few families.
 
-    min_cosine: of an image's features before and after. rates: FMR against twins and FNMR at the stored threshold, before
+    min_cosine: of an image's features before and after. rates: twin FMR and FNMR at the stored threshold, before
     and after; empty without a threshold.
     """
 
