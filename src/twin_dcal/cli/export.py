@@ -82,6 +82,7 @@ def _tell(exported: "Exported") -> None:
             f"twin AUC on {auc.data}: float32 {auc.before:.4f}, int8 {auc.after:.4f} (change {-auc.drop:+.4f}{within}; "
             f"{auc.num_genuine:,} genuine and {auc.num_twin:,} twin pairs, {auc.num_families} families)"
         )
+        print(f"smallest cosine of an image's float32 and int8 features: {auc.min_cosine:.4f}")
         for name, (before, after) in auc.rates.items():
             print(f"{name.upper()} at the stored threshold: float32 {before:.4f}, int8 {after:.4f}")
     print(f"{exported.path}: {exported.num_bytes / 1e6:.1f} MB, sha256 {exported.sha256}")

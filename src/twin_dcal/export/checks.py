@@ -32,7 +32,8 @@ class Difference:
 class TwinAuc:
     """ROC AUC against twins before and after; low and high: 95 % interval of after - before, None for too few families.
 
-    rates: FMR against twins and FNMR at the stored threshold, before and after; empty without a threshold.
+    min_cosine: of an image's features before and after. rates: twin FMR and FNMR at the stored threshold, before
+    and after; empty without a threshold.
     """
 
     before: float
@@ -42,6 +43,7 @@ class TwinAuc:
     num_genuine: int
     num_twin: int
     num_families: int
+    min_cosine: float
     data: str
     rates: Mapping[str, tuple[float, float]]
 
@@ -57,13 +59,16 @@ class TwinAuc:
 
 def differences(one: Backend, other: Backend, pixels_NSSC: NDArray[np.uint8], faces: str) -> Difference:
     """Compare every feature of two backends on the same pixels."""
-    largest, smallest = 0.0, 1.0
-    for kind in one.source.feature_types():
-        a, b = one.embed(pixels_NSSC, kind), other.embed(pixels_NSSC, kind)
-        largest = max(largest, float(np.abs(a - b).max()))
-        if kind == "combined":
-            smallest = float(np.einsum("nd,nd->n", a, b).min())
-    return Difference(largest, smallest, len(pixels_NSSC), faces)
+    pairs = {
+        kind: [each.embed(pixels_NSSC, kind) for each in (one, other)] for kind in one.source.feature_types()
+    }
+    largest = float(np.max([np.abs(a - b).max() for a, b in pairs.values()]))  # NaN stays NaN
+    return Difference(largest, smallest_cosine(*pairs["combined"]), len(pixels_NSSC), faces)
+
+
+def smallest_cosine(one: Features, other: Features) -> float:
+    """Of features (N, E), unit rows, of the same images."""
+    return float(np.einsum("nd,nd->n", one, other).min())
 
 
 def compare_auc(what: Comparisons, before: Features, after: Features, threshold: Threshold | None) -> TwinAuc:
@@ -82,7 +87,7 @@ def compare_auc(what: Comparisons, before: Features, after: Features, threshold:
     low, high, num_families = _interval(*sources)
     return TwinAuc(
         metrics.auc(then), metrics.auc(now), low, high, then.num_genuine, then.num_impostors, num_families,
-        what.source, rates,
+        smallest_cosine(before, after), what.source, rates,
     )  # fmt: skip
 
 

@@ -65,19 +65,19 @@ def export_model(
     loaded = torch_backend.loaded
     validation = None if val_data is None else _validation(val_data, files, loaded)
     graph = to_onnx(loaded, opset)
-    content = _with_metadata(graph, loaded, {"quantization": "none"})
+    content = with_metadata(graph, loaded, {"quantization": "none"})
     exact = OnnxBackend(output, content=content)
     told = _checked(torch_backend, exact, images, validation)
     auc = None
     if quantize == "int8" and validation is not None:
         graph = to_int8(graph)
-        content = _with_metadata(graph, loaded, {"quantization": "int8"})
+        content = with_metadata(graph, loaded, {"quantization": "int8"})
         auc = _judged(validation, exact, OnnxBackend(output, content=content))
     exported = {
         "quantization": quantize, "opset": opset, "checkpoint_sha256": loaded.sha256, "float32_check": asdict(told),
         "twin_auc": None if auc is None else auc.to_dict(),
     }  # fmt: skip
-    content = _with_metadata(graph, loaded, exported)
+    content = with_metadata(graph, loaded, exported)
     final = OnnxBackend(output, content=content)  # what is about to be written opens
     with replacing(output) as file:
         file.write(content)
@@ -119,7 +119,7 @@ def _judged(validation: Comparisons, exact: OnnxBackend, quantized: OnnxBackend)
     return auc
 
 
-def _with_metadata(graph: "onnx.ModelProto", loaded: LoadedModel, exported: Mapping[str, Any]) -> bytes:
+def with_metadata(graph: "onnx.ModelProto", loaded: LoadedModel, exported: Mapping[str, Any]) -> bytes:
     """The file's bytes. ModelError for a network beyond the 2 GB that one file can hold."""
     pixels, config = loaded.preprocessing, loaded.config
     threshold, calibration, curve = loaded.threshold, loaded.calibration, loaded.error_curve
