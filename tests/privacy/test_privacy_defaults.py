@@ -54,6 +54,11 @@ def test_the_users_own_are_kept():
     assert sorted(ours) == ["HF_HUB_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY", "WANDB_ERROR_REPORTING"]
 
 
+def test_what_was_set_before_stays_ours():
+    code = "import os\nfrom twin_dcal.privacy import set_privacy_defaults as s\ns()\ndel os.environ['DO_NOT_TRACK']\ns()"
+    assert "HF_HUB_OFFLINE" in environment_after(code)["TWIN_DCAL_DEFAULTS"].split(",")
+
+
 def test_the_hub_is_open_only_where_we_closed_it(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     for ours, is_offline in (("HF_HUB_OFFLINE", False), ("DO_NOT_TRACK,HF_HUB_OFFLINE", False), ("", True)):
