@@ -55,7 +55,8 @@ def test_the_users_own_are_kept():
 
 
 def test_what_was_set_before_stays_ours():
-    code = "import os\nfrom twin_dcal.privacy import set_privacy_defaults as s\ns()\ndel os.environ['DO_NOT_TRACK']\ns()"
+    code = "import os\nfrom twin_dcal.privacy import set_privacy_defaults as s\n"
+    code += "s()\ndel os.environ['DO_NOT_TRACK']\ns()"
     assert "HF_HUB_OFFLINE" in environment_after(code)["TWIN_DCAL_DEFAULTS"].split(",")
 
 
