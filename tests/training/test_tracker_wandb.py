@@ -86,6 +86,7 @@ def test_where_keys_come_from(monkeypatch, tmp_path):
     host = tracker.server().removeprefix("https://")
     (tmp_path / "netrc").write_text(
         f"default login a password other\nmachine {host} login user password stored\n"
+        "machine api.wandb.ai login user password former\n"
     )
     (tmp_path / "netrc").chmod(0o600)
     assert tracker.find_key() == "stored"
