@@ -140,6 +140,13 @@ def test_at_the_end_patience_is_short_even_for_an_old_failure(caplog):
     assert "is dropped" in caplog.text
 
 
+def test_the_last_seconds_count_from_the_end_of_the_run():
+    tracker = running(Fake(), Patience(retry_s=600, last_s=20))
+    tracker.close("finished")
+    tracker._closed_at = 1000.0
+    assert [tracker._deadline(since) for since in (100.0, 990.0, 1010.0)] == [700.0, 1020.0, 1030.0]
+
+
 def test_the_machine_is_sampled_between_figures():
     fake = Fake()
     tracker = running(fake, Patience(sample_s=0.05))
