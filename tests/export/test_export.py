@@ -470,3 +470,11 @@ def test_mistakes_are_one_line(arguments, told):
     assert told in done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_evaluating_says_how(exported):
+    from twin_dcal.verification.reading import DataFiles
+    from twin_dcal.verification.systems import Sampling, open_model
+
+    with pytest.raises(ConfigError, match=r"dcal-extract --model .*, then dcal-evaluate --embeddings"):
+        open_model(str(exported.path), "cpu", DataFiles(), Sampling())

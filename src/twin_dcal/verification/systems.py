@@ -170,6 +170,11 @@ def open_model(
     batch_size: int = 32, num_workers: int = 2, num_threads: int | None = None,
 ) -> ModelSystem:  # fmt: skip
     """A checkpoint on a device. ModelError for a file that is none, ConfigError for a feature that it lacks."""
+    if Path(path).suffix.lower() == ".onnx":
+        raise ConfigError(
+            f"--model {path}: exported models are evaluated by their features: dcal-extract --model {path} --output "
+            "features.npz, then dcal-evaluate --embeddings features.npz"
+        )
     import torch
 
     from twin_dcal.checkpoint import load_model
