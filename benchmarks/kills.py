@@ -4,9 +4,9 @@
 
 A tiny model trains on SynTwins with a checkpoint after every optimizer step. One of its processes is killed at a random
 moment, or, every other time, while a checkpoint is being written (its temporary file is there). Then the rest of the
-run is killed as torchrun would, every checkpoint file is read, and the run is started again with `resume="auto"` until
-it finishes; then the next run begins, until there were enough kills. Processes are forked from one that has imported
-everything, so that a kill costs a second. Exits 1 if anything was lost.
+run is killed as torchrun would, every checkpoint file is read, and the run is started again with `resume="auto"`,
+until it finishes; then the next run begins, until there were enough kills. Processes are forked from one that has
+imported everything, so that a kill costs a second. Exits 1 if anything was lost.
 """
 
 import argparse
