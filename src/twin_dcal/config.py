@@ -377,7 +377,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "data": {"image_size": 448},
         "tracking": {"backend": "wandb", "wandb_project": "twin-dcal"},  # offline without a key
-        "runtime": {"amp": "fp16", "output_dir": "/kaggle/working/dcal"},
+        "runtime": {"amp": "fp16", "output_dir": "/kaggle/working/dcal", "max_hours": 11.5},  # of the session's 12
     },
     "no_tracking": {**_DEFAULT, "tracking": {"backend": "none"}},
     "debug": {
