@@ -249,7 +249,8 @@ def _explain(options: argparse.Namespace, system: "System", outcome: "Outcome") 
 
     assert isinstance(system, ModelSystem)
     wanted = Wanted(
-        options.explain_pairs, options.seed, options.explain_method,
+        options.explain_pairs, options.explain_pairs if options.visualize else 0, options.seed,
+        options.explain_method,
         faces=not (options.no_images or options.blur_images),
         threshold=outcome.evaluation.figures["threshold"],
     )  # fmt: skip

@@ -29,12 +29,13 @@ _OVERLAY_SIDE = 160
 
 @dataclass(frozen=True)
 class Wanted:
-    """How much to explain: pairs that are measured, and as many of the worst decisions drawn; `faces` False draws none.
+    """How much to explain: `num_pairs` are measured; of the worst decisions `num_overlays` are drawn for the report.
 
-    threshold: the cosine that decides, for the titles of the figures.
+    faces: False draws nothing; threshold: the cosine that decides, for the titles of the figures.
     """
 
     num_pairs: int = 40
+    num_overlays: int = 0
     seed: int = 0
     method: Method = DEFAULT
     faces: bool = True
@@ -109,9 +110,9 @@ def _title(pair: StudyPair, explanation: PairExplanation, threshold: float | Non
 def _worst_overlays(
     source: Explainable, evaluation: Evaluation, wanted: Wanted
 ) -> dict[tuple[str, str], tuple[Pixels, Pixels]]:
-    """Of the worst decisions of each kind in turn, up to `num_pairs`; those whose images are gone are passed over."""
+    """Of the worst decisions of each kind in turn, up to `num_overlays`; those whose images are gone are passed over."""
     made = {}
-    for pair in _worst_first(evaluation)[: wanted.num_pairs]:
+    for pair in _worst_first(evaluation)[: wanted.num_overlays]:
         try:
             pixels = read_pair(StudyPair(pair.first, pair.second, pair.kind, ""), source.model.image_size)
         except ImageError:
