@@ -148,6 +148,7 @@ def test_nothing_of_the_machine_or_the_people_is_in_the_file(exported):
         assert told not in content
 
 
+@pytest.mark.slow
 def test_the_same_checkpoint_gives_the_same_bytes(checkpoint, exported, photos, tmp_path):
     again = flow.export_model(checkpoint, tmp_path / "again.onnx", images=photos)
     assert again.sha256 == exported.sha256
@@ -271,6 +272,7 @@ def test_the_drop_is_that_of_twins():
 # What is refused
 
 
+@pytest.mark.slow
 def test_a_graph_that_differs_from_torch_is_not_written(checkpoint, photos, monkeypatch, tmp_path):
     embed = OnnxBackend.embed
     monkeypatch.setattr(OnnxBackend, "embed", lambda self, *rest: embed(self, *rest) + np.float32(2e-4))
@@ -438,6 +440,7 @@ def command(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_the_command(checkpoint, tiny_faces, tmp_path):
     path = tmp_path / "run" / "best_model.pth"
     path.parent.mkdir()
