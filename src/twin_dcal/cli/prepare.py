@@ -91,7 +91,7 @@ def _model(options: argparse.Namespace) -> tuple["Embed | None", float]:
         return None, 0.0
     from twin_dcal.inference.engine import TwinInferenceEngine
 
-    engine = TwinInferenceEngine(options.model, options.device, align="never")
+    engine = TwinInferenceEngine(options.model, options.device)
     embed: Callable[[Sequence[Path]], object] = engine.extract_features
     threshold = engine.threshold if options.min_cosine is None else options.min_cosine
     return embed, threshold  # type: ignore[return-value]

@@ -103,7 +103,7 @@ class FaceDetector:
 def _grouped(anchors_A15: NDArray[np.float64], min_score: float) -> tuple[Face, ...]:
     """Anchors to faces: greedily by score, each the weighted mean of the anchors that overlap it most."""
     left = anchors_A15[np.argsort(-anchors_A15[:, 14], kind="stable")]
-    left = left[np.isfinite(left.sum(axis=1))]
+    left = left[np.isfinite(left).all(axis=1)]
     faces = []
     while len(left) and left[0, 14] >= min_score:
         overlap = _overlaps(left[0], left)
