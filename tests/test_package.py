@@ -12,7 +12,7 @@ import twin_dcal
 SOURCE = Path(twin_dcal.__file__).parent
 
 # From the bottom up; a room imports only rooms before it (or itself). `cli` may import everything.
-ROOMS = ["_version", "errors", "files", "config", "data", "synth", "models", "losses", "verification.result",
+ROOMS = ["_version", "errors", "files", "config", "data", "prepare", "synth", "models", "losses", "verification.result",
          "verification.tally", "verification.metrics", "verification.scores", "verification.counting",
          "verification.bounds", "verification.resampling", "verification.replicates", "verification.intervals",
          "verification.calibration", "verification.stored", "verification.thresholds", "verification.table",
@@ -21,7 +21,8 @@ ROOMS = ["_version", "errors", "files", "config", "data", "synth", "models", "lo
          "verification.people", "verification.joining", "verification.embedding_files", "verification.score_files",
          "verification.tables", "verification.evaluation", "checkpoint", "verification.embeddings", "training",
          "verification.reading", "verification.speed", "verification.systems", "verification.examples",
-         "verification.flow", "verification.comparing", "inference", "report", "extraction", "demo", "ablation",
+         "verification.flow", "verification.comparing", "inference", "report", "prepare.page",
+         "prepare.sheet", "prepare.run", "extraction", "demo", "ablation",
          "cli"]  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def bare_path(tmp_path_factory):
 
 @pytest.fixture
 def engine(model_path):
-    return TwinInferenceEngine(model_path, "cpu")
+    return TwinInferenceEngine(model_path, "cpu", align="never")  # drawn patterns have no faces
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_a_threshold_from_labelled_pairs(engine, photos):
 
 
 def test_a_model_without_threshold_or_curve_says_so(bare_path, photos):
-    engine = TwinInferenceEngine(bare_path)
+    engine = TwinInferenceEngine(bare_path, align="never")
     with pytest.raises(ModelError, match="no threshold is stored"):
         engine.verify_pair(photos[0], photos[1])
     engine.set_threshold(0.5)

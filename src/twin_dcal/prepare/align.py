@@ -1,8 +1,9 @@
 """Photographs to aligned crops: one face found, its landmarks refined, and the picture warped so that they meet the
 template.
 
-Landmarks are refined in the crop they lead to: the face is looked at again at a small fixed size, as it is and mirrored,
-until what is seen no longer moves it. An aligned crop is such a fixed point, so aligning it again leaves it where it is.
+Landmarks are refined in the crop they lead to: the face is looked at again at a small fixed size, as it is and
+mirrored, until what is seen no longer moves it. An aligned crop is such a fixed point, so aligning it again leaves it
+where it is.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,17 @@ from numpy.typing import NDArray
 from twin_dcal.data.fit import fit
 
 from .detector import Face, FaceDetector
-from .geometry import TEMPLATE, Matrix, Points, compose, displacement, fit_similarity, invert, scale_of, transform
+from .geometry import (
+    TEMPLATE,
+    Matrix,
+    Points,
+    compose,
+    displacement,
+    fit_similarity,
+    invert,
+    scale_of,
+    transform,
+)
 from .quality import Quality, measure
 from .settings import Limits
 
@@ -51,7 +62,12 @@ class AlignedFace:
 
 
 def align_face(
-    pixels_HWC: Pixels, size: int, detector: FaceDetector, *, tolerance: float = STABLE, limits: Limits | None = None
+    pixels_HWC: Pixels,
+    size: int,
+    detector: FaceDetector,
+    *,
+    tolerance: float = STABLE,
+    limits: Limits | None = None,
 ) -> AlignedFace | None:
     """The crop of the largest central face, (size, size, 3); None if no face is found.
 

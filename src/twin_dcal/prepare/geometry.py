@@ -15,15 +15,15 @@ Matrix = NDArray[np.float64]
 TEMPLATE: Points = np.array(
     [[0.3594, 0.4759], [0.6406, 0.4759], [0.5, 0.6455], [0.3797, 0.7732], [0.6203, 0.7732]]
 )
-"""Landmarks in a crop of side 1: the mean of YuNet's landmarks over 644 crops of a public look-alike set that was aligned
+"""Landmarks in a crop of side 1: the mean of YuNet's landmarks over 644 crops of a look-alike set that was aligned
 with a margin around hairline, ears and chin, made symmetric. The eyes are 0.28 of the side apart."""
 
 
 def fit_similarity(source_P2: Points, target_P2: Points) -> Matrix:
     """The rotation, scale and shift that bring `source` closest to `target` in the sum of squares.
 
-    The closed form of Umeyama (IEEE TPAMI 13, 1991) for two dimensions; never a reflection. ValueError for source points
-    that all coincide.
+    The closed form of Umeyama (IEEE TPAMI 13, 1991) for two dimensions; never a reflection. ValueError for source
+    points that all coincide.
     """
     mean_s, mean_t = source_P2.mean(axis=0), target_P2.mean(axis=0)
     s, t = source_P2 - mean_s, target_P2 - mean_t

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 
 from twin_dcal.data.families import connected_families
 from twin_dcal.data.splits import draw_splits
@@ -73,12 +74,14 @@ def draw(
         sizes[root] = sizes.get(root, 0) + 1
     if linked and max(sizes.values()) > len(people) / 2:
         notes.append(
-            f"Sessions link {max(sizes.values())} of {len(people)} people, too many to keep together: only families are. "
+            f"Sessions link {max(sizes.values())} of {len(people)} people, too many to keep together; families are. "
             "A shorter duplicates.session_minutes may help."
         )
         groups = families
     elif linked:
-        notes.append(f"{len(linked)} pairs of people of different families share a session and are in one split.")
+        notes.append(
+            f"{len(linked)} pairs of people of different families share a session and are in one split."
+        )
     fractions = {"val": shares[1], "test": shares[2]}
     return Split(draw_splits(people, groups, fractions, seed), tuple(notes))
 
@@ -96,7 +99,7 @@ def _linked(
     links = set()
     for members in in_session.values():
         ordered = sorted(members)
-        for one, other in zip(ordered, ordered[1:], strict=False):
+        for one, other in pairwise(ordered):
             if family_of.get(one, one) != family_of.get(other, other):
                 links.add((one, other))
     return sorted(links)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -24,7 +24,7 @@ class Job:
 
     source: Path
     output: Path
-    config: PrepareConfig = PrepareConfig()
+    config: PrepareConfig = field(default_factory=PrepareConfig)
     twin_pairs: str | None = None
     split: tuple[float, float, float] | None = None
     workers: int = 1
@@ -36,9 +36,13 @@ class Job:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise ConfigError(f"--workers {self.workers} do nothing; use 1 or more")
-        if self.split is not None and (min(self.split) < 0 or abs(sum(self.split) - 1) > 1e-6 or self.split[0] <= 0):
+        if self.split is not None and (
+            min(self.split) < 0 or abs(sum(self.split) - 1) > 1e-6 or self.split[0] <= 0
+        ):
             given = " ".join(f"{share:g}" for share in self.split)
-            raise ConfigError(f"--split {given}: shares of train, val and test must be 0 or more and sum to 1")
+            raise ConfigError(
+                f"--split {given}: shares of train, val and test must be 0 or more and sum to 1"
+            )
 
 
 @dataclass(frozen=True, eq=False)

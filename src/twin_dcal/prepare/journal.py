@@ -1,4 +1,4 @@
-"""What is known of photos already worked on: one JSON line each, appended while working, so that a stop loses little."""
+"""What is known of photos already worked on: a JSON line each, appended while working, so that a stop loses little."""
 
 import json
 import os
@@ -67,4 +67,9 @@ def _is_whole(record: Record) -> bool:
 
 def _is_ours(name: str) -> bool:
     folder, slash, file = name.partition("/")
-    return bool(slash) and (folder + file.partition("-")[0]).isalnum() and "/" not in file and file.endswith(".jpg")
+    return (
+        bool(slash)
+        and (folder + file.partition("-")[0]).isalnum()
+        and "/" not in file
+        and file.endswith(".jpg")
+    )

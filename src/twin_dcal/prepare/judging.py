@@ -109,9 +109,13 @@ def without_copies(crops: Sequence[Crop], folder: Path, settings: Duplicates) ->
         best = min(group, key=lambda number: (-crops[number].quality.eyes_px, crops[number].name))
         for number in group:
             if len(people) > 1:
-                others = ", ".join(crop.name for crop in members if crop.photo.person != crops[number].photo.person)
+                others = ", ".join(
+                    crop.name for crop in members if crop.photo.person != crops[number].photo.person
+                )
                 detail = f"the same picture as {_cut(others)}"
-                out[number] = Dropped(crops[number].name, crops[number].photo.person, CONFLICT, detail, crops[number])
+                out[number] = Dropped(
+                    crops[number].name, crops[number].photo.person, CONFLICT, detail, crops[number]
+                )
             elif number != best:
                 same = crops[number].record["source_sha256"] == crops[best].record["source_sha256"]
                 detail = f"the same {'file' if same else 'picture'} as {crops[best].name}"

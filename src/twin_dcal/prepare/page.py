@@ -20,7 +20,7 @@ MAX_ROWS = 5000
 """Rows of one reason on the page; dropped.csv has all."""
 MAX_IMAGES = 300
 _MEANT = {
-    judging.CONFLICT: "One picture under two ids: at least one id is wrong, and an evaluation would count it as a twin.",
+    judging.CONFLICT: "One picture under two ids: at least one id is wrong, and it would spoil an evaluation.",
     judging.UNREADABLE: "Files that are no images, are damaged or may not be read.",
     judging.NO_FACE: "The detector found nothing that it takes for a face.",
     judging.SEVERAL: "More than one face, which the settings do not allow.",

@@ -39,7 +39,9 @@ def claim(output: Path, source: Path) -> None:
     inner, outer = output.resolve(), source.resolve()
     photos = outer if outer.is_dir() else outer.parent
     if inner == photos or (outer.is_dir() and (inner.is_relative_to(outer) or outer.is_relative_to(inner))):
-        raise ConfigError(f"--output {output}: it lies in the folder of photographs, or that in it. Name another folder.")
+        raise ConfigError(
+            f"--output {output}: it lies in the folder of photographs, or that in it. Name another folder."
+        )
     if output.exists() and not output.is_dir():
         raise ConfigError(f"--output {output} is a file; name a folder.")
     if output.is_dir() and not (output / STATE).is_dir() and any(output.iterdir()):
@@ -97,7 +99,9 @@ def describe(
         write_text(output / PAIRS_NAME, json.dumps([list(pair) for pair in pairs], indent=1) + "\n")
     else:
         (output / PAIRS_NAME).unlink(missing_ok=True)
-    write_text(output / INFO_NAME, json.dumps({person: info[person] for person in sorted(info)}, indent=1) + "\n")
+    write_text(
+        output / INFO_NAME, json.dumps({person: info[person] for person in sorted(info)}, indent=1) + "\n"
+    )
 
 
 def withdraw(output: Path) -> None:
@@ -132,7 +136,11 @@ def _placed_before(output: Path) -> set[str]:
     """Paths that an earlier run wrote down; what leads out of the folder is not among them."""
     file = output / STATE / PLACED
     values = read_json(file) if file.is_file() else []
-    return {path for path in values if isinstance(path, str) and _stays_inside(path)} if isinstance(values, list) else set()
+    return (
+        {path for path in values if isinstance(path, str) and _stays_inside(path)}
+        if isinstance(values, list)
+        else set()
+    )
 
 
 def _stays_inside(path: str) -> bool:

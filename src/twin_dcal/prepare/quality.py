@@ -18,8 +18,8 @@ class Quality:
     """What was measured of one face.
 
     eyes_px: distance of the eyes in the photo's pixels. score: the detector's, in [0, 1].
-    sharpness: deviation of the Laplacian over that of brightness, of the inner face in a crop of 112 px; falls with blur
-        and with too few pixels, but not with contrast.
+    sharpness: deviation of the Laplacian over that of brightness, of the inner face in a crop of 112 px; falls with
+        blur and with too few pixels, but not with contrast.
     brightness: mean of the inner face, in [0, 1]. clipped: share of its pixels that are black or white.
     turn: how far the nose is off the middle of the eyes, in eye distances, positive to the viewer's right: 0 from the
         front, about 0.5 where the far eye disappears. nod: where the nose is between eyes (0) and mouth (1).
@@ -42,15 +42,15 @@ class Quality:
         return {name: round(value, 4) for name, value in asdict(self).items()}
 
 
-def measure(
-    crop_SSC: NDArray[np.uint8], face: Face, matrix: Matrix, shape: tuple[int, ...]
-) -> Quality:
+def measure(crop_SSC: NDArray[np.uint8], face: Face, matrix: Matrix, shape: tuple[int, ...]) -> Quality:
     """Quality of a face.
 
     Args: crop: (S, S, 3) as aligned. face: in the photo's pixels. matrix: from the photo to a crop of side 1. shape: of
     the photo, (H, W, ...).
     """
-    grey = np.asarray(Image.fromarray(crop_SSC).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX), float)
+    grey = np.asarray(
+        Image.fromarray(crop_SSC).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX), float
+    )
     inner = grey[_INNER]
     left, right, nose, mouth_left, mouth_right = transform(matrix, face.landmarks)
     eyes, mouth = (left + right) / 2, (mouth_left + mouth_right) / 2

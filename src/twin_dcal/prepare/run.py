@@ -102,7 +102,9 @@ def _judge(
 
 def _write(done: Prepared, stop: bool) -> None:
     job = done.job
-    write_text(job.output / placing.DROPPED_NAME, _table(done.dropped, ("photo", "person", "reason", "detail")))
+    write_text(
+        job.output / placing.DROPPED_NAME, _table(done.dropped, ("photo", "person", "reason", "detail"))
+    )
     if stop or not done.path_of:
         placing.withdraw(job.output)
     else:
@@ -126,7 +128,9 @@ def _notes(
     if not pairs:
         notes.append("No twin pairs are named: everybody is a family of one.")
     if not judged:
-        notes.append("No model was given, so that nobody checked whether photos of a person show that person.")
+        notes.append(
+            "No model was given, so that nobody checked whether photos of a person show that person."
+        )
     return tuple(notes)
 
 
@@ -159,7 +163,13 @@ def _table(dropped: Sequence[Dropped], fields: Sequence[str]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(fields)
     for out in dropped:
-        row = {"photo": out.name, "person": out.person, "reason": out.reason, "detail": out.detail, "keep": ""}
+        row = {
+            "photo": out.name,
+            "person": out.person,
+            "reason": out.reason,
+            "detail": out.detail,
+            "keep": "",
+        }
         writer.writerow([row[field] for field in fields])
     return text.getvalue()
 

@@ -60,7 +60,7 @@ class Crops(Section):
     faces: Literal["largest", "all", "error"] = "largest"
     """Of several faces: the largest central one, each of them, or none (the photo is left out)."""
     tolerance: float = Field(0.02, ge=0, lt=1)
-    """A square picture that aligning would move by less, as a share of its side, is an aligned crop and stays as it is."""
+    """A square picture that aligning would move by less, as a share of its side, is a crop already and left alone."""
     jpeg_quality: int = Field(95, ge=1, le=100)
 
 
@@ -84,11 +84,12 @@ class PrepareConfig(Section):
 
     @classmethod
     def resolved(cls, path: str | None, overrides: Mapping[str, Any]) -> Self:
-        """Defaults, then a JSON file, then dotted keys. ConfigError names the file or option, the key, and the nearest."""
+        """Defaults, then a JSON file, then dotted keys. ConfigError names the source, the key, and the nearest."""
         values = read_config_json(path) if path is not None else {}
         source = "command line" if path is None else path
         merged: dict[str, Any] = {
-            name: dict(section) if isinstance(section, Mapping) else section for name, section in values.items()
+            name: dict(section) if isinstance(section, Mapping) else section
+            for name, section in values.items()
         }
         for key, value in overrides.items():
             section, _, name = key.partition(".")
@@ -110,5 +111,7 @@ def _explain(item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(place, _keys(), 1)
-        return f"unknown key '{place}'" + (f"; did you mean '{near[0]}'?" if near else f"; keys: {', '.join(_keys())}")
+        return f"unknown key '{place}'" + (
+            f"; did you mean '{near[0]}'?" if near else f"; keys: {', '.join(_keys())}"
+        )
     return f"{place}: {item['msg'].removeprefix('Value error, ')} (given: {str(item['input'])[:60]})"

@@ -40,7 +40,9 @@ def _cell(folder: Path, crop: Crop) -> Image.Image:
     """Photo and crop side by side, (2 CELL, CELL)."""
     photo = Image.fromarray(decode_pixels(read_source(crop.photo.path), crop.name))
     scale = CELL / max(photo.size)
-    photo = photo.resize((max(round(photo.width * scale), 1), max(round(photo.height * scale), 1)), Image.Resampling.BOX)
+    photo = photo.resize(
+        (max(round(photo.width * scale), 1), max(round(photo.height * scale), 1)), Image.Resampling.BOX
+    )
     draw = ImageDraw.Draw(photo)
     x, y, width, height = (value * scale for value in crop.face["box"])
     draw.rectangle([x, y, x + width, y + height], outline=_BOX, width=2)

@@ -52,7 +52,9 @@ def find_photos(source: str | Path) -> Sources:
     else:
         sources = _walk(root)
     if not sources.photos:
-        raise ManifestError(f"{source}: no photographs. Put them into one folder a person: PHOTOS/PERSON/*.jpg.")
+        raise ManifestError(
+            f"{source}: no photographs. Put them into one folder a person: PHOTOS/PERSON/*.jpg."
+        )
     return sources
 
 
@@ -125,7 +127,9 @@ def crop_names(photos: Iterable[Photo]) -> Mapping[Photo, str]:
     listed = sorted(photos)
     stems = [Path(photo.path.name).stem.lower() for photo in listed]
     wanted = {
-        photo: Path(photo.path.name).stem if stems.count(stem) == 1 else photo.name.partition("/")[2] or photo.name
+        photo: Path(photo.path.name).stem
+        if stems.count(stem) == 1
+        else photo.name.partition("/")[2] or photo.name
         for photo, stem in zip(listed, stems, strict=True)
     }
     names = file_names(f"{name}" for name in wanted.values())
@@ -137,7 +141,9 @@ def _walk(root: Path) -> Sources:
     others: list[tuple[str, str]] = []
     for person in _entries(root, root, others):
         if person.is_symlink() and not person.is_file():
-            others.append((_told(person, root), "a link to a folder, or to nothing; links to folders are not followed"))
+            others.append(
+                (_told(person, root), "a link to a folder, or to nothing; links to folders are not followed")
+            )
         elif person.is_dir():
             ident = one_line(person.name)
             photos += [Photo(ident, _told(path, root), path) for path in _files_below(person, root, others)]
@@ -165,7 +171,9 @@ def _entries(folder: Path, root: Path, others: list[tuple[str, str]]) -> list[Pa
             names = sorted(entry.name for entry in found)
     except OSError as error:
         if folder == root:
-            raise ManifestError(f"{folder}: cannot be read ({error.strerror}). Name a folder of person folders.") from None
+            raise ManifestError(
+                f"{folder}: cannot be read ({error.strerror}). Name a folder of person folders."
+            ) from None
         others.append((_told(folder, root), f"a folder that cannot be read ({error.strerror})"))
         return []
     return [folder / name for name in names if name[0] != "." and name.lower() not in _CLUTTER]
