@@ -22,7 +22,7 @@ ROOMS = ["_version", "errors", "files", "config", "data", "prepare", "synth", "m
          "verification.tables", "verification.evaluation", "checkpoint", "verification.embeddings", "training",
          "verification.reading", "verification.speed", "verification.systems", "verification.examples",
          "verification.flow", "verification.comparing", "inference", "report", "prepare.page",
-         "prepare.sheet", "prepare.run", "extraction", "demo", "ablation",
+         "prepare.sheet", "prepare.run", "lookalikes", "extraction", "demo", "ablation",
          "cli"]  # fmt: skip
 
 

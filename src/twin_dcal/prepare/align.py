@@ -241,5 +241,5 @@ def _scaled(pixels_HWC: Pixels, long_side: int) -> tuple[Pixels, Matrix]:
 
 def _in_photo(face: Face, back: Matrix) -> Face:
     x, y, width, height = face.box
-    (left, top), (right, bottom) = transform(back, np.array([[x, y], [x + width, y + height]]))
+    (left, top), (right, bottom) = transform(back, np.array([[x, y], [x + width, y + height]])).tolist()
     return Face((left, top, right - left, bottom - top), transform(back, face.landmarks), face.score)

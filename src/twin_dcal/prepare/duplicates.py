@@ -30,13 +30,6 @@ def perceptual_hash(crop_SSC: Pixels) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 
-def mirrored_hash(value: int) -> int:
-    """The hash of the mirror image, but for coefficients that lie at the median: odd columns change their sign."""
-    bits = np.unpackbits(np.frombuffer(value.to_bytes(8, "big"), np.uint8)).reshape(_HASH_KEPT, _HASH_KEPT)
-    bits[:, 1::2] ^= 1
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
-
-
 def compared_pixels(crop_SSC: Pixels) -> NDArray[np.float32]:
     """64 x 64 grey values with mean 0 and length 1: the product of two is their correlation. All 0 for a flat crop."""
     image = Image.fromarray(crop_SSC).convert("L")
@@ -51,18 +44,18 @@ def correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(max((one * other).sum(), (one * other[:, ::-1]).sum()))
 
 
-def near_pairs(hashes: Sequence[int], max_bits: int) -> Iterator[tuple[int, int]]:
-    """Pairs (i, j), i < j, in order, whose hashes differ in at most `max_bits` bits, as they are or mirrored.
+def near_pairs(hashes: Sequence[int], mirrored: Sequence[int], max_bits: int) -> Iterator[tuple[int, int]]:
+    """Pairs (i, j), i < j, in order, whose hashes differ in at most `max_bits` bits, as they are or one mirrored.
 
     Two hashes within d bits agree in one of any d + 1 parts (pigeonhole), so only those that share a part's value are
-    compared.
+    compared. Args: mirrored: the hashes of the mirror images.
     """
     own = np.array(hashes, np.uint64)
-    both = np.concatenate([own, np.array([mirrored_hash(value) for value in hashes], np.uint64)])
+    both = np.concatenate([own, np.array(mirrored, np.uint64)])
     found: set[tuple[int, int]] = set()
     edges = np.linspace(0, _BITS, max_bits + 2).round().astype(int)
     for low, high in pairwise(edges.tolist()):
-        part = (both >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
+        part = (both >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
         for i, j in _within(own, both, part, max_bits):
             found.add((min(i, j), max(i, j)))
     yield from sorted(found)
@@ -106,17 +99,15 @@ def groups_of(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 def find_copies(
-    hashes: Sequence[int],
-    pixels_of: Callable[[int], NDArray[np.float32]],
-    max_bits: int,
+    hashes: Sequence[int], mirrored: Sequence[int], pixels_of: Callable[[int], NDArray[np.float32]], max_bits: int,
     min_correlation: float,
-) -> list[list[int]]:
+) -> list[list[int]]:  # fmt: skip
     """Groups of crops that are one picture.
 
     Args: pixels_of: `compared_pixels` of a crop by its number; asked only for candidates.
     """
     same = [
-        (one, other) for one, other in near_pairs(hashes, max_bits)
+        (one, other) for one, other in near_pairs(hashes, mirrored, max_bits)
         if correlation(pixels_of(one), pixels_of(other)) >= min_correlation
     ]  # fmt: skip
     return groups_of(same)

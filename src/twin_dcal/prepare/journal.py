@@ -59,14 +59,14 @@ def _is_whole(record: Record) -> bool:
     if not isinstance(record.get("key"), str) or not isinstance(faces, list) or "fault" not in record:
         return False
     return all(
-        isinstance(face, dict) and isinstance(face.get("crop"), str) and _is_ours(face["crop"])
-        and isinstance(face.get("quality"), dict) and isinstance(face.get("hash"), str)
+        isinstance(face, dict) and isinstance(face.get("quality"), dict) and _is_ours(face.get("crop"))
+        and all(isinstance(face.get(name), str) for name in ("crop_sha256", "hash", "mirrored_hash"))
         for face in faces
     )  # fmt: skip
 
 
-def _is_ours(name: str) -> bool:
-    folder, slash, file = name.partition("/")
+def _is_ours(name: object) -> bool:
+    folder, slash, file = name.partition("/") if isinstance(name, str) else ("", "", "")
     return (
         bool(slash)
         and (folder + file.partition("-")[0]).isalnum()

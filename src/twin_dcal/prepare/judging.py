@@ -92,7 +92,7 @@ def without_copies(crops: Sequence[Crop], folder: Path, settings: Duplicates) ->
     Of one person's copies the one with the most pixels between the eyes stays; of equal ones the first by name.
     Args: folder: where crops lie.
     """
-    hashes = [int(crop.face["hash"], 16) for crop in crops]
+    hashes, mirrored = ([int(crop.face[key], 16) for crop in crops] for key in ("hash", "mirrored_hash"))
     pixels: dict[int, NDArray[np.float32]] = {}
 
     def pixels_of(number: int) -> NDArray[np.float32]:
@@ -101,7 +101,7 @@ def without_copies(crops: Sequence[Crop], folder: Path, settings: Duplicates) ->
         return pixels[number]
 
     out: dict[int, Dropped] = {}
-    for group in find_copies(hashes, pixels_of, settings.max_bits, settings.min_correlation):
+    for group in find_copies(hashes, mirrored, pixels_of, settings.max_bits, settings.min_correlation):
         members = [crops[number] for number in group]
         if len({crop.photo for crop in members}) < 2:  # faces of one photo
             continue

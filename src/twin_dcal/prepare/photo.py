@@ -29,7 +29,8 @@ MAX_BYTES = 1 << 29
 
 Record = dict[str, Any]
 """Plain values: key, source_sha256, fault or None, taken, camera, num_faces, faces; a face has crop (a file name in the
-cache), crop_sha256, box, landmarks, quality, moved and hash."""
+cache), crop_sha256, box, landmarks, quality, moved,
+hash and mirrored_hash."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def _kept(face: AlignedFace, name: str, shop: Workshop) -> Record:
         "box": [round(float(value), 2) for value in face.box],
         "landmarks": face.landmarks.round(2).tolist(), "quality": face.quality.rounded(), "moved": face.moved,
         "hash": f"{perceptual_hash(pixels):016x}",
+        "mirrored_hash": f"{perceptual_hash(pixels[:, ::-1]):016x}",
     }  # fmt: skip
 
 

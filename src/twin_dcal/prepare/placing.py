@@ -91,7 +91,7 @@ def describe(
     for crop, path in sorted(paths.items(), key=lambda item: item[1]):
         info.setdefault(crop.photo.person, []).append(path)
     lines = [
-        json.dumps(_face(crop, path, sessions), separators=(",", ":")) + "\n"
+        json.dumps(_face(crop, path, sessions), separators=(",", ":"), sort_keys=True) + "\n"
         for crop, path in sorted(paths.items(), key=lambda item: item[1])
     ]
     write_text(output / FACES_NAME, "".join(lines))
