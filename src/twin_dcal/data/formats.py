@@ -5,6 +5,7 @@ MAX_PIXELS = 100_000_000
 """Larger images are refused from their header, before any memory is taken (decompression bombs)."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}
 _JPEG_SCAN = 0xDA
@@ -23,6 +24,11 @@ def image_format(head: bytes) -> str | None:
     if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
         return "pnm"
     return None
+
+
+def is_heic(head: bytes) -> bool:
+    """Whether these first bytes (12 are enough) are of a HEIC or HEIF picture."""
+    return head[4:8] == b"ftyp" and head[8:12] in _HEIC
 
 
 def pixel_size(head: bytes) -> tuple[int, int] | None:

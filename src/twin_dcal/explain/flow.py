@@ -110,7 +110,7 @@ def _title(pair: StudyPair, explanation: PairExplanation, threshold: float | Non
 def _worst_overlays(
     source: Explainable, evaluation: Evaluation, wanted: Wanted
 ) -> dict[tuple[str, str], tuple[Pixels, Pixels]]:
-    """Of the worst decisions of each kind in turn, up to `num_overlays`; those whose images are gone are passed over."""
+    """Of the worst decisions of each kind in turn, up to `num_overlays`; those without images are passed over."""
     made = {}
     for pair in _worst_first(evaluation)[: wanted.num_overlays]:
         try:

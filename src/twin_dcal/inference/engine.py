@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from twin_dcal.data.fit import fit
 from twin_dcal.errors import ConfigError, ModelError
 from twin_dcal.verification.scores import PairKind, split_by_kind
 from twin_dcal.verification.stored import Rates
 from twin_dcal.verification.thresholds import ThresholdChoice, choose_threshold
 
+from .aligning import Align, Aligner, Prepared, Seen
 from .backend import Backend, FeatureType, ModelSource, open_backend
 from .images import ImageInput, read_pixels
 from .result import VerificationResult
@@ -34,14 +34,19 @@ class TwinInferenceEngine:
         model_path: best_model.pth of a run, the run's folder, or an exported .onnx file.
         device: "auto", "cpu", "cuda", "cuda:1"; None is "auto".
         threshold: a cosine to decide at instead of the stored threshold.
+        align: "auto" finds and aligns the face of a whole photograph and leaves crops alone, where the extra `prepare`
+            is installed; "always" aligns everything and refuses a picture without a face; "never" takes the central
+            square of everything, for crops that are framed in a way of their own.
     Safe to use from several threads, and several engines side by side; `set_threshold` is seen by later calls. Results
     are the same for every batch size and order, to rounding (1e-5). ModelError for a file that is no model, ConfigError
     for a device or threshold that cannot be used.
     """
 
     def __init__(
-        self, model_path: str | Path, device: str | None = None, threshold: float | None = None
-    ) -> None:
+        self, model_path: str | Path, device: str | None = None, threshold: float | None = None,
+        align: Align = "auto",
+    ) -> None:  # fmt: skip
+        self._aligner = Aligner(align)
         self.backend: Backend = open_backend(model_path, device or "auto")
         stored = self.source.threshold
         self._threshold: tuple[float, Mapping[str, Any]] | None = None
@@ -86,7 +91,7 @@ class TwinInferenceEngine:
                 f"labels of shape {same.shape} for {len(listed)} pairs; give 1 or 0 for each pair"
             )
         kinds = np.where(same == 1, PairKind.GENUINE, PairKind.OTHER)
-        scores = split_by_kind(self._similarities(listed), kinds)
+        scores = split_by_kind(self._similarities(listed)[0], kinds)
         choice = choose_threshold(scores, metric)
         origin = choice.origin(f"{len(listed)} pairs given to optimize_threshold")
         self._threshold = (choice.threshold, {"set_by": "optimize_threshold", **origin})
@@ -102,10 +107,16 @@ class TwinInferenceEngine:
     ) -> VerificationResult:
         """Decide on one pair. ImageError, in one line, for a picture that cannot be read."""
         began = time.perf_counter()
-        pixels = np.stack([self.prepare(img1, "img1"), self.prepare(img2, "img2")])
-        one, two = self.backend.embed(pixels)
-        attention = self.explain(*pixels).to_dict() if return_attention else None
-        return self._decide(_cosine(one, two), began, attention)
+        return self.decide(self.look(img1, "img1"), self.look(img2, "img2"), return_attention, began=began)
+
+    def decide(
+        self, one: Prepared, two: Prepared, return_attention: bool = False, *, began: float | None = None
+    ) -> VerificationResult:
+        """Decide on two pictures that `look` has prepared. began: `time.perf_counter()` when the work on them began."""
+        began = time.perf_counter() if began is None else began
+        first, second = self.backend.embed(np.stack([one.pixels, two.pixels]))
+        attention = self.explain(one.pixels, two.pixels).to_dict() if return_attention else None
+        return self._decide(_cosine(first, second), began, attention, (one.seen, two.seen))
 
     def batch_verify(
         self, pairs: Iterable[tuple[ImageInput, ImageInput]], batch_size: int = 32
@@ -120,14 +131,14 @@ class TwinInferenceEngine:
         listed = list(pairs)
         if not listed:
             return []
-        scores = self._similarities(listed, batch_size)
+        scores, seen = self._similarities(listed, batch_size)
         share = (time.perf_counter() - began) / len(listed)
         return [
             {
                 "img1_path": _path_of(one), "img2_path": _path_of(two),
-                **self._decide(float(score), time.perf_counter() - share, None).to_dict(),
+                **self._decide(float(score), time.perf_counter() - share, None, pair).to_dict(),
             }
-            for (one, two), score in zip(listed, scores, strict=True)
+            for (one, two), score, pair in zip(listed, scores, seen, strict=True)
         ]  # fmt: skip
 
     def extract_features(
@@ -139,15 +150,7 @@ class TwinInferenceEngine:
                 f"feature_type {feature_type!r}: this model has {', '.join(self.source.feature_types())}"
             )
         _check_batch_size(batch_size)
-        size = self.source.image_size
-        if not len(images):
-            return self.backend.embed(np.empty((0, size, size, 3), np.uint8), feature_type)
-        rows = []
-        for start in range(0, len(images), batch_size):
-            part = images[start : start + batch_size]
-            pixels = [self.prepare(image, f"image {start + at}") for at, image in enumerate(part)]
-            rows.append(self.backend.embed(np.stack(pixels), feature_type))
-        return np.concatenate(rows)
+        return self._embed(images, feature_type, batch_size)[0]
 
     def compute_similarity_matrix(
         self, images1: Sequence[ImageInput], images2: Sequence[ImageInput] | None = None, batch_size: int = 32
@@ -159,7 +162,12 @@ class TwinInferenceEngine:
 
     def prepare(self, image: ImageInput, name: str = "image") -> NDArray[np.uint8]:
         """The square of pixels that the network sees, (S, S, 3) uint8."""
-        return fit(read_pixels(image, name), self.source.image_size)
+        return self.look(image, name).pixels
+
+    def look(self, image: ImageInput, name: str = "image") -> Prepared:
+        """The same, with the face that was found in the picture, and warnings about it."""
+        called = str(image) if isinstance(image, str | Path) else name
+        return self._aligner(read_pixels(image, name), self.source.image_size, called)
 
     def explain(self, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8]) -> "PairExplanation":
         """Why the cosine of two prepared pictures is what it is. ConfigError for an exported model."""
@@ -176,8 +184,8 @@ class TwinInferenceEngine:
 
     def _similarities(
         self, pairs: Sequence[tuple[ImageInput, ImageInput]], batch_size: int = 32
-    ) -> NDArray[np.float32]:
-        """Cosines (P,) of pairs; each distinct picture is embedded once."""
+    ) -> tuple[NDArray[np.float32], list[tuple[Seen, Seen]]]:
+        """Cosines (P,) of pairs, and what was seen in their pictures; each distinct picture is embedded once."""
         row_of: dict[object, int] = {}
         distinct: list[ImageInput] = []
         rows = np.empty((len(pairs), 2), np.intp)
@@ -188,12 +196,32 @@ class TwinInferenceEngine:
                     row_of[key] = len(distinct)
                     distinct.append(image)
                 rows[at, side] = row_of[key]
-        features = self.extract_features(distinct, batch_size=batch_size)
+        _check_batch_size(batch_size)
+        features, seen = self._embed(distinct, "combined", batch_size)
         scores = np.einsum("pd,pd->p", features[rows[:, 0]], features[rows[:, 1]])
-        return np.asarray(np.clip(scores, -1, 1), np.float32)
+        of_pairs = [(seen[one], seen[two]) for one, two in rows.tolist()]
+        return np.asarray(np.clip(scores, -1, 1), np.float32), of_pairs
+
+    def _embed(
+        self, images: Sequence[ImageInput], feature_type: FeatureType, batch_size: int
+    ) -> tuple[Features, list[Seen]]:
+        """Features (N, E) of pictures, and what was seen in them."""
+        size = self.source.image_size
+        rows = (
+            [self.backend.embed(np.empty((0, size, size, 3), np.uint8), feature_type)]
+            if not len(images)
+            else []
+        )
+        seen: list[Seen] = []
+        for start in range(0, len(images), batch_size):
+            part = images[start : start + batch_size]
+            prepared = [self.look(image, f"image {start + at}") for at, image in enumerate(part)]
+            rows.append(self.backend.embed(np.stack([picture.pixels for picture in prepared]), feature_type))
+            seen += [picture.seen for picture in prepared]
+        return np.concatenate(rows), seen
 
     def _decide(
-        self, similarity: float, began: float, attention: Mapping[str, Any] | None
+        self, similarity: float, began: float, attention: Mapping[str, Any] | None, seen: tuple[Seen, Seen]
     ) -> VerificationResult:
         threshold, origin = self._deciding()
         calibration, rates = self.source.calibration, self.rates(similarity)
@@ -206,7 +234,8 @@ class TwinInferenceEngine:
             estimated_fmr=None if rates is None else rates.fmr,
             estimated_fnmr=None if rates is None else rates.fnmr,
             model=self.source.described(),
-            warnings=self._warnings(rates),
+            warnings=self._warnings(rates) + _of_pictures(seen),
+            faces=(seen[0].face, seen[1].face),
             elapsed_ms=1000 * (time.perf_counter() - began),
             attention_maps=attention,
         )
@@ -256,6 +285,12 @@ def _path_of(image: ImageInput) -> str | None:
         return str(image)
     name = getattr(image, "filename", None) if isinstance(image, Image.Image) else None
     return str(name) if name else None
+
+
+def _of_pictures(seen: tuple[Seen, Seen]) -> tuple[str, ...]:
+    return tuple(
+        f"{name}: {text}" for name, one in zip(("img1", "img2"), seen, strict=True) for text in one.warnings
+    )
 
 
 def _check_batch_size(batch_size: int) -> None:

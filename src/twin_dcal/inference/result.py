@@ -22,6 +22,8 @@ class VerificationResult(Mapping[str, Any]):
     model: path, sha256, format, backbone, branches.
     warnings: what a reader should know before relying on the decision.
     elapsed_ms: wall time of reading, embedding and deciding.
+    faces: what was found in each picture: whether it was aligned, how many faces, the box and landmarks in its pixels,
+        measured quality; None where nothing was looked for or found.
     attention_maps: on request, arrays of `twin_dcal.explain` as plain lists.
     """
 
@@ -36,6 +38,7 @@ class VerificationResult(Mapping[str, Any]):
     warnings: tuple[str, ...]
     elapsed_ms: float
     attention_maps: Mapping[str, Any] | None = None
+    faces: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None] = (None, None)
 
     @property
     def prediction(self) -> int:
@@ -59,7 +62,7 @@ class VerificationResult(Mapping[str, Any]):
     def to_dict(self) -> dict[str, Any]:
         """Plain types, ready for JSON."""
         told = dict(self)
-        return told | {"warnings": list(self.warnings), "model": dict(self.model),
+        return told | {"warnings": list(self.warnings), "faces": list(self.faces), "model": dict(self.model),
                        "threshold_source": dict(self.threshold_source)}  # fmt: skip
 
 

@@ -128,7 +128,7 @@ def report_page(
     families, people = content.family_rows(evaluation.families), content.person_rows(evaluation.people)
     return _environment().get_template("report.html.jinja").render(
         title=name_of(title),
-        style=Markup(_style()),
+        style=Markup(page_style()),
         headline=name_of(content.headline(figures)),
         cards=content.cards(figures),
         level=content.level_name(figures),
@@ -168,7 +168,8 @@ def _environment() -> Environment:
     )
 
 
-def _style() -> str:
+def page_style() -> str:
+    """The style sheet of a page, with colours for light and dark."""
     sheet = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
     light, dark = css_variables(LIGHT), css_variables(DARK)
     return (

@@ -1,0 +1,77 @@
+"""`dcal-lookalikes`: people who look alike, as families for data sets without twins."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from twin_dcal.errors import ConfigError
+
+from .common import Parser, run
+
+
+def parser() -> Parser:
+    parser = Parser(
+        prog="dcal-lookalikes",
+        description="Pair people who are mutually nearest, by a matching of largest total cosine, and write them as "
+        "twin_pairs_infor.json with a page to review them.",
+    )
+    option = parser.option
+    option(
+        "embeddings",
+        metavar="FILE",
+        required=True,
+        help=".npz of dcal-extract, dcal-evaluate or another system",
+    )
+    option("output", metavar="DIR", default=".", help="where the three files go")
+    option(
+        "data_dir", metavar="DIR", help="the data set that says whose images these are, if the file does not"
+    )
+    option("dataset_info", metavar="FILE", help="the same as a dataset_infor.json")
+    option("data_root", metavar="DIR", help="where paths in --dataset_info are looked up first")
+    option("split", choices=["train", "val", "test", "all"], default="all", help="of the data set")
+    option("top", type=int, metavar="N", help="the N pairs most alike; default: all")
+    option("neighbours", type=int, default=10, metavar="K", help="each must be among the other's K nearest")
+    option("min_cosine", type=float, default=0.0, metavar="C", help="pairs less alike are left out")
+    option(
+        "max_cosine", type=float, default=1.0, metavar="C", help="from here on two ids are rather one person"
+    )
+    option("overwrite", action="store_true", help="replace a twin_pairs_infor.json that is there")
+    return parser
+
+
+def body(arguments: Sequence[str] | None) -> int:
+    options, dotted = parser().parse(arguments)
+    if dotted:
+        raise ConfigError(f"dcal-lookalikes has no option --{next(iter(dotted))}; see dcal-lookalikes --help")
+
+    from twin_dcal.lookalikes.matching import Limits
+    from twin_dcal.lookalikes.suggest import suggest
+    from twin_dcal.verification.reading import DataFiles
+
+    done = suggest(
+        options.embeddings, Path(options.output),
+        Limits(options.neighbours, options.min_cosine, options.max_cosine), options.top,
+        options.data_dir or options.dataset_info, DataFiles(data_root=options.data_root), options.split,
+        options.overwrite,
+    )  # fmt: skip
+    found = done.found
+    print(
+        f"{len(found.pairs):,} pairs of {found.num_people:,} people, cosines {found.pairs[-1].cosine:.3f} to "
+        f"{found.pairs[0].cosine:.3f}"
+    )
+    if found.suspects:
+        print(
+            f"{len(found.suspects):,} pairs may be one person under two ids; see {done.files[2]}",
+            file=sys.stderr,
+        )
+    for path in done.files:
+        print(path)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    return run(body, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Embeddings to a file of look-alike families and a sheet to review them: the flow of `dcal-lookalikes`."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from twin_dcal.data.families import PAIRS_NAME
+from twin_dcal.errors import ConfigError, MetricError
+from twin_dcal.files import write_text
+from twin_dcal.report.html import page_style
+from twin_dcal.report.thumbnails import thumbnail
+from twin_dcal.report.wording import shown
+from twin_dcal.verification.embedding_files import read_embeddings
+from twin_dcal.verification.reading import DataFiles, join_embeddings, read_comparisons
+
+from .matching import Limits, LookAlikes, Pair, find_lookalikes, identity_means
+
+TABLE_NAME, SHEET_NAME = "lookalikes.csv", "lookalikes.html"
+_SHOWN = 3  # pictures of each person on the sheet
+_MAX_SHOWN_PAIRS = 300
+
+
+@dataclass(frozen=True)
+class Suggested:
+    found: LookAlikes
+    files: tuple[Path, ...]
+
+
+def suggest(
+    embeddings: str, output: Path, limits: Limits, top: int | None = None, data: str | None = None,
+    files: DataFiles | None = None, split: str = "all", overwrite: bool = False,
+) -> Suggested:  # fmt: skip
+    """Write twin_pairs_infor.json, lookalikes.csv and lookalikes.html.
+
+    Args: embeddings: an .npz with whose each vector is, or `data`, the data set that says so. split: of `data`.
+    ConfigError for a folder that has twin pairs already; MetricError for fewer than 2 people, or limits that
+    leave no pair.
+    """
+    if (output / PAIRS_NAME).exists() and not overwrite:
+        raise ConfigError(
+            f"{output / PAIRS_NAME} exists: it may hold true twins. Name another folder, or --overwrite."
+        )
+    stored = read_embeddings(embeddings)
+    if data is not None:
+        what, vectors = join_embeddings(stored, read_comparisons(data, files or DataFiles(), split))
+        names, people = what.names, what.people
+    else:
+        names, vectors, people = stored.names, stored.vectors, stored.people
+    if people is None:
+        raise MetricError(
+            f"{embeddings}: it does not say whose its vectors are. Name the data set with --data_dir."
+        )
+    ids, means = identity_means(vectors, people.tolist())
+    if len(ids) < 2:
+        raise MetricError(f"{embeddings}: vectors of {len(ids)} person; look-alikes need 2 people or more")
+    found = find_lookalikes(ids, means, limits, top)
+    if not found.pairs:
+        raise MetricError(
+            f"{embeddings}: no two of {len(ids)} people are mutual neighbours with a cosine from "
+            f"{limits.min_cosine:g} to {limits.max_cosine:g}. Widen --min_cosine, --max_cosine or --neighbours."
+        )
+    typical = _typical_images(names, vectors, people, ids, means, found)
+    written = tuple(output / name for name in (PAIRS_NAME, TABLE_NAME, SHEET_NAME))
+    write_text(written[1], _table(found))
+    write_text(written[2], _sheet(found, limits, typical))
+    write_text(written[0], json.dumps([[pair.one, pair.other] for pair in found.pairs], indent=1) + "\n")
+    return Suggested(found, written)
+
+
+def _typical_images(
+    names: Sequence[str], vectors: np.ndarray, people: np.ndarray, ids: Sequence[str], means: np.ndarray,
+    found: LookAlikes,
+) -> dict[str, list[str]]:  # fmt: skip
+    """The images of each shown person that are nearest to the mean."""
+    wanted = {person for pair in (*found.pairs, *found.suspects) for person in (pair.one, pair.other)}
+    row_of = {person: row for row, person in enumerate(ids)}
+    rows: dict[str, list[int]] = {}
+    for row, person in enumerate(people.tolist()):
+        if person in wanted:
+            rows.setdefault(person, []).append(row)
+    typical = {}
+    for person, own in rows.items():
+        units = vectors[own] / np.linalg.norm(vectors[own], axis=1, keepdims=True)
+        order = np.argsort(-(units @ means[row_of[person]]), kind="stable")[:_SHOWN]
+        typical[person] = [names[own[at]] for at in order]
+    return typical
+
+
+def _table(found: LookAlikes) -> str:
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("kind", "id1", "id2", "cosine"))
+    for kind, pairs in (("pair", found.pairs), ("suspect", found.suspects)):
+        writer.writerows((kind, pair.one, pair.other, f"{pair.cosine:.6f}") for pair in pairs)
+    return text.getvalue()
+
+
+def _sheet(found: LookAlikes, limits: Limits, typical: Mapping[str, Sequence[str]]) -> str:
+    environment = Environment(
+        loader=PackageLoader("twin_dcal.lookalikes"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+    )  # fmt: skip
+    groups = [
+        ("Look-alikes", "Families for training and evaluation, most alike first.", found.pairs),
+        (
+            "Perhaps one person under two ids",
+            "At or above the largest cosine: not made families. Look at them first.",
+            found.suspects,
+        ),
+    ]
+    return environment.get_template("lookalikes.html.jinja").render(
+        style=Markup(page_style()), num_people=found.num_people, num_pairs=len(found.pairs), limits=limits,
+        groups=[
+            (title, told, len(pairs), [_card(pair, typical) for pair in pairs[:_MAX_SHOWN_PAIRS]])
+            for title, told, pairs in groups if pairs
+        ],
+    )  # fmt: skip
+
+
+def _card(pair: Pair, typical: Mapping[str, Sequence[str]]) -> dict[str, object]:
+    sides = [
+        (person, [image for name in typical[person] if (image := thumbnail(Path(name))) is not None])
+        for person in (pair.one, pair.other)
+    ]
+    return {"cosine": f"{pair.cosine:.3f}", "sides": sides}

@@ -1,0 +1,182 @@
+"""A folder of photographs to a data set: the whole flow of `dcal-prepare`."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from io import StringIO
+from pathlib import Path
+
+from tqdm import tqdm
+
+from twin_dcal.data.families import unknown_in_pairs
+from twin_dcal.data.findings import first_few
+from twin_dcal.errors import ManifestError
+from twin_dcal.files import write_text
+
+from . import judging, placing
+from .detector import FaceDetector
+from .grouping import Split, draw, find_sessions
+from .job import Job, Prepared
+from .journal import CROPS, JOURNAL, STATE, append, compact, open_journal, read_journal
+from .judging import Dropped, Embed
+from .page import report_page
+from .photo import Record
+from .sources import Sources, find_photos, pairs_of
+from .working import work
+
+PAGE_NAME, REVIEW_NAME = "prepare_report.html", "review.csv"
+_REVIEW_FIELDS = ("photo", "person", "reason", "detail", "keep")
+
+
+def prepare(job: Job, embed: Embed | None = None, threshold: float = 0.0) -> Prepared:
+    """Prepare a data set; whatever was done before with the same bytes and settings is taken over.
+
+    Args: embed: crops' files to unit vectors, to set aside what does not fit its person; threshold: the cosine it must
+    reach. ConfigError and ManifestError for what cannot be used; ManifestError, after everything but the description is
+    written, for pictures under two people with conflicts="error".
+    """
+    sources = find_photos(job.source)
+    pairs = pairs_of(job.source, job.twin_pairs)
+    placing.claim(job.output, job.source)
+    FaceDetector(job.detector)  # says at once what is missing
+    state = job.output / STATE
+    records = list(_records(job, sources, state))
+    compact(state / JOURNAL, records)
+    _remove_unused(state / CROPS, records)
+    crops, dropped = _judge(job, sources, records, embed, threshold)
+    sessions = find_sessions(crops, job.config.duplicates.session_minutes)
+    people = {crop.photo.person for crop in crops}
+    conflicts = [out for out in dropped if out.reason == judging.CONFLICT]
+    stop = bool(conflicts) and job.conflicts == "error"
+    split = Split({}, ()) if stop or not crops else draw(crops, pairs, job.split, sessions, job.seed)
+    known = tuple(pair for pair in pairs if set(pair) <= people)
+    notes = _notes(pairs, people, {photo.person for photo in sources.photos}, embed is not None)
+    done = Prepared(
+        job, len(sources.photos), placing.paths_of(crops, split.split_of), tuple(dropped), known, sessions, split,
+        (*notes, *split.notes),
+    )  # fmt: skip
+    _write(done, stop)
+    if stop:
+        raise ManifestError(
+            f"{len(conflicts)} photos show a picture that is also under another person, first: {conflicts[0].name} is "
+            f"{conflicts[0].detail}. No data set is written. Mend the folders ({job.output / PAGE_NAME} shows all), or "
+            "leave such pictures out with --conflicts drop."
+        )
+    if not crops:
+        raise ManifestError(f"{job.source}: no usable face; {job.output / PAGE_NAME} says why for each photo")
+    return done
+
+
+def _records(job: Job, sources: Sources, state: Path) -> Iterator[Record]:
+    """A record for each photo, noted as soon as it is there."""
+    known = set(read_journal(state / JOURNAL))
+    paths = [photo.path for photo in sources.photos]
+    with (
+        open_journal(state / JOURNAL) as journal,
+        tqdm(total=len(paths), desc="preparing", unit="photo", disable=None) as bar,
+    ):
+        for record in work(paths, job.config, state, job.detector, job.workers):
+            if record["key"] and record["key"] not in known:
+                append(journal, record)
+                known.add(record["key"])
+            bar.update()
+            yield record
+
+
+def _judge(
+    job: Job, sources: Sources, records: Sequence[Record], embed: Embed | None, threshold: float
+) -> judging.Verdict:
+    kept_anyway = _decisions(job.output / REVIEW_NAME) if job.review else frozenset()
+    folder = job.output / STATE / CROPS
+    crops, dropped = judging.readable(sources.photos, records)
+    crops, out = judging.good_enough(crops, job.config.quality, kept_anyway)
+    dropped += out
+    crops, out = judging.without_copies(crops, folder, job.config.duplicates)
+    dropped += out
+    if embed is not None:
+        crops, out = judging.consistent(crops, folder, embed, threshold, kept_anyway)
+        dropped += out
+    dropped += [Dropped(name, "", judging.OTHER, reason) for name, reason in sources.others]
+    order = {reason: at for at, reason in enumerate(judging.REASONS)}
+    return crops, sorted(dropped, key=lambda out: (order[out.reason], out.name, out.detail))
+
+
+def _write(done: Prepared, stop: bool) -> None:
+    job = done.job
+    write_text(
+        job.output / placing.DROPPED_NAME, _table(done.dropped, ("photo", "person", "reason", "detail"))
+    )
+    if stop or not done.path_of:
+        placing.withdraw(job.output)
+    else:
+        placing.place(job.output, done.path_of, done.dropped, job.review)
+        placing.describe(job.output, done.path_of, done.pairs, done.sessions)
+    if job.review:
+        _write_review(job.output / REVIEW_NAME, done.dropped)
+    write_text(job.output / PAGE_NAME, report_page(done))
+
+
+def _notes(
+    pairs: Sequence[tuple[str, str]], people: set[str], listed: set[str], judged: bool
+) -> tuple[str, ...]:
+    notes = []
+    unknown = unknown_in_pairs(pairs, listed)
+    lost = unknown_in_pairs(pairs, people | set(unknown))
+    if unknown:
+        notes.append(f"{len(unknown)} ids of twin pairs have no photos: {first_few(unknown)}")
+    if lost:
+        notes.append(f"{len(lost)} people of twin pairs have no usable photo left: {first_few(lost)}")
+    if not pairs:
+        notes.append("No twin pairs are named: everybody is a family of one.")
+    if not judged:
+        notes.append(
+            "No model was given, so that nobody checked whether photos of a person show that person."
+        )
+    return tuple(notes)
+
+
+def _decisions(path: Path) -> frozenset[str]:
+    """Names of photos that a person marked in review.csv to be kept. ManifestError for a file without its columns."""
+    if not path.is_file():
+        return frozenset()
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        if not {"photo", "keep"} <= set(rows.fieldnames or ()):
+            raise ManifestError(f"{path}: no columns photo and keep. Delete it to have it written anew.")
+        return frozenset(row["photo"] for row in rows if (row["keep"] or "").strip().lower() in _YES)
+
+
+_YES = frozenset({"yes", "y", "1", "true", "x"})
+
+
+def _write_review(path: Path, dropped: Sequence[Dropped]) -> None:
+    """What a person may decide about; decisions to keep that were made before stay."""
+    kept = sorted(_decisions(path))
+    lines = StringIO(_table([out for out in dropped if out.reason in judging.REVIEWABLE], _REVIEW_FIELDS))
+    text = lines.read()
+    more = StringIO()
+    csv.writer(more, lineterminator="\n").writerows([name, "", "kept by review", "", "yes"] for name in kept)
+    write_text(path, text + more.getvalue())
+
+
+def _table(dropped: Sequence[Dropped], fields: Sequence[str]) -> str:
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(fields)
+    for out in dropped:
+        row = {
+            "photo": out.name,
+            "person": out.person,
+            "reason": out.reason,
+            "detail": out.detail,
+            "keep": "",
+        }
+        writer.writerow([row[field] for field in fields])
+    return text.getvalue()
+
+
+def _remove_unused(folder: Path, records: Sequence[Record]) -> None:
+    """Crops in the cache that no photo leads to any more, and files half written."""
+    used = {face["crop"] for record in records for face in record["faces"]}
+    for path in folder.glob("*/*"):
+        if path.relative_to(folder).as_posix() not in used:
+            path.unlink()

@@ -1,0 +1,108 @@
+"""Photos through any number of processes; what comes out does not depend on how many."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+
+from twin_dcal.errors import ImageError
+
+from .detector import FaceDetector
+from .journal import CROPS, JOURNAL, read_journal
+from .photo import Record, Workshop, work_on
+from .settings import PrepareConfig
+
+_AT_ONCE = 8  # photos a process takes at a time
+_ROUND = 4096  # photos handed out before results are awaited
+
+
+def work(
+    paths: Sequence[Path], config: PrepareConfig, state: Path, detector: str | None, workers: int
+) -> Iterator[Record]:
+    """A record for each path, in order. ImageError if a process dies, naming what it was given."""
+    if workers <= 1 or len(paths) <= _AT_ONCE:
+        known = read_journal(state / JOURNAL)
+        with _one_thread():
+            shop = Workshop(config, state / CROPS, FaceDetector(detector))
+            for path in paths:
+                yield work_on(path, shop, known)
+        return
+    with ExitStack() as stack:
+        pool = stack.enter_context(
+            ProcessPoolExecutor(
+                workers, multiprocessing.get_context("spawn"), _begin, (config, state, detector)
+            )
+        )
+        stack.callback(pool.shutdown, wait=True, cancel_futures=True)  # runs first: an error stops the rest
+        for start in range(0, len(paths), _ROUND):
+            yield from _round(pool, paths[start : start + _ROUND])
+
+
+def _round(pool: ProcessPoolExecutor, paths: Sequence[Path]) -> Iterator[Record]:
+    parts = [paths[at : at + _AT_ONCE] for at in range(0, len(paths), _AT_ONCE)]
+    with _interrupts_held():
+        waiting = [pool.submit(_work_on_some, part) for part in parts]
+    for part, future in zip(parts, waiting, strict=True):
+        try:
+            yield from future.result()
+        except BrokenProcessPool:
+            raise ImageError(
+                f"a process died at one of {len(part)} photos from {part[0]} on. What is done is kept: go on with the "
+                "same command and --workers 1 to see which."
+            ) from None
+
+
+_shop: Workshop | None = None
+_known: dict[str, Record] = {}
+
+
+def _begin(config: PrepareConfig, state: Path, detector: str | None) -> None:
+    """Leave Ctrl-C to the parent, and end with it should it be killed: nobody else may write after that."""
+    global _shop, _known
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    import_module("cv2").setNumThreads(1)
+    _shop, _known = Workshop(config, state / CROPS, FaceDetector(detector)), read_journal(state / JOURNAL)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work_on_some(paths: Sequence[Path]) -> list[Record]:
+    assert _shop is not None
+    return [work_on(path, _shop, _known) for path in paths]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """OpenCV on one thread while the block runs, as in a process of its own."""
+    cv2 = import_module("cv2")
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits until the block ends. Processes started in it never see one: it is their parent's."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
