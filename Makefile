@@ -32,7 +32,7 @@ test: install-dev
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: install-dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(SLOW)
 
 lint: install-dev
 	$(BIN)/ruff check .

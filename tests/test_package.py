@@ -21,8 +21,8 @@ ROOMS = ["_version", "errors", "files", "privacy", "config", "distributed", "dat
          "verification.embedding_files", "verification.score_files", "verification.tables", "verification.evaluation",
          "checkpoint", "verification.embeddings", "training", "verification.reading", "verification.speed",
          "verification.systems", "verification.examples", "verification.flow", "verification.comparing", "explain",
-         "inference", "web", "export", "report", "prepare.page", "prepare.sheet", "prepare.run", "extraction", "demo",
-         "ablation", "cli"]  # fmt: skip
+         "inference", "web", "export", "report", "lookalikes", "prepare.page", "prepare.sheet", "prepare.run",
+         "extraction", "demo", "ablation", "cli"]  # fmt: skip
 
 
 def run(code):

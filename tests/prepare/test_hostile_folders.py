@@ -51,7 +51,7 @@ def test_a_folder_of_everything_that_is_no_photo(photos_folder, tmp_path):
     told = reasons(done)
     assert told["p1/zero.jpg"] == ("cannot be read", "empty file")
     assert told["p1/text.jpg"][0] == told["p1/half.jpg"][0] == "cannot be read"
-    assert "30000x30000 is more than 100,000,000 pixels" in told["p1/bomb.png"][1]
+    assert "more than 100,000,000 pixels" in told["p1/bomb.png"][1]
     assert told["p1/pipe.jpg"] == ("cannot be read", "not a regular file")
     for name in ("p1/a.jpg", "p1/b.jpg", "p1/loop", "p1/gone.jpg", "round", "loose.jpg"):
         assert told[name][0] == "not a photo of a person", name
@@ -110,7 +110,7 @@ def test_ids_and_paths_of_a_json_file_do_not_lead_out(photos_folder, tmp_path):
         photos / "set.json", tmp_path / "out", SMALL, twin_pairs=str(tmp_path / "pairs.json"), review=True
     )
     done = prepare(job)
-    assert sorted(done.path_of.values()) == ["%2Froot%2Fx/outside.jpg", "%2E.%2F..%2Fevil/inside.jpg"]
+    assert sorted(done.path_of.values()) == ["%2E.%2F..%2Fevil/inside.jpg", "%2Froot%2Fx/outside.jpg"]
     assert len(done.dropped) == 2
     assert {out.detail for out in done.dropped} == {"no such file"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out", "outside.jpg", "pairs.json"]
@@ -166,8 +166,9 @@ def test_what_may_not_be_read_is_listed(photos_folder, tmp_path):
     (photos / "p0" / "0.jpg").chmod(0)
     (photos / "p1").chmod(0)
     code = (
-        "import sys; from pathlib import Path; from twin_dcal.prepare.sources import find_photos\n"
+        "import os, sys; from twin_dcal.prepare.sources import find_photos\n"
         "from twin_dcal.prepare.photo import read_source\n"
+        "os.setegid(65534); os.seteuid(65534)\n"
         "found = find_photos(sys.argv[1]); print(found.others)\n"
         "for photo in found.photos:\n"
         "    try: read_source(photo.path); print(photo.name, 'read')\n"
@@ -176,12 +177,7 @@ def test_what_may_not_be_read_is_listed(photos_folder, tmp_path):
     for folder in [tmp_path, *tmp_path.parents]:
         if folder.stat().st_uid == 0 and folder != folder.parent and str(folder).startswith("/tmp/"):
             folder.chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(photos)], capture_output=True, text=True, user=65534, group=65534,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path), "HOME": "/"},
-    )  # fmt: skip
-    if "ModuleNotFoundError" in done.stderr or "Permission" in done.stderr:
-        pytest.skip(f"another user cannot run this Python: {done.stderr.splitlines()[-1]}")
+    done = subprocess.run([sys.executable, "-c", code, str(photos)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "('p1', 'a folder that cannot be read (Permission denied)')" in done.stdout
     assert "p0/0.jpg ImageError cannot be opened (Permission denied)" in done.stdout
