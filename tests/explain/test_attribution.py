@@ -73,6 +73,15 @@ def test_integrated_gradients_share_out_all_that_makes_a_pair_different():
     assert one @ two < 0.9
 
 
+def test_gradients_are_nothing_where_the_two_pictures_agree():
+    """The path begins at their mean picture, so pixels they share never move."""
+    pair = pair_of(4)
+    pair[1, :, 12:] = pair[0, :, 12:]
+    gradients = integrated_gradients(linear_embed(4), pair, GRID, 8)
+    assert gradients[:, :2].abs().max() > 1e-3
+    assert gradients[:, 2:].abs().max() < 1e-6
+
+
 @pytest.mark.parametrize("place", [(1, 2), (3, 0)])
 def test_only_a_planted_patch_counts(place):
     """The pictures differ everywhere; the embedding sees one cell, so both methods name it and call it "different"."""

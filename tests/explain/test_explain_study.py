@@ -7,14 +7,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from tiny import tiny_values
 
 from twin_dcal.cli import evaluate as evaluate_command
 from twin_dcal.cli import train as train_command
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.explain.findings import findings, markdown, table
-from twin_dcal.explain.sample import choose_pairs, find_truth
-from twin_dcal.explain.study import Row, Study
+from twin_dcal.explain.sample import StudyPair, choose_pairs, find_truth
+from twin_dcal.explain.study import Row, Study, _measured
 from twin_dcal.synth.generate import Settings, generate
 from twin_dcal.verification.reading import DataFiles, read_comparisons
 
@@ -80,6 +81,42 @@ def test_truth_is_found_for_syntwins_alone(synthetic, tiny_faces):
         assert difference.shape == face.shape == (32, 32)
         assert difference.max() > 5
         assert (difference[face == 0] == 0).all()
+
+
+class Planted:
+    """A truth that lies in one corner of both pictures."""
+
+    def differences(self, pair):
+        difference = np.zeros((32, 32))
+        difference[:8, :8] = 100
+        return (difference, difference), (np.ones((32, 32)), np.ones((32, 32)))
+
+
+def test_a_signed_map_points_with_its_most_negative_cell_and_an_unsigned_one_with_its_highest():
+    different, same = np.zeros((2, 8, 8)), np.zeros((2, 8, 8))
+    different[:, 0, 0], different[:, 7, 7] = -1, 0.5
+    same[:, 0, 0], same[:, 7, 7] = 1, -0.5
+    maps = {
+        "combined": different,
+        "occlusion": same,
+        "gradients": different,
+        "rollout": same,
+        "centre": different,
+    }
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    pair = StudyPair("a", "b", "twin", "f")
+    rows = _measured(
+        lambda x: torch.nn.functional.normalize(x.flatten(1), dim=-1), images, maps, pair, Planted()
+    )
+    told = {row.name: row.pointing for row in rows}
+    assert told == {"combined": 1, "occlusion": 0, "gradients": 1, "rollout": 1, "centre": 0}
+    assert rows[0].chance == pytest.approx((9 / 32) ** 2)  # widened by a pixel
+    assert rows[0].ranking > 0.5 > rows[1].ranking
+    genuine = _measured(
+        lambda x: torch.nn.functional.normalize(x.flatten(1), dim=-1), images, maps,
+        StudyPair("a", "b", "genuine", "f"), Planted(),
+    )  # fmt: skip
+    assert all(np.isnan(row.pointing) for row in genuine)
 
 
 def rows_of(name, gaps, kind="twin", pointing=None):
