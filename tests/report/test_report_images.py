@@ -101,6 +101,21 @@ def test_relative_paths_are_found_as_they_stand_or_below_the_root(tmp_path, monk
     assert pair_cards([pair("anna/1.png", "absent")], None)[0].first.source is None
 
 
+def test_overlays_stand_beside_images_that_are_not_blurred(tmp_path):
+    path = save(tmp_path / "set/anna/1.png", noisy_face(0))
+    drawn = {(str(path), "absent"): (np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 255, np.uint8))}
+
+    def card(first="absent", **how):
+        return pair_cards([pair(first, "absent")], None, overlays=drawn, **how)[0]
+
+    told = card(path)
+    assert told.first.overlay.startswith("data:image/jpeg")
+    assert told.second.overlay.startswith("data:image/jpeg")
+    assert told.first.overlay != told.second.overlay
+    for without in (card(path, blur=True), card(path, images=False), card("other")):
+        assert without.first.overlay is without.second.overlay is None
+
+
 def test_a_gallery_is_capped_and_says_who_and_how_much_alike(tmp_path):
     cards = pair_cards([pair("a", "b")] * 60, tmp_path, images=False)
     assert len(cards) == galleries.MAX_PAIRS
