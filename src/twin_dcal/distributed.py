@@ -16,7 +16,6 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from .errors import ConfigError, TwinDcalError
@@ -100,7 +99,7 @@ def process_group(device_type: str) -> Iterator[Launch]:
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
     try:
         store, rank, size = next(rendezvous("env://", timeout=MEETING))
-        store = PrefixStore(_agreed_token(store, rank, size), store)
+        store = dist.PrefixStore(_agreed_token(store, rank, size), store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     except (
         RuntimeError,
@@ -117,7 +116,7 @@ def process_group(device_type: str) -> Iterator[Launch]:
     dist.destroy_process_group()  # not after an error: others may be gone
 
 
-def _agreed_token(store: Store, rank: int, size: int) -> str:
+def _agreed_token(store: Any, rank: int, size: int) -> str:
     """A name that exactly the processes of this start have agreed on. TimeoutError if they are not all here in time.
 
     torchrun's store outlives its processes: after a restart it still has the addresses of those that died, and the
