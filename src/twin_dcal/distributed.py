@@ -5,7 +5,9 @@ on the CPU, tensors over the backend of their own device.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from .errors import ConfigError
+from .errors import ConfigError, TwinDcalError
 
 T = TypeVar("T")
 
@@ -97,9 +99,13 @@ def process_group(device_type: str) -> Iterator[Launch]:
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
     try:
         store, rank, size = next(rendezvous("env://", timeout=MEETING))
-        store.set_timeout(MEETING)
+        store = dist.PrefixStore(_agreed_token(store, rank, size), store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
-    except (RuntimeError, ValueError) as error:  # torch's DistError and its kin are RuntimeErrors
+    except (
+        RuntimeError,
+        ValueError,
+        TimeoutError,
+    ) as error:  # torch's DistError and its kin are RuntimeErrors
         place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         reason = str(error).strip().splitlines()[0][:200]
         raise ConfigError(
@@ -108,6 +114,41 @@ def process_group(device_type: str) -> Iterator[Launch]:
         ) from error
     yield own
     dist.destroy_process_group()  # not after an error: others may be gone
+
+
+def _agreed_token(store: Any, rank: int, size: int) -> str:
+    """A name that exactly the processes of this start have agreed on. TimeoutError if they are not all here in time.
+
+    torchrun's store outlives its processes: after a restart it still has the addresses of those that died, and the
+    restart count differs between nodes. Rank 0 offers a name, each rank answers it with a number of its own, and goes
+    on once rank 0 has listed that number; what is listed under an old name are the numbers of the dead.
+    """
+    until = time.monotonic() + MEETING.total_seconds()
+    own = uuid.uuid4().hex
+    if rank == 0:
+        store.set("offer", own)
+        answers = [f"{own}/{other}" for other in range(1, size)]
+        _wait_until(lambda: not answers or store.check(answers), until)
+        store.set(f"{own}/go", b",".join(store.get(answer) for answer in answers))
+        return own
+    token = ""
+
+    def is_listed() -> bool:
+        nonlocal token
+        if store.check(["offer"]):
+            token = store.get("offer").decode()
+            store.set(f"{token}/{rank}", own)
+        return bool(token) and store.check([f"{token}/go"]) and own.encode() in store.get(f"{token}/go")
+
+    _wait_until(is_listed, until)
+    return token
+
+
+def _wait_until(condition: Callable[[], bool], until: float) -> None:
+    while not condition():
+        if time.monotonic() > until:
+            raise TimeoutError(f"not all processes came within {MEETING.total_seconds() / 60:g} minutes")
+        time.sleep(0.05)
 
 
 def rank() -> int:
@@ -219,6 +260,20 @@ def tell(value: T) -> T:
     carrier: list[Any] = [value if is_main() else None]
     dist.broadcast_object_list(carrier, src=0, device=torch.device("cpu"))
     return cast(T, carrier[0])
+
+
+def together(do: Callable[[], T]) -> T:
+    """What `do` gives rank 0, in every process; a TwinDcalError that it meets there is raised in all."""
+    outcome: tuple[T | None, TwinDcalError | None] = (None, None)
+    if is_main():
+        try:
+            outcome = do(), None
+        except TwinDcalError as error:
+            outcome = None, error
+    value, problem = tell(outcome)
+    if problem is not None:
+        raise problem
+    return cast(T, value)
 
 
 def gather_objects(value: T) -> list[T]:

@@ -190,12 +190,21 @@ def test_parts_are_the_batch_with_families_whole(labels, num_parts):
         assert sum(map(len, sets)) == len(people), "nobody is in two parts"
         sizes = Counter(int(family_of[person]) for person in people)
         room = -(-len(people) // num_parts)
+        assert max(map(len, sets)) < 2 * room, "a family too large for an even part is cut"
         for family, size in sizes.items():
             homes = [part for part in sets if any(int(family_of[person]) == family for person in part)]
             assert len(homes) == 1 or size > room or len(sizes) < num_parts
         if not any(size > room for size in sizes.values()) and len(sizes) >= num_parts:
             loads = sorted(map(len, sets))
             assert loads[-1] - loads[0] <= max(sizes.values())
+
+
+def test_a_family_too_large_for_an_even_part_is_cut():
+    people = np.arange(6)
+    batch = [SampleKey(index, 0, 0, index) for index in range(6)]
+    parts = split_batch(batch, people, np.array([0, 0, 0, 0, 1, 2]), 3)
+    assert sorted(len(part) for part in parts) == [2, 2, 2]
+    assert [key.index for key in max(parts, key=lambda part: part[-1].index)] == [4, 5]
 
 
 def test_processes_share_the_global_batches(twins):

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.errors import ConfigError, ModelError
 from twin_dcal.training.loop import Trainer
+from twin_dcal.training.parallel import DataParallel
 from twin_dcal.training.run import train
 from twin_dcal.training.state import Progress, cut_metrics, find_state, refuse_changes
 from twin_dcal.training.stopping import TimeLimit
@@ -106,6 +108,47 @@ def test_stopping_before_validation_leaves_it_to_the_resumed_run(tiny_config, tm
             assert one[key] == other[key]
 
 
+def test_logged_losses_are_those_of_the_epoch(tiny_config, tmp_path):
+    trainer, lines, seen = make_trainer(tiny_config, tmp_path), Lines(), {0: [], 1: []}
+    train_batch = trainer._train_batch
+
+    def recorded(batch, num_batches):
+        epoch = trainer.progress.epoch
+        losses = train_batch(batch, num_batches)
+        seen[epoch] += [losses["loss"]] * len(batch["image"])
+        return losses
+
+    trainer._train_batch = recorded
+    trainer.fit(lines)
+    for epoch, line in enumerate(lines.figures):
+        assert line["train/loss"] == pytest.approx(sum(seen[epoch]) / len(seen[epoch]), rel=1e-6)
+
+
+def test_gradients_travel_only_for_optimizer_steps(tiny_config, tmp_path):
+    config = tiny_config.override({"training.accumulation_steps": 4, "training.num_epochs": 1})
+    trainer, wanted = make_trainer(config, tmp_path), []
+    plain = trainer.parallel.synchronizing
+    trainer.parallel.synchronizing = lambda is_step: wanted.append(is_step) or plain(is_step)
+    trainer.fit()
+    num_batches = trainer.sampler.num_batches
+    assert wanted == [n % 4 == 0 or n == num_batches for n in range(1, num_batches + 1)]
+
+    class Ddp:
+        quiet = 0
+
+        @contextmanager
+        def no_sync(self):
+            self.quiet += 1
+            yield
+
+    shared = DataParallel.__new__(DataParallel)
+    shared._ddp = Ddp()
+    with shared.synchronizing(True):
+        assert shared._ddp.quiet == 0
+    with shared.synchronizing(False):
+        assert shared._ddp.quiet == 1
+
+
 class Lines:
     def __init__(self):
         self.figures = []
@@ -183,8 +226,6 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_training_goes_on(
 @pytest.mark.skipif(not os.access("/dev/full", os.W_OK), reason="needs /dev/full")
 def test_a_disk_that_fills_up_in_the_middle_of_a_file(tmp_path, monkeypatch):
     """torch's own writer meets the error: it must come out as an OSError."""
-    from contextlib import contextmanager
-
     from twin_dcal import checkpoint
 
     @contextmanager

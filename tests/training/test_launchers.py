@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -288,6 +290,44 @@ def test_evaluation_and_extraction_by_two_processes_are_those_of_one(tiny_faces,
 def test_an_environment_that_no_launcher_made(given, message):
     with pytest.raises(ConfigError, match=message):
         distributed.launch(given)
+
+
+def test_processes_agree_on_a_start_whatever_an_earlier_one_left():
+    store = torch.distributed.HashStore()
+    for attempt in range(3):  # the second and third find what the dead have left
+        found = {}
+
+        def join(rank, found=found):
+            found[rank] = distributed._agreed_token(store, rank, 3)
+
+        threads = [threading.Thread(target=join, args=(rank,)) for rank in (1, 2, 0)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.12)  # time enough to be misled by an old offer
+        for thread in threads:
+            thread.join(20)
+        assert len(found) == 3, attempt
+        assert len(set(found.values())) == 1
+
+
+def test_who_does_not_come_is_not_waited_for_forever(monkeypatch):
+    monkeypatch.setattr(distributed, "MEETING", timedelta(seconds=0.2))
+    for rank in (0, 1):
+        with pytest.raises(TimeoutError, match="not all processes came"):
+            distributed._agreed_token(torch.distributed.HashStore(), rank, 2)
+
+
+def test_an_error_of_rank_0_is_raised_in_all(monkeypatch):
+    told = []
+    monkeypatch.setattr(distributed, "tell", lambda value: told.append(value) or told[0])
+
+    def fail():
+        raise ConfigError("no")
+
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        with pytest.raises(ConfigError, match="^no$"):
+            distributed.together(fail if rank == 0 else None)
 
 
 def test_one_process_needs_no_launcher():

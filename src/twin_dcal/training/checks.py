@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 
 import torch
 
@@ -13,10 +14,17 @@ from twin_dcal.errors import ConfigError, ManifestError
 from .device import amp_dtype
 from .state import MAY_CHANGE
 
+logger = logging.getLogger(__name__)
+
 
 def check_processes(config: TwinVerificationConfig, device: torch.device) -> None:
-    """ConfigError for a run that cannot be shared by this many processes."""
+    """ConfigError for a run that cannot be shared by this many processes. Warns of a warm-up that never ends."""
     size, training = distributed.world_size(), config.training
+    if training.warmup_epochs >= training.num_epochs:
+        logger.warning(
+            "warm-up (%g epochs) is as long as training (%d): the peak learning rate is never reached",
+            training.warmup_epochs, training.num_epochs,
+        )  # fmt: skip
     people = training.batch_size // training.images_per_person
     if size > 1 and people < 2 * size:
         raise ConfigError(

@@ -32,7 +32,7 @@ from .batchnorm import share_statistics
 from .checks import check_processes, check_validation
 from .console import Clock, figures_line, losses_line
 from .device import amp_dtype, process_device, random_state, seed_process, set_random_state
-from .objective import Objective
+from .objective import Objective, two_images
 from .optimization import build_optimizer, learning_rate, lr_factor
 from .parallel import Parallel, grad_norm, load_optimizer, load_whole, parallelize, to_whole
 from .state import Progress, no_space, refuse_changes, write_state
@@ -91,11 +91,6 @@ class Trainer:
         self.sampler = cast(FamilyBatchSampler, self.loader.batch_sampler)
         self.progress = Progress()
         self.best_figures: Mapping[str, float] = {}
-        if training.warmup_epochs >= training.num_epochs:
-            logger.warning(
-                "warm-up (%g epochs) is as long as training (%d): the peak learning rate is never reached",
-                training.warmup_epochs, training.num_epochs,
-            )  # fmt: skip
         self.stop = StopSignals()
         self.limit = TimeLimit(config.runtime.max_hours, time.time() if began is None else began)
         self._stopped_by: Reason | None = None
@@ -110,11 +105,7 @@ class Trainer:
             self.model, self.loss, across_ranks=self.config.loss.across_ranks, amp_dtype=dtype
         )
         self.model.train()
-        size = self.config.data.image_size
-        people = torch.tensor([0, 1], device=self.device)
-        example = (
-            torch.zeros(2, 3, size, size, device=self.device), people, torch.zeros_like(people), torch.arange(2),
-        )  # fmt: skip
+        example = two_images(self.config.data.image_size, self.device)
         parallel = parallelize(objective, self.config.runtime.strategy, self.device, example)
         if distributed.rank() > 0:
             seed_process(self.config.runtime.seed, distributed.rank())

@@ -3,6 +3,7 @@
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,13 +44,6 @@ def train(
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"runtime.output_dir {folder} is a file; name a folder")
     check_tracking(config)
-    if distributed.launch().restarts:
-        resume, overwrite = "auto" if has_state(folder) or resume is None else resume, True
-    if resume is None and not overwrite and not validate_only and has_state(folder):
-        raise ConfigError(
-            f"{folder} holds a run already; use --resume auto to continue it, --overwrite to replace it, "
-            "or another --output_dir"
-        )
     data = TwinDataModule(config)
     data.setup()
     logger.info("%s", data.summary)
@@ -57,18 +51,34 @@ def train(
         logger.warning("%s", finding)
     with distributed.process_group(process_device(config.runtime.device).type):
         check_sameness(config, data.face_data)
+        # Launchers of several nodes count restarts each for themselves.
+        (restarted,) = distributed.any_of([distributed.launch().restarts > 0])
+        may_hold_a_run = overwrite or validate_only or resume is not None or restarted
+        # Only rank 0 needs to see the files: on another node the folder may be another one.
+        distributed.together(lambda: None if may_hold_a_run else _refuse_run(folder))
         trainer = Trainer(config, data, folder, began=began)
-        return None if validate_only else _train(trainer, resume)
+        return None if validate_only else _train(trainer, resume, restarted)
 
 
-def _train(trainer: Trainer, resume: str | None) -> TrainingResult:
+def _refuse_run(folder: Path) -> None:
+    if has_state(folder):
+        raise ConfigError(
+            f"{folder} holds a run already; use --resume auto to continue it, --overwrite to replace it, "
+            "or another --output_dir"
+        )
+
+
+def _train(trainer: Trainer, resume: str | None, restarted: bool) -> TrainingResult:
     config, folder = trainer.config, trainer.output_dir
-    # Only rank 0 needs to see the files: on another node the folder may be another one.
-    found = distributed.tell(find_state(folder, resume) if distributed.is_main() else None)
+
+    def find() -> tuple[Path, dict[str, Any]] | None:
+        return find_state(folder, "auto" if restarted and (has_state(folder) or resume is None) else resume)
+
+    found = distributed.together(find)
     if found is not None:
         path, state = found
         trainer.resume(state, path)
-        if distributed.launch().restarts:
+        if restarted:
             trainer.limit.began = state["began"]
     if distributed.is_main():
         _prepare(trainer, None if found is None else found[0].parent)
