@@ -1,7 +1,6 @@
 """Pictures read by other processes, in order; a damaged one becomes its reason. No torch here: workers start fast."""
 
 import multiprocessing
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.errors import ImageError
+from twin_dcal.workers import begin_worker, interrupts_held
 
 Prepare = Callable[[str], NDArray[np.uint8]]
 Loaded = NDArray[np.uint8] | str
@@ -25,11 +25,16 @@ def loader(prepare: Prepare, num_workers: int) -> Iterator[Callable[[Sequence[st
         yield lambda names: (read_or_reason(prepare, name) for name in names)
         return
     context = multiprocessing.get_context("spawn")  # forking a process with torch's threads can hang
-    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_ignore_interrupt)
+    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=begin_worker)
     try:
-        yield lambda names: pool.map(_Reading(prepare), names, chunksize=_AT_ONCE)
+        yield lambda names: _in_order(pool, prepare, names)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(pool: ProcessPoolExecutor, prepare: Prepare, names: Sequence[str]) -> Iterator[Loaded]:
+    with interrupts_held():  # the pool starts its processes with the first work
+        return pool.map(_Reading(prepare), names, chunksize=_AT_ONCE)
 
 
 class _Reading:
@@ -48,8 +53,3 @@ def read_or_reason(prepare: Prepare, name: str) -> Loaded:
         return prepare(name)
     except ImageError as error:
         return str(error)
-
-
-def _ignore_interrupt() -> None:
-    """Ctrl-C reaches the whole group; the parent ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

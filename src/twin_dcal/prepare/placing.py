@@ -9,7 +9,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -25,13 +24,6 @@ from .judging import Crop, Dropped
 from .sources import Photo, crop_names, file_name, file_names
 
 FACES_NAME, DROPPED_NAME, REVIEW = "faces.jsonl", "dropped.csv", "review"
-
-
-@dataclass(frozen=True)
-class Placed:
-    """Where each crop is, relative to the data set's folder."""
-
-    path_of: Mapping[Crop, str]
 
 
 def claim(output: Path, source: Path) -> None:

@@ -1,9 +1,6 @@
 """Photos through any number of processes; what comes out does not depend on how many."""
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -12,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from twin_dcal.errors import ImageError
+from twin_dcal.workers import begin_worker, interrupts_held
 
 from .detector import FaceDetector
 from .journal import CROPS, JOURNAL, read_journal
@@ -46,7 +44,7 @@ def work(
 
 def _round(pool: ProcessPoolExecutor, paths: Sequence[Path]) -> Iterator[Record]:
     parts = [paths[at : at + _AT_ONCE] for at in range(0, len(paths), _AT_ONCE)]
-    with _interrupts_held():
+    with interrupts_held():
         waiting = [pool.submit(_work_on_some, part) for part in parts]
     for part, future in zip(parts, waiting, strict=True):
         try:
@@ -63,19 +61,10 @@ _known: dict[str, Record] = {}
 
 
 def _begin(config: PrepareConfig, state: Path, detector: str | None) -> None:
-    """Leave Ctrl-C to the parent, and end with it should it be killed: nobody else may write after that."""
     global _shop, _known
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    begin_worker()
     import_module("cv2").setNumThreads(1)
     _shop, _known = Workshop(config, state / CROPS, FaceDetector(detector)), read_journal(state / JOURNAL)
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work_on_some(paths: Sequence[Path]) -> list[Record]:
@@ -93,16 +82,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         cv2.setNumThreads(before)
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until the block ends. Processes started in it never see one: it is their parent's."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

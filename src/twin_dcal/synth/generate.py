@@ -6,12 +6,9 @@ stopped goes on with the others. Descriptions are written last, from the notes.
 
 import json
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from twin_dcal.files import replacing, write_text
+from twin_dcal.workers import begin_worker, interrupts_held
 
 from .difference import difference_map
 from .folder import MASKS_NAME, META_NAME, NOTES_NAME, claim, is_complete
@@ -64,40 +62,14 @@ def _in_parallel(folder: Path, settings: Settings, families: Sequence[int], work
         return
     with ExitStack() as stack:
         pool = stack.enter_context(
-            ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
+            ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), begin_worker)
         )
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)  # runs first: an error stops the rest
-        with _interrupts_held():
+        with interrupts_held():
             waiting = [pool.submit(write_family, folder, settings, family) for family in families]
         for future in as_completed(waiting):
             future.result()
             yield
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C waits until the block ends. Processes started in it never see one: it is their parent's."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it should it be killed: nobody else may write after a resume."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def write_family(folder: Path, settings: Settings, family: int) -> None:
