@@ -37,6 +37,19 @@ _HEAD_BYTES = 4096
 _TAIL_BYTES = 64
 
 
+def read_bytes(source: str | Path) -> bytes:
+    """An image file's content. ImageError, in one line, if it is missing, a folder, or cannot be opened."""
+    path = Path(source)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path}: a folder, not an image file") from None
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path}: cannot be opened ({error})") from None
+
+
 def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Any supported image as upright 8-bit RGB.
 

@@ -9,9 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from twin_dcal.errors import ImageError
-
-from .decode import decode_pixels
+from .decode import decode_pixels, read_bytes
 
 
 def read_image(source: str | Path | bytes) -> Tensor:
@@ -22,16 +20,5 @@ def read_image(source: str | Path | bytes) -> Tensor:
     Returns: uint8 (3, H, W), contiguous. ImageError, one line with path and reason, if the file is missing,
     truncated, not an image or has more than 100 million pixels.
     """
-    name, data = ("image", source) if isinstance(source, bytes) else (str(source), _read_bytes(Path(source)))
+    name, data = ("image", source) if isinstance(source, bytes) else (str(source), read_bytes(source))
     return torch.from_numpy(decode_pixels(data, name)).permute(2, 0, 1).contiguous()
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ImageError(f"{path}: a folder, not an image file") from None
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{path}: cannot be opened ({error})") from None

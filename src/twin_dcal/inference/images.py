@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from twin_dcal.data.decode import decode_pixels, rgb_pixels
+from twin_dcal.data.decode import decode_pixels, read_bytes, rgb_pixels
 from twin_dcal.data.fit import fit
 from twin_dcal.data.formats import MAX_PIXELS
 from twin_dcal.errors import ImageError
@@ -28,7 +28,7 @@ def read_pixels(source: ImageInput, name: str = "image") -> NDArray[np.uint8]:
     ImageError, in one line, for anything else, damaged files and more than 100 million pixels.
     """
     if isinstance(source, str | Path):
-        return decode_pixels(_read_file(Path(source)), source)
+        return decode_pixels(read_bytes(source), source)
     if isinstance(source, bytes | bytearray | memoryview):
         return decode_pixels(bytes(source), name)
     if isinstance(source, Image.Image):
@@ -81,17 +81,6 @@ def _of_array(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
 def _refuse_size(width: int, height: int, name: str) -> None:
     if width * height > MAX_PIXELS:
         raise ImageError(f"{name}: {width}x{height} is more than {MAX_PIXELS:,} pixels. Scale it down first.")
-
-
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ImageError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ImageError(f"{path}: a folder, not an image file") from None
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{path}: cannot be opened ({error})") from None
 
 
 def prepare_file(image_size: int, path: str) -> NDArray[np.uint8]:
