@@ -352,7 +352,7 @@ def test_a_fault_of_ours_is_told_without_details_and_is_the_only_500(web_engine,
         source, backend, threshold = web_engine.source, web_engine.backend, 0.5
         threshold_source = MappingProxyType({})
 
-        def verify_pair(self, *_):
+        def look(self, *_):
             raise RuntimeError("secret")
 
     with served(Broken()) as port:
@@ -428,12 +428,12 @@ class SlowEngine:
     def __getattr__(self, name):
         return getattr(self.engine, name)
 
-    def verify_pair(self, *pair):
+    def decide(self, *pair):
         self.now += 1
         self.most = max(self.most, self.now)
         self.go.wait(20)
         try:
-            return self.engine.verify_pair(*pair)
+            return self.engine.decide(*pair)
         finally:
             self.now -= 1
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
+from twin_dcal.web.access import LOOPBACK
+from twin_dcal.web.server import PORT
 
 from .common import Parser, run
 
@@ -30,8 +32,8 @@ def parser() -> Parser:
     option("demo_folder", metavar="DIR", help="all pairs of a folder instead")
     option("interactive", action="store_true", help="a prompt: verify a b, folder p, threshold v, help, quit")
     option("web", action="store_true", help="a page on this machine, in the browser")
-    option("host", metavar="ADDRESS", default="127.0.0.1", help="of --web; another one needs --token")
-    option("port", type=int, default=8765, help="of --web")
+    option("host", metavar="ADDRESS", default=LOOPBACK, help="of --web; another one needs --token")
+    option("port", type=int, default=PORT, help="of --web")
     option("token", metavar="SECRET", help="what visitors of --web must know")
     option("threshold", type=float, help="decide at this cosine instead of the stored threshold")
     option("show_attention", action="store_true", help="draw where the model looked")

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
@@ -48,8 +49,10 @@ class Session:
 
     def verify(self, img1: str, img2: str) -> tuple[VerificationResult, Path]:
         """Decide on a pair and draw it; the result and the picture's path."""
-        result = self.engine.verify_pair(img1, img2)
-        one, two = self.engine.prepare(img1), self.engine.prepare(img2)
+        began = time.perf_counter()
+        seen = self.engine.look(img1, "img1"), self.engine.look(img2, "img2")
+        result = self.engine.decide(*seen, began=began)
+        one, two = (picture.pixels for picture in seen)
         picture = self.output_dir / f"{Path(img1).stem}_{Path(img2).stem}.png"
         if self._attention:
             result = self._explained(result, one, two, picture)

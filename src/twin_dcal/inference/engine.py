@@ -1,7 +1,6 @@
 """`TwinInferenceEngine`: from two pictures to a decision at a known error rate."""
 
 import hashlib
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -294,5 +293,5 @@ def _of_pictures(seen: tuple[Seen, Seen]) -> tuple[str, ...]:
 
 
 def _check_batch_size(batch_size: int) -> None:
-    if not (isinstance(batch_size, int) and batch_size >= 1 and math.isfinite(batch_size)):
+    if not (isinstance(batch_size, int) and batch_size >= 1):
         raise ConfigError(f"batch_size {batch_size}: give a whole number of at least 1")

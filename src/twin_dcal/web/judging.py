@@ -44,18 +44,17 @@ def judge(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> De
     """Decide on an upload. ImageError, in one line, for a photo that cannot be read."""
     began = time.perf_counter()
     options = upload.options
-    first = decode_pixels(upload.img1, "img1", MAX_PIXELS)
-    second = decode_pixels(upload.img2, "img2", MAX_PIXELS)
-    result = engine.verify_pair(first, second)
+    one, two = (
+        engine.look(decode_pixels(photo, name, MAX_PIXELS), name)
+        for photo, name in ((upload.img1, "img1"), (upload.img2, "img2"))
+    )
+    result = engine.decide(one, two)
     warnings = list(result.warnings)
-    maps = crops = None
-    if options.explain != "none" or options.crops:
-        one, two = engine.prepare(first, "img1"), engine.prepare(second, "img2")
-        if options.crops:
-            crops = _png_url(one), _png_url(two)
-        if options.explain != "none":
-            maps, told = _maps(explains[options.explain](one, two))
-            warnings += told
+    maps = None
+    crops = (_png_url(one.pixels), _png_url(two.pixels)) if options.crops else None
+    if options.explain != "none":
+        maps, told = _maps(explains[options.explain](one.pixels, two.pixels))
+        warnings += told
     threshold, source = _deciding(engine, result, options.threshold)
     same = result.similarity >= threshold
     return Decision(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PORT = 8014
+PORT = 8765
 _EVERYWHERE = ("0.0.0.0", "::")
 
 
