@@ -7,24 +7,18 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny import tiny_values
+from tiny import tiny_model
 
 from twin_dcal import TwinInferenceEngine
-from twin_dcal.checkpoint import save_model
 from twin_dcal.cli import demo
-from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.demo.session import HELP, Session
-from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.verification.stored import Threshold
 
 
 @pytest.fixture(scope="module")
 def model_path(tmp_path_factory):
-    config = TwinVerificationConfig.from_dict(tiny_values(Path("data"), Path("run")))
-    path = tmp_path_factory.mktemp("demo") / "best_model.pth"
     origin = {"data": "12 people", "criterion": "eer", "impostors": "twin", "fmr": 0.1, "fnmr": 0.2}
-    save_model(path, DCALVerificationModel.from_config(config), config, threshold=Threshold(0.999, origin))
-    return path
+    return tiny_model(tmp_path_factory.mktemp("demo"), threshold=Threshold(0.999, origin))
 
 
 @pytest.fixture

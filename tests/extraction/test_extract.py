@@ -7,20 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_values
+from tiny import tiny_model
 
 from twin_dcal import TwinInferenceEngine
-from twin_dcal.checkpoint import save_model
 from twin_dcal.cli.extract import main
-from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ConfigError
 from twin_dcal.extraction import analysis, extract
-from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.verification.embedding_files import read_embeddings
 from twin_dcal.verification.stored import Threshold
 
@@ -37,11 +33,8 @@ KEYS = {
 
 @pytest.fixture(scope="module")
 def model_path(tmp_path_factory):
-    config = TwinVerificationConfig.from_dict(tiny_values(Path("data"), Path("run")))
-    path = tmp_path_factory.mktemp("extract") / "best_model.pth"
     origin = {"data": "x", "criterion": "eer", "impostors": "twin", "fmr": 0.1, "fnmr": 0.1}
-    save_model(path, DCALVerificationModel.from_config(config), config, threshold=Threshold(0.8, origin))
-    return path
+    return tiny_model(tmp_path_factory.mktemp("extract"), threshold=Threshold(0.8, origin))
 
 
 @pytest.fixture(scope="module")

@@ -10,15 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny import tiny_values
+from tiny import tiny_model
 
 from twin_dcal import TwinInferenceEngine
-from twin_dcal.checkpoint import save_model
-from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.fit import fit
 from twin_dcal.errors import ConfigError, ImageError, MetricError, ModelError
 from twin_dcal.inference.images import read_pixels
-from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.prepare.align import align_face
 from twin_dcal.prepare.detector import FaceDetector
 from twin_dcal.verification.calibration import Platt
@@ -36,21 +33,15 @@ ORIGIN = {"data": "validation", "criterion": "eer", "impostors": "twin", "fmr": 
 @pytest.fixture(scope="module")
 def model_path(tmp_path_factory):
     torch.manual_seed(0)
-    config = TwinVerificationConfig.from_dict(tiny_values(Path("data"), Path("run")))
-    path = tmp_path_factory.mktemp("engine") / "best_model.pth"
-    save_model(
-        path, DCALVerificationModel.from_config(config), config, threshold=Threshold(0.75, ORIGIN),
+    return tiny_model(
+        tmp_path_factory.mktemp("engine"), threshold=Threshold(0.75, ORIGIN),
         calibration=Platt(8.0, -6.0, 0.5, 10, 10, "drawn"), error_curve=CURVE,
     )  # fmt: skip
-    return path
 
 
 @pytest.fixture(scope="module")
 def bare_path(tmp_path_factory):
-    config = TwinVerificationConfig.from_dict(tiny_values(Path("data"), Path("run")))
-    path = tmp_path_factory.mktemp("engine") / "bare.pth"
-    save_model(path, DCALVerificationModel.from_config(config), config)
-    return path
+    return tiny_model(tmp_path_factory.mktemp("bare"))
 
 
 @pytest.fixture

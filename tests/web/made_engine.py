@@ -4,12 +4,9 @@ import io
 
 import numpy as np
 from PIL import Image
-from tiny import tiny_values
+from tiny import tiny_model
 
-from twin_dcal.checkpoint import save_model
-from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.inference.engine import TwinInferenceEngine
-from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.verification.calibration import Platt
 from twin_dcal.verification.stored import ErrorCurve, Threshold
 
@@ -23,15 +20,12 @@ THRESHOLD = 0.7
 
 
 def model_file(folder, *, curve=True, threshold=True):
-    config = TwinVerificationConfig.from_dict(tiny_values(folder, folder))
-    path = folder / "best_model.pth"
-    save_model(
-        path, DCALVerificationModel.from_config(config), config,
+    return tiny_model(
+        folder,
         threshold=Threshold(THRESHOLD, {"data": "made-up pairs", "criterion": "eer"}) if threshold else None,
         calibration=Platt(10.0, -7.0, 0.5, 400, 200, "made-up pairs"),
         error_curve=ErrorCurve.from_dict(CURVE) if curve else None,
-    )  # fmt: skip
-    return path
+    )
 
 
 def engine(folder, **kinds):

@@ -5,7 +5,6 @@ link to it: whatever the moment a run is killed, the newest complete state is fo
 CRC-32, which is checked when it is read; a damaged file counts as absent.
 """
 
-import json
 import logging
 import os
 import shutil
@@ -17,7 +16,8 @@ from typing import Any, Self
 from twin_dcal.checkpoint import read_tensors, write_tensors
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ConfigError, ModelError
-from twin_dcal.files import write_text
+
+from .trackers.jsonlines import keep_lines
 
 logger = logging.getLogger(__name__)
 
@@ -125,18 +125,8 @@ def remove_leftovers(folder: Path) -> None:
 
 def cut_metrics(path: Path, progress: Progress) -> None:
     """Leave out of `metrics.jsonl` what was logged after the state: the resumed run logs it again."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text("utf-8").splitlines():
-        try:
-            values = json.loads(line)
-            epoch, step = values["epoch"], values["step"]
-        except (ValueError, KeyError, TypeError):  # the half line of a killed process
-            continue
-        if epoch <= progress.epoch or (epoch < progress.epoch + 1 and step <= progress.step):
-            kept.append(line + "\n")
-    write_text(path, "".join(kept))
+    done = progress.epoch
+    keep_lines(path, lambda step, epoch: epoch <= done or (epoch < done + 1 and step <= progress.step))
 
 
 MAY_CHANGE = {

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from twin_dcal.files import make_folder, write_text
@@ -15,8 +15,7 @@ class JsonLines:
 
     def __init__(self, path: Path, step: int = 0) -> None:
         make_folder(path.parent)
-        if path.exists():
-            write_text(path, "".join(_lines_until(path, step)))
+        keep_lines(path, lambda logged, _: logged <= step)
         self._file = os.fdopen(
             os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8"
         )
@@ -29,12 +28,17 @@ class JsonLines:
         self._file.close()
 
 
-def _lines_until(path: Path, step: int) -> Iterator[str]:
-    """Whole lines of steps up to `step`; a kill may have left half of one."""
+def keep_lines(path: Path, keep: Callable[[int, float], bool]) -> None:
+    """Leave out the lines whose (step, epoch) `keep` refuses, and the half of one that a kill may have left."""
+    if not path.exists():
+        return
+    kept = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            logged = json.loads(line)["step"]
+            values = json.loads(line)
+            step, epoch = values["step"], values["epoch"]
         except (ValueError, KeyError, TypeError):
             continue
-        if logged <= step:
-            yield line + "\n"
+        if keep(step, epoch):
+            kept.append(line + "\n")
+    write_text(path, "".join(kept))
