@@ -66,6 +66,7 @@ def body(arguments: Sequence[str] | None) -> int:
     check_launch(options)
     from twin_dcal.distributed import is_main, process_group
     from twin_dcal.extraction import analysis, listing
+    from twin_dcal.extraction.beside import Wanted, write_beside
     from twin_dcal.extraction.extract import extract
     from twin_dcal.inference.engine import TwinInferenceEngine
 
@@ -77,6 +78,8 @@ def body(arguments: Sequence[str] | None) -> int:
     if options.similarity_matrix:
         analysis.check_matrix(len(images))
     engine = TwinInferenceEngine(options.model, options.device)
+    if options.cluster_features and engine.source.threshold is None:
+        raise ConfigError("--cluster_features: the model has no threshold to group at")
     output = Path(options.output_dir or "") / options.output
     with process_group("cpu"):  # only files and their names are shared
         done = extract(
@@ -86,7 +89,12 @@ def body(arguments: Sequence[str] | None) -> int:
         if not is_main():
             return 0
     _list_failures(done, output)
-    written = _analyze(options, done, None if engine.source.threshold is None else engine.threshold)
+    wanted = Wanted(
+        similarity_matrix=options.similarity_matrix, top_k=options.top_k_similar,
+        cluster_at=engine.threshold if options.cluster_features else None,
+        individual=options.save_individual, plots=options.visualize_features,
+    )  # fmt: skip
+    written = write_beside(done.files, wanted)
     print(f"{done.num_images:,} features: {_few(done.files)}")
     for path in written:
         print(path)
@@ -117,44 +125,6 @@ def _list_failures(done: "Extraction", output: Path) -> None:
     for _, reason in done.failed[:NUM_LISTED]:
         print(f"left out: {reason}", file=sys.stderr)
     print(f"left out {len(done.failed):,} images that cannot be read; all: {listed}", file=sys.stderr)
-
-
-def _analyze(options: argparse.Namespace, done: "Extraction", threshold: float | None) -> list[Path]:
-    """Write what was asked beside the features; the paths."""
-    import json
-
-    import numpy as np
-
-    from twin_dcal.extraction import analysis
-    from twin_dcal.files import write_text
-
-    parts = [np.load(path) for path in done.files]
-    features, names, ids = (
-        np.concatenate([part[key] for part in parts]) for key in ("features", "image_paths", "ids")
-    )
-    names, ids = names.tolist(), ids.tolist()
-    folder = done.files[0].parent
-    written = [folder / "feature_statistics.json"]
-    write_text(written[0], json.dumps(analysis.statistics(features), indent=2) + "\n")
-    if options.similarity_matrix:
-        written.append(folder / "similarity_matrix.npz")
-        analysis.write_matrix(written[-1], features, names)
-    if options.top_k_similar:
-        written.append(folder / "top_k_similar.json")
-        analysis.write_top_k(written[-1], features, names, options.top_k_similar)
-    if options.cluster_features:
-        if threshold is None:
-            raise ConfigError("--cluster_features: the model has no threshold to group at")
-        written.append(folder / "clusters.csv")
-        analysis.write_clusters(written[-1], analysis.cluster(features, threshold), names)
-    if options.save_individual:
-        written.append(folder / "individual")
-        analysis.write_individual(written[-1], features, ids)
-    if options.visualize_features:
-        from twin_dcal.extraction.plots import plot_features
-
-        written += plot_features(features, names, folder)
-    return written
 
 
 def _few(paths: Sequence[Path]) -> str:

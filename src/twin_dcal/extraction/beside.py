@@ -1,0 +1,53 @@
+"""What is written beside features: statistics always, the rest where it is wanted."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from twin_dcal.files import write_text
+
+from . import analysis
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """top_k: neighbours of each picture; cluster_at: cosine at which groups part; None leaves either out."""
+
+    similarity_matrix: bool = False
+    top_k: int | None = None
+    cluster_at: float | None = None
+    individual: bool = False
+    plots: bool = False
+
+
+def write_beside(files: Sequence[Path], wanted: Wanted) -> list[Path]:
+    """Analyze the features of all files together, which are held in memory; the paths of what was written."""
+    parts = []
+    for path in files:
+        with np.load(path) as stored:
+            parts.append([stored[key] for key in ("features", "image_paths", "ids")])
+    features, paths, short = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    names, ids = paths.tolist(), short.tolist()
+    folder = files[0].parent
+    written = [folder / "feature_statistics.json"]
+    write_text(written[0], json.dumps(analysis.statistics(features), indent=2) + "\n")
+    if wanted.similarity_matrix:
+        written.append(folder / "similarity_matrix.npz")
+        analysis.write_matrix(written[-1], features, names)
+    if wanted.top_k is not None:
+        written.append(folder / "top_k_similar.json")
+        analysis.write_top_k(written[-1], features, names, wanted.top_k)
+    if wanted.cluster_at is not None:
+        written.append(folder / "clusters.csv")
+        analysis.write_clusters(written[-1], analysis.cluster(features, wanted.cluster_at), names)
+    if wanted.individual:
+        written.append(folder / "individual")
+        analysis.write_individual(written[-1], features, ids)
+    if wanted.plots:
+        from .plots import plot_features  # matplotlib
+
+        written += plot_features(features, names, folder)
+    return written
