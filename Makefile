@@ -32,7 +32,7 @@ test: install-dev
 	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: install-dev
-	$(BIN)/python -m pytest -m slow $(SLOW)
+	$(BIN)/python -m pytest -m slow
 
 lint: install-dev
 	$(BIN)/ruff check .
