@@ -11,6 +11,29 @@ from contextlib import contextmanager
 @contextmanager
 def interrupts_held() -> Iterator[None]:
     """Ctrl-C waits until the block ends. Processes started in it never see one: it is their parent's."""
+    with _noted(), _masked():
+        yield
+
+
+@contextmanager
+def _noted() -> Iterator[None]:
+    """A mask alone would not do: the kernel gives the signal to another thread, and Python interrupts the main one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def _masked() -> Iterator[None]:
+    """What processes inherit."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
