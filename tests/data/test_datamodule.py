@@ -17,7 +17,7 @@ from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.dataset import FaceDataset, augmentation_seed
 from twin_dcal.data.manifest import load_face_set
 from twin_dcal.data.samplers import SampleKey
-from twin_dcal.data.transforms import eval_transform, train_transform
+from twin_dcal.data.transforms import ColorJitter, eval_transform, train_transform
 from twin_dcal.errors import ImageError
 
 SIZE = 32
@@ -82,6 +82,31 @@ def test_evaluation_is_the_centre_without_randomness():
     state = torch.get_rng_state()
     eval_transform(SIZE)(noise(50, 70))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_one_matrix_does_what_three_steps_of_torchvision_do():
+    image = noise(40, 56) // 4 + 96  # far from black and white, where the two clip at different moments
+    steps = [v2.functional.adjust_brightness, v2.functional.adjust_contrast, v2.functional.adjust_saturation]
+    jitter = ColorJitter(0.2)
+    with torch.random.fork_rng(devices=[]):
+        for seed in range(20):
+            torch.manual_seed(seed)
+            factors = 1 + 0.2 * (2 * torch.rand(3) - 1)
+            expected = image.float() / 255
+            for step in torch.randperm(3).tolist():
+                expected = steps[step](expected, float(factors[step]))
+            torch.manual_seed(seed)
+            shown = jitter(image.permute(1, 2, 0).contiguous().permute(2, 0, 1))
+            assert (shown - expected * 255).abs().max() < 0.51
+
+
+def test_jitter_stays_in_the_range_of_bytes():
+    black_and_white = torch.tensor([0, 255], dtype=torch.uint8).repeat(3, 8, 4)
+    with torch.random.fork_rng(devices=[]):
+        for seed in range(20):
+            torch.manual_seed(seed)
+            shown = ColorJitter(0.2)(black_and_white)
+            assert shown[:, :, 0].max() < 128 < shown[:, :, 1].min()
 
 
 def test_training_transform_varies_and_flips_only_when_told():

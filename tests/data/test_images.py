@@ -20,7 +20,7 @@ def pixels(image):
     """(H, W, 3) numpy of what `read_image` returned, after checking its form."""
     assert image.dtype == torch.uint8
     assert image.shape[0] == 3
-    assert image.is_contiguous()
+    assert image.permute(1, 2, 0).is_contiguous()
     return image.permute(1, 2, 0).numpy()
 
 

@@ -3,10 +3,11 @@
 They draw from torch's global RNG; `FaceDataset` gives each sample a seed of its own and puts the RNG back.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2 as _v2
@@ -17,6 +18,7 @@ ImageTransform = Callable[[Tensor], Tensor]
 
 v2: Any = _v2  # it re-exports by *, which a strict type check does not follow
 _GREY = (128, 128, 128)
+_LUMA = np.array([0.2989, 0.587, 0.114], np.float32)
 
 
 def train_transform(
@@ -35,7 +37,7 @@ def train_transform(
             size, scale=(min_crop_area, 1.0), ratio=(1 - aspect, 1 + aspect), antialias=True
         ),
         *([v2.RandomHorizontalFlip()] if horizontal_flip else []),
-        *([v2.ColorJitter(color_jitter, color_jitter, color_jitter)] if color_jitter else []),
+        *([ColorJitter(color_jitter)] if color_jitter else []),
         *(
             [v2.RandomErasing(p=erase_probability, scale=(0.02, 0.1), value=_GREY)]
             if erase_probability
@@ -45,6 +47,46 @@ def train_transform(
     return _compose(steps)
 
 
+class ColorJitter(nn.Module):
+    """Brightness, contrast and saturation, each times 1 - strength to 1 + strength, in random order.
+
+    What torchvision's `ColorJitter` does, in a third of the time: all three are affine in a pixel's colour, contrast with
+    the image's mean grey as its fixed point, so that one matrix does them, with one rounding and clipping at the end.
+    """
+
+    def __init__(self, strength: float) -> None:
+        super().__init__()
+        self.strength = strength
+
+    def forward(self, image_CHW: Tensor) -> Tensor:
+        """uint8 (3, H, W) to the same."""
+        pixels_CP = image_CHW.contiguous().flatten(1).float()
+        factors = (1 + self.strength * (2 * torch.rand(3) - 1)).tolist()
+        matrix, shift_C = _jitter(factors, torch.randperm(3).tolist(), pixels_CP.mean(1).numpy())
+        half_up_C1 = torch.from_numpy(shift_C + 0.5)[:, None]
+        changed_CP = torch.addmm(half_up_C1, torch.from_numpy(matrix), pixels_CP)
+        bytes_CP = (
+            changed_CP.clamp_(0, 255).numpy().astype(np.uint8)
+        )  # an eighth of the time of torch's own cast
+        return torch.from_numpy(bytes_CP).view(image_CHW.shape)
+
+
+def _jitter(
+    factors: Sequence[float], order: Sequence[int], mean_C: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Matrix (3, 3) and shift (3) of brightness, contrast and saturation (0, 1, 2) in the given order."""
+    matrix, shift_C = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)
+    for step in order:
+        factor = np.float32(factors[step])
+        if step == 2:
+            blend = factor * np.eye(3, dtype=np.float32) + (1 - factor) * _LUMA
+            matrix, shift_C = blend @ matrix, blend @ shift_C
+        else:
+            grey = _LUMA @ (matrix @ mean_C + shift_C) if step == 1 else np.float32(0)
+            matrix, shift_C = factor * matrix, factor * shift_C + (1 - factor) * grey
+    return matrix, shift_C
+
+
 def eval_transform(image_size: int) -> ImageTransform:
     """The central square at `image_size` (antialiased), as in use; a no-op at that size."""
     return partial(_fitted, image_size)
@@ -52,7 +94,7 @@ def eval_transform(image_size: int) -> ImageTransform:
 
 def _fitted(image_size: int, image_CHW: Tensor) -> Tensor:
     if image_CHW.shape[1:] == (image_size, image_size):
-        return image_CHW
+        return image_CHW.contiguous()
     pixels = fit(image_CHW.permute(1, 2, 0).numpy(), image_size)
     return torch.tensor(pixels).permute(2, 0, 1).contiguous()
 
