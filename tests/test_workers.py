@@ -12,20 +12,25 @@ import pytest
 from twin_dcal.workers import interrupts_held
 
 
+def interrupted_in_the_block(done):
+    with interrupts_held():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+        done.append("all")
+
+
 def test_an_interrupt_waits_for_the_end_of_the_block():
     release = threading.Event()
     other = threading.Thread(target=release.wait)  # with an open mask: the kernel may hand it the signal
     other.start()
     done = []
     try:
-        with pytest.raises(KeyboardInterrupt), interrupts_held():
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.3)
-            done.append("all")
-        assert done == ["all"]
+        with pytest.raises(KeyboardInterrupt):
+            interrupted_in_the_block(done)
     finally:
         release.set()
         other.join()
+    assert done == ["all"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 

@@ -17,8 +17,8 @@ def read_image(source: str | Path | bytes) -> Tensor:
 
     Read: JPEG (also CMYK), PNG, WebP, BMP, PGM/PPM, whatever the file is called. Transparency is composited
     on white, as viewers show it; 16-bit grey is scaled to 8 bits.
-    Returns: uint8 (3, H, W), colours side by side in memory as decoded (channels last). ImageError, one line with path and reason, if the file is missing,
-    truncated, not an image or has more than 100 million pixels.
+    Returns: uint8 (3, H, W), in memory as it was decoded, colours side by side (channels last). ImageError, one line
+    with path and reason, if the file is missing, truncated, not an image or has more than 100 million pixels.
     """
     name, data = ("image", source) if isinstance(source, bytes) else (str(source), read_bytes(source))
     return torch.from_numpy(decode_pixels(data, name)).permute(2, 0, 1)

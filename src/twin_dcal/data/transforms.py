@@ -50,8 +50,8 @@ def train_transform(
 class ColorJitter(nn.Module):
     """Brightness, contrast and saturation, each times 1 - strength to 1 + strength, in random order.
 
-    What torchvision's `ColorJitter` does, in a third of the time: all three are affine in a pixel's colour, contrast with
-    the image's mean grey as its fixed point, so that one matrix does them, with one rounding and clipping at the end.
+    torchvision's `ColorJitter` in a third of its time: all three are affine in a pixel's colour (contrast keeps the
+    image's mean grey where it is), so that one matrix does them, rounded and clipped once.
     """
 
     def __init__(self, strength: float) -> None:
@@ -75,7 +75,8 @@ def _jitter(
     factors: Sequence[float], order: Sequence[int], mean_C: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Matrix (3, 3) and shift (3) of brightness, contrast and saturation (0, 1, 2) in the given order."""
-    matrix, shift_C = np.eye(3, dtype=np.float32), np.zeros(3, np.float32)
+    matrix: np.ndarray = np.eye(3, dtype=np.float32)
+    shift_C: np.ndarray = np.zeros(3, np.float32)
     for step in order:
         factor = np.float32(factors[step])
         if step == 2:
