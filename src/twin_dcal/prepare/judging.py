@@ -93,9 +93,9 @@ def without_copies(crops: Sequence[Crop], folder: Path, settings: Duplicates) ->
     Args: folder: where crops lie.
     """
     hashes, mirrored = ([int(crop.face[key], 16) for crop in crops] for key in ("hash", "mirrored_hash"))
-    pixels: dict[int, NDArray[np.float32]] = {}
+    pixels: dict[int, NDArray[np.uint8]] = {}
 
-    def pixels_of(number: int) -> NDArray[np.float32]:
+    def pixels_of(number: int) -> NDArray[np.uint8]:
         if number not in pixels:
             pixels[number] = compared_pixels(np.asarray(Image.open(folder / crops[number].face["crop"])))
         return pixels[number]

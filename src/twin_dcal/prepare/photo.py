@@ -23,7 +23,7 @@ from .detector import FaceDetector
 from .duplicates import perceptual_hash
 from .settings import PrepareConfig
 
-VERSION = 1
+VERSION = 2
 """Raised whenever the same photo would give another crop or another measurement."""
 MAX_BYTES = 1 << 29
 

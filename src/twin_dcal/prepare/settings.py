@@ -67,10 +67,10 @@ class Crops(Section):
 class Duplicates(Section):
     """When two crops are one picture, and when photos are of one session."""
 
-    max_bits: int = Field(10, ge=0, le=16)
+    max_bits: int = Field(12, ge=0, le=16)
     """Bits of 64 in which perceptual hashes may differ for a pair to be compared by pixels."""
-    min_correlation: float = Field(0.96, gt=0, le=1)
-    """From this correlation of their pixels on, two crops are one picture."""
+    min_correlation: float = Field(0.97, gt=0, le=1)
+    """From this likeness on (`duplicates.likeness`), two crops are one picture."""
     session_minutes: float = Field(10, ge=0)
     """Photos of one camera with no longer pause between them are of one session; 0 looks for none."""
 
