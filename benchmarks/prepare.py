@@ -1,0 +1,179 @@
+"""What aligning photographs costs and how exact it is, on real ones.
+
+    OMP_NUM_THREADS=1 python benchmarks/prepare.py --photos PHOTOS --crops CROPS [--rounds 3]
+
+PHOTOS holds PERSON/*.jpg, whole photographs; CROPS (optional) aligned crops. Rates are photos per CPU second of one
+process on one thread, from the bytes of a file to the bytes of its crop: decoding, detection, alignment, quality,
+hashes, JPEG. Each photo is scaled to squares of 1350 and of 250 pixels for it.
+
+Exactness: eyes in the finished crops, seen by 16 looks that alignment does not use (8 sizes, as it is and mirrored,
+their median), against the template; and by how much aligning a finished crop again would move it. Copies: how alike are
+a crop and that of the same photo saved again in seven ways, and two photos of one person.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from io import BytesIO
+from itertools import combinations
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from twin_dcal.data.decode import decode_pixels
+from twin_dcal.prepare.align import align_face
+from twin_dcal.prepare.detector import FaceDetector
+from twin_dcal.prepare.duplicates import compared_pixels, likeness, perceptual_hash
+from twin_dcal.prepare.geometry import TEMPLATE, displacement
+from twin_dcal.prepare.photo import Workshop, work_on
+from twin_dcal.prepare.settings import PrepareConfig
+
+TARGETS = {1350: 12, 250: 40}
+SIZE = 224
+LOOKS = (160, 192, 208, 224, 240, 256, 288, 320)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=Path, required=True)
+    parser.add_argument("--crops", type=Path, help="a folder of aligned crops, to align again")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    detector = FaceDetector()
+    paths = sorted(options.photos.rglob("*.jpg"))
+    print(f"OpenCV {cv2.__version__}, {len(paths)} photos")
+    for side, target in TARGETS.items():
+        rate(paths, side, target, options.rounds, detector)
+    crops = exactness(paths, detector)
+    stability([("photos", crops), *stored(options.crops)], detector)
+    copies(crops, detector)
+
+
+def rate(paths, side, target, rounds, detector):
+    with tempfile.TemporaryDirectory() as folder:
+        scaled = []
+        for number, path in enumerate(paths[:28]):
+            scaled.append(Path(folder) / f"{number}.jpg")
+            Image.open(path).convert("RGB").resize((side, side)).save(scaled[-1], quality=92)
+        rates = []
+        for turn in range(rounds + 1):
+            shop = Workshop(PrepareConfig(), Path(folder) / f"crops{turn}", detector)
+            began = time.process_time()
+            for path in scaled:
+                work_on(path, shop, {})
+            rates.append(len(scaled) / (time.process_time() - began))
+    middle, word = statistics.median(rates[1:]), "meets"
+    if middle < target:
+        word = "MISSES"
+    spread = f"[{min(rates[1:]):.1f}, {max(rates[1:]):.1f}]"
+    print(f"{side} x {side} px: {middle:.1f} photos per CPU second {spread}, {word} the target of {target}")
+
+
+def exactness(paths, detector):
+    """Prints how far eyes are from the template; crops by path."""
+    crops, off = {}, []
+    net = cv2.FaceDetectorYN.create(str(detector.path), "", (SIZE, SIZE), 0.5)
+    for path in paths:
+        found = align_face(decode_pixels(path.read_bytes(), path), SIZE, detector)
+        if found is None:
+            print(f"no face: {path.relative_to(path.parents[1])}")
+            continue
+        crops[path] = found.crop
+        eyes = seen_eyes(net, found.crop)
+        off.append((np.linalg.norm(eyes - TEMPLATE[:2], axis=1).max(), abs(found.quality.turn) < 0.15))
+    away, frontal = np.array([each[0] for each in off]), np.array([each[1] for each in off])
+    print(f"faces found: {len(crops)} of {len(paths)}; {frontal.sum()} nearly frontal (turn below 0.15)")
+    for name, which in (("all", away), ("nearly frontal", away[frontal])):
+        print(f"eyes to template, {name}: median {np.median(which):.2%}, 95 % {np.quantile(which, 0.95):.2%}, "
+              f"largest {which.max():.2%} of the crop's side; {(which < 0.03).mean():.0%} within 3 %")  # fmt: skip
+    return crops
+
+
+def seen_eyes(net, crop):
+    looks = []
+    for side in LOOKS:
+        for view in (crop, crop[:, ::-1]):
+            net.setInputSize((side, side))
+            rows = net.detect(cv2.resize(np.ascontiguousarray(view[..., ::-1]), (side, side)))[1]
+            if rows is None:  # a profile, at some sizes
+                continue
+            eyes = (rows[rows[:, 14].argmax(), 4:8].reshape(2, 2) + 0.5) / side
+            looks.append(eyes if view is crop else np.column_stack([1 - eyes[:, 0], eyes[:, 1]])[::-1])
+    return np.median(looks, axis=0)
+
+
+def stored(folder):
+    if folder is None:
+        return []
+    paths = sorted(folder.rglob("*.jpg"))
+    paths = paths[:: max(len(paths) // 200, 1)]
+    return [("stored crops", {path: decode_pixels(path.read_bytes(), path) for path in paths})]
+
+
+def stability(kinds, detector):
+    for name, crops in kinds:
+        forced, left = [], 0
+        for crop in crops.values():
+            again = align_face(crop, SIZE, detector)
+            left += again is not None and not again.moved
+            once = crop if name == "photos" else align_face(crop, SIZE, detector, tolerance=0).crop
+            twice = align_face(once, SIZE, detector, tolerance=0)
+            forced.append(displacement(twice.landmarks / SIZE))
+        moved = np.array(forced)
+        print(f"aligning crops of {name} again: {left} of {len(crops)} are left alone; if aligned all the same, they "
+              f"move by {moved.mean():.2%} on average, {(moved < 0.02).mean():.1%} by less than 2 %")  # fmt: skip
+
+
+def again_in_seven_ways(image):
+    width, height = image.size
+    share = max(160 / min(width, height), 0.25)
+    cut = (int(0.07 * width), int(0.05 * height), int(0.95 * width), int(0.97 * height))
+    lighter = Image.fromarray((255 * (np.asarray(image) / 255) ** 0.7).astype(np.uint8))
+    return {
+        "JPEG quality 40": saved(image, 40),
+        "160 px on the short side": saved(image.resize((int(width * share), int(height * share))), 80),
+        "cropped by a tenth": saved(image.crop(cut), 85),
+        "lighter (gamma 0.7)": lighter,
+        "mirrored": saved(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), 85),
+        "turned by 3 degrees": saved(image.rotate(3, Image.Resampling.BICUBIC), 85),
+        "grey": image.convert("L").convert("RGB"),
+    }
+
+
+def saved(image, quality):
+    data = BytesIO()
+    image.save(data, "JPEG", quality=quality)
+    return Image.open(data).convert("RGB")
+
+
+def copies(crops, detector):
+    config = PrepareConfig().duplicates
+    found = {}
+    for path, crop in crops.items():
+        for name, picture in again_in_seven_ways(Image.open(path).convert("RGB")).items():
+            copy = align_face(np.asarray(picture), SIZE, detector)
+            told = found.setdefault(name, [])
+            told.append(False if copy is None else is_copy(crop, copy.crop, config))
+    print("copies told: " + ", ".join(f"{name} {sum(told)} of {len(told)}" for name, told in found.items()))
+    pairs = list(combinations(crops, 2))
+    same = [likeness(*map(compared_pixels, (crops[a], crops[b]))) for a, b in pairs if a.parent == b.parent]
+    others = sum(is_copy(crops[a], crops[b], config) for a, b in pairs if a.parent != b.parent)
+    wrong = sum(value >= config.min_correlation for value in same)
+    print(f"two photos of one person taken for one picture: {wrong} of {len(same)} (most alike: {max(same):.3f}, limit "
+          f"{config.min_correlation}); of two people: {others} of {len(pairs) - len(same)}")  # fmt: skip
+
+
+def is_copy(one, other, config):
+    hashes = [perceptual_hash(one), perceptual_hash(np.ascontiguousarray(one[:, ::-1]))]
+    bits = min((each ^ perceptual_hash(other)).bit_count() for each in hashes)
+    if bits > config.max_bits:
+        return False
+    return likeness(compared_pixels(one), compared_pixels(other)) >= config.min_correlation
+
+
+if __name__ == "__main__":
+    main()
