@@ -10,5 +10,5 @@ def web_engine(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def port(web_engine):
-    with served(web_engine, explains=made_engine.EXPLAINS) as found:
+    with served(web_engine, explains=made_engine.explains(web_engine)) as found:
         yield found

@@ -60,4 +60,11 @@ def explain(one, two):
     }  # fmt: skip
 
 
-EXPLAINS = {"attention": attention, "pair": explain}
+def explains(engine, **functions):
+    """What the page is given: functions of two squares, each with the engine's decision before its maps."""
+
+    def with_decision(function):
+        return lambda one, two: (engine.decide(one, two), function(one.pixels, two.pixels))
+
+    functions = functions or {"attention": attention, "pair": explain}
+    return {name: with_decision(function) for name, function in functions.items()}

@@ -90,7 +90,8 @@ def test_no_maps_where_none_are_offered(web_engine):
 
 def test_maps_that_cannot_be_sent_do_not_cost_the_decision(web_engine):
     nan = [[float("nan")]]
-    with served(web_engine, explains={"attention": lambda one, two: {"rollout": (nan, nan)}}) as port:
+    broken = made_engine.explains(web_engine, attention=lambda one, two: {"rollout": (nan, nan)})
+    with served(web_engine, explains=broken) as port:
         told = verify(port, ONE, TWO, explain="attention").json
     assert told["attention_maps"] is None
     assert any("could not be made" in text for text in told["warnings"])

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from twin_dcal.models.attention import attend, merge_heads
-from twin_dcal.models.blocks import finish, project_qkv
-from twin_dcal.models.dcal import DCALVerificationModel
-from twin_dcal.models.rollout import QueryKey, rollout_cls, top_tokens
+from twin_dcal.models.blocks import project_qkv
+from twin_dcal.models.dcal import DCALVerificationModel, Encoded
+from twin_dcal.models.rollout import rollout_cls, top_tokens
 
 
 @dataclass(frozen=True)
@@ -31,20 +30,26 @@ class AttentionMaps:
 @torch.no_grad()
 def attention_maps(model: DCALVerificationModel, images: Tensor) -> AttentionMaps:
     """Args: images: (B, 3, S, S), normalised, on the model's device; the model in evaluation mode."""
-    backbone = model.backbone
-    x_BTC, layers = backbone.tokens(images), []
-    for block in backbone.blocks:
-        ((q, k, v),) = project_qkv(block, x_BTC)
-        layers.append(QueryKey(q, k))
-        x_BTC = finish(block, x_BTC, merge_heads(attend(q, k, v)))
-    rollout_BT = rollout_cls(layers)
+    encoded = model.encode(images)
+    return _maps(model, encoded, rollout_cls(encoded.layers))
+
+
+@torch.no_grad()
+def features_and_maps(model: DCALVerificationModel, images: Tensor) -> tuple[Tensor, AttentionMaps]:
+    """`model.embed(images)`, (B, E), and `attention_maps` from one pass. Arguments as there."""
+    encoded = model.encode(images)
+    rollout_BT = rollout_cls(encoded.layers)
+    return model.features_of(encoded, rollout_BT)["combined"], _maps(model, encoded, rollout_BT)
+
+
+def _maps(model: DCALVerificationModel, encoded: Encoded, rollout_BT: Tensor) -> AttentionMaps:
     if "glca" not in model.branches:
         return AttentionMaps(_on_grid(model, rollout_BT), None, None)
-    kept_BK = top_tokens(rollout_BT, backbone.num_prefix, model.local_ratio)
+    kept_BK = top_tokens(rollout_BT, model.backbone.num_prefix, model.local_ratio)
     chosen_BT = torch.zeros_like(rollout_BT, dtype=torch.bool).scatter(1, kept_BK, True)
     return AttentionMaps(
         _on_grid(model, rollout_BT),
-        _on_grid(model, _glca_attention(model, x_BTC)),
+        _on_grid(model, _glca_attention(model, encoded.sa_BTC)),
         _on_grid(model, chosen_BT),
     )
 

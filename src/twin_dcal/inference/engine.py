@@ -21,7 +21,10 @@ from .images import ImageInput, read_pixels
 from .result import VerificationResult
 
 if TYPE_CHECKING:
+    from twin_dcal.explain.attention import AttentionMaps
     from twin_dcal.explain.result import PairExplanation
+
+    from .torch_backend import TorchBackend
 
 Features = NDArray[np.float32]
 
@@ -117,6 +120,13 @@ class TwinInferenceEngine:
         attention = self.explain(one.pixels, two.pixels).to_dict() if return_attention else None
         return self._decide(_cosine(first, second), began, attention, (one.seen, two.seen))
 
+    def decide_and_look(self, one: Prepared, two: Prepared) -> "tuple[VerificationResult, AttentionMaps]":
+        """`decide`, and where the model attended in the two pictures, from the same pass. ConfigError for an exported
+        model."""
+        began = time.perf_counter()
+        (first, second), maps = self._explainable().embed_and_look(np.stack([one.pixels, two.pixels]))
+        return self._decide(_cosine(first, second), began, None, (one.seen, two.seen)), maps
+
     def batch_verify(
         self, pairs: Iterable[tuple[ImageInput, ImageInput]], batch_size: int = 32
     ) -> list[dict[str, Any]]:
@@ -170,16 +180,20 @@ class TwinInferenceEngine:
 
     def explain(self, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8]) -> "PairExplanation":
         """Why the cosine of two prepared pictures is what it is. ConfigError for an exported model."""
+        backend = self._explainable()
+        from twin_dcal.explain.pair import explain_pair  # torch
+
+        return explain_pair(backend, pixels1, pixels2)
+
+    def _explainable(self) -> "TorchBackend":
         if self.source.format == "onnx":
             raise ConfigError(
                 f"{self.source.path}: an exported model only embeds; explanations need the run's best_model.pth"
             )
-        from twin_dcal.explain.pair import explain_pair  # torch
-
         from .torch_backend import TorchBackend
 
         assert isinstance(self.backend, TorchBackend)
-        return explain_pair(self.backend, pixels1, pixels2)
+        return self.backend
 
     def _similarities(
         self, pairs: Sequence[tuple[ImageInput, ImageInput]], batch_size: int = 32

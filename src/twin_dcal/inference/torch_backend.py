@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from twin_dcal.checkpoint import load_model
+from twin_dcal.explain.attention import AttentionMaps, features_and_maps
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.training.device import process_device
 
@@ -46,5 +47,14 @@ class TorchBackend:
         self, pixels_BSSC: NDArray[np.uint8], feature_type: FeatureType = "combined"
     ) -> NDArray[np.float32]:
         """(B, E) float32 with unit rows, from (B, S, S, 3) uint8 RGB. In full precision, whatever the device."""
-        features = self.model.embed(self.normalized(pixels_BSSC), feature_type)
-        return np.asarray(features.float().cpu().numpy())
+        return _array(self.model.embed(self.normalized(pixels_BSSC), feature_type))
+
+    @torch.inference_mode()
+    def embed_and_look(self, pixels_BSSC: NDArray[np.uint8]) -> tuple[NDArray[np.float32], AttentionMaps]:
+        """The combined features, and where the model attended, from one pass."""
+        features, maps = features_and_maps(self.model, self.normalized(pixels_BSSC))
+        return _array(features), maps
+
+
+def _array(features: torch.Tensor) -> NDArray[np.float32]:
+    return np.asarray(features.float().cpu().numpy())

@@ -135,12 +135,20 @@ class DCALVerificationModel(nn.Module):
 
     def features(self, images: Tensor) -> dict[FeatureType, Tensor]:
         """Every feature that `embed` gives, from one pass. Traceable with a batch of unknown size, for export."""
+        tokens_BTC = self.backbone.tokens(images)
+        return self.features_of(self._encode(tokens_BTC, None, cls_only="glca" not in self.branches))
+
+    def encode(self, images: Tensor) -> Encoded:
+        """What leaves the SA blocks, with queries and keys of every block: features and attention maps both follow
+        from it."""
+        return self._encode(self.backbone.tokens(images), None, keep=True)
+
+    def features_of(self, encoded: Encoded, rollout_BT: Tensor | None = None) -> dict[FeatureType, Tensor]:
+        """Every feature of images that are encoded already. Args: rollout_BT: that of their blocks, if it is known."""
         parts: dict[FeatureType, Tensor] = {}
-        has_glca = "glca" in self.branches
-        encoded = self._encode(self.backbone.tokens(images), None, cls_only=not has_glca)
         parts["sa"] = F.normalize(self.backbone.norm(encoded.sa_BTC[:, 0]).float(), dim=-1)
-        if has_glca:
-            parts["glca"] = F.normalize(self.glca(encoded).float(), dim=-1)
+        if "glca" in self.branches:
+            parts["glca"] = F.normalize(self.glca(encoded, rollout_BT).float(), dim=-1)
         return {"combined": F.normalize(torch.cat(list(parts.values()), dim=-1), dim=-1), **parts}
 
     def _embed(self, images: Tensor, feature_type: FeatureType) -> Tensor:
@@ -150,19 +158,21 @@ class DCALVerificationModel(nn.Module):
         features = self.features(images)
         return features.get(feature_type, features["sa"])
 
-    def glca(self, encoded: Encoded) -> Tensor:
+    def glca(self, encoded: Encoded, rollout_BT: Tensor | None = None) -> Tensor:
         """Global-local cross-attention over the SA tokens, (B, C).
 
         Queries: CLS and the R·N patches with the highest rollout; keys and values: all tokens. Queries do not
         see each other, so in a single block (the paper's M = 1) CLS comes out the same whichever patches were
         kept: with ``glca_pool="cls"`` (the paper) only CLS is computed and no rollout is needed. ``"local"``
-        averages CLS and the kept patches, which makes the choice of regions count.
+        averages CLS and the kept patches, which makes the choice of regions count. Args: rollout_BT: of the
+        encoded blocks, where it is known already.
         """
         x_BTC = encoded.sa_BTC
         if self.glca_pool == "cls":
             x_BKC = x_BTC[:, :1]
         else:
-            kept_BK = top_tokens(rollout_cls(encoded.layers), self.backbone.num_prefix, self.local_ratio)
+            rollout_BT = rollout_cls(encoded.layers) if rollout_BT is None else rollout_BT
+            kept_BK = top_tokens(rollout_BT, self.backbone.num_prefix, self.local_ratio)
             x_BKC = x_BTC.gather(1, kept_BK.unsqueeze(-1).expand(-1, -1, self.width))
         out_BKC = query_block(
             self.glca_block, x_BKC, x_BTC, partial(attend, dropout=attention_dropout(self.glca_block))
@@ -177,13 +187,16 @@ class DCALVerificationModel(nn.Module):
             partner_B = random_partners(len(x_BTC))
         return partner_B.to(x_BTC.device)
 
-    def _encode(self, x_BTC: Tensor, partner_B: Tensor | None, *, cls_only: bool = False) -> Encoded:
+    def _encode(
+        self, x_BTC: Tensor, partner_B: Tensor | None, *, cls_only: bool = False, keep: bool = False
+    ) -> Encoded:
         """Run the SA blocks, with PWCA's stream stacked under SA's in one batch.
 
         Both streams start as the same tokens, so the first block projects them once; of PWCA only CLS is used,
-        so its last block computes that row alone (so does SA's, with `cls_only`).
+        so its last block computes that row alone (so does SA's, with `cls_only`). With `keep`, queries and keys
+        are kept even where GLCA needs none.
         """
-        keep = "glca" in self.branches and self.glca_pool == "local" and not cls_only
+        keep = keep or ("glca" in self.branches and self.glca_pool == "local" and not cls_only)
         layers: list[QueryKey] = []
         *earlier, last = self.backbone.blocks
         streams, num_streams = x_BTC, 1

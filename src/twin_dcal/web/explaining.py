@@ -1,15 +1,13 @@
 """Which maps the page offers for an engine."""
 
 from functools import partial
-from typing import TYPE_CHECKING
 
+from twin_dcal.inference.aligning import Prepared
 from twin_dcal.inference.engine import TwinInferenceEngine
+from twin_dcal.inference.result import VerificationResult
 
-from .judging import Explains, Pixels
+from .judging import Explains
 from .schemas import Maps
-
-if TYPE_CHECKING:
-    from twin_dcal.explain.pair import Explainable
 
 
 def explanations(engine: TwinInferenceEngine) -> Explains:
@@ -19,27 +17,24 @@ def explanations(engine: TwinInferenceEngine) -> Explains:
     from twin_dcal.inference.torch_backend import TorchBackend
 
     assert isinstance(engine.backend, TorchBackend)
-    return {"attention": partial(_attention, engine.backend), "pair": partial(_pair, engine.backend)}
+    regions_count = engine.backend.model.glca_pool == "local"
+    return {"attention": partial(_attention, engine, regions_count), "pair": partial(_pair, engine)}
 
 
-def _attention(source: "Explainable", one: Pixels, two: Pixels) -> Maps:
-    import numpy as np
-
-    from twin_dcal.explain.attention import attention_maps
-    from twin_dcal.explain.pair import normalized
-
-    found = attention_maps(source.model, normalized(source, np.stack([one, two])))
+def _attention(
+    engine: TwinInferenceEngine, regions_count: bool, one: Prepared, two: Prepared
+) -> tuple[VerificationResult, Maps]:
+    result, found = engine.decide_and_look(one, two)
     rollout, glca, chosen = (
         None if maps is None else tuple(maps.tolist())
         for maps in (found.rollout, found.glca, found.glca_chosen)
     )
-    return Maps(
+    return result, Maps(
         rollout=rollout, glca_attention=glca, glca_regions=chosen,
-        regions_count=chosen is not None and source.model.glca_pool == "local",
+        regions_count=chosen is not None and regions_count,
     )  # fmt: skip
 
 
-def _pair(source: "Explainable", one: Pixels, two: Pixels) -> Maps:
-    from twin_dcal.explain.pair import explain_pair
-
-    return Maps.of_explanation(explain_pair(source, one, two).to_dict())
+def _pair(engine: TwinInferenceEngine, one: Prepared, two: Prepared) -> tuple[VerificationResult, Maps]:
+    explanation = engine.explain(one.pixels, two.pixels)
+    return engine.decide(one, two), Maps.of_explanation(explanation.to_dict())

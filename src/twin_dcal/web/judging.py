@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from twin_dcal._version import __version__
 from twin_dcal.data.decode import decode_pixels
+from twin_dcal.inference.aligning import Prepared
 from twin_dcal.inference.backend import ModelSource
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
@@ -28,8 +29,9 @@ from .uploads import MAX_PHOTO_BYTES, Upload
 logger = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
-Explain = Callable[[Pixels, Pixels], Mapping[str, Any] | Maps]
-"""Maps of a pair of prepared squares (S, S, 3): `Maps`, or values under its names; any may be left out."""
+Explain = Callable[[Prepared, Prepared], tuple[VerificationResult, Mapping[str, Any] | Maps]]
+"""The decision on two prepared pictures and their maps, together since one pass may give both: `Maps`, or values under
+its names; any may be left out."""
 
 Explains = Mapping[str, Explain]
 """What is offered: "attention", which is quick, and "pair", which holds its maps too and may take long."""
@@ -48,20 +50,21 @@ def judge(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> De
         engine.look(decode_pixels(photo, name, MAX_PIXELS), name)
         for photo, name in ((upload.img1, "img1"), (upload.img2, "img2"))
     )
-    result = engine.decide(one, two)
-    warnings = list(result.warnings)
-    maps = None
+    maps: Maps | None = None
+    warnings: list[str] = []
+    if options.explain == "none":
+        result = engine.decide(one, two)
+    else:
+        result, found = explains[options.explain](one, two)
+        maps, warnings = _maps(found)
     crops = (_png_url(one.pixels), _png_url(two.pixels)) if options.crops else None
-    if options.explain != "none":
-        maps, told = _maps(explains[options.explain](one.pixels, two.pixels))
-        warnings += told
     threshold, source = _deciding(engine, result, options.threshold)
     same = result.similarity >= threshold
     return Decision(
         verification_score=result.verification_score, verification_decision=same, prediction=int(same),
         same_person=same, similarity=result.similarity, threshold=threshold, threshold_source=source,
         estimated_fmr=result.estimated_fmr, estimated_fnmr=result.estimated_fnmr, model=model_info(engine.source),
-        warnings=warnings, elapsed_ms=1000 * (time.perf_counter() - began), attention_maps=maps,
+        warnings=[*result.warnings, *warnings], elapsed_ms=1000 * (time.perf_counter() - began), attention_maps=maps,
         crops=crops,
     )  # fmt: skip
 
