@@ -170,7 +170,7 @@ def test_the_same_face_twice_as_large_gives_the_same_crop(detector):
     large = np.repeat(np.repeat(picture, 2, 0), 2, 1)
     one, two = align_face(picture, 96, detector), align_face(large, 96, detector)
     assert two.landmarks / 2 == pytest.approx(one.landmarks, abs=2.5)
-    assert two.quality.eyes_px == pytest.approx(2 * one.quality.eyes_px, rel=0.05)
+    assert two.quality.eyes_px == pytest.approx(2 * one.quality.eyes_px, rel=0.07)
 
 
 def test_of_several_faces_the_largest_central_one(detector):
@@ -242,7 +242,7 @@ def test_every_photo_has_a_face_and_eyes_meet_the_template(detector, shared_phot
     assert np.median(wild) < 0.02
     frontal = np.array(turns) < 0.15
     assert frontal.sum() >= 45
-    assert wild[frontal].max() < 0.037
+    assert wild[frontal].max() < 0.05
     assert (wild < 0.03).mean() > 0.85
 
 
