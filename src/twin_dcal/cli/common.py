@@ -34,6 +34,14 @@ class Parser(argparse.ArgumentParser):
         return known, parse_dotted(rest)
 
 
+def align_option(parser: Parser) -> None:
+    parser.option(
+        "align", choices=["auto", "always", "never"], default="auto",
+        help="faces of photographs are found and aligned, crops left alone (auto); every picture is aligned, one without "
+        "a face refused (always); the central square of every picture is taken (never)",
+    )  # fmt: skip
+
+
 def launch_options(parser: Parser) -> None:
     """Options of a command that several processes can share."""
     option = parser.option

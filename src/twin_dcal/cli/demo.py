@@ -11,7 +11,7 @@ from twin_dcal.errors import ConfigError
 from twin_dcal.web.access import LOOPBACK
 from twin_dcal.web.server import PORT
 
-from .common import Parser, run
+from .common import Parser, align_option, run
 
 if TYPE_CHECKING:
     from twin_dcal.demo.session import Session
@@ -23,7 +23,7 @@ QUICKSTART = Path("runs/quickstart/best_model.pth")
 def parser() -> Parser:
     parser = Parser(
         prog="dcal-demo",
-        description="Do two face crops show one person? Exit code 0: same person, 1: different people, 2: error.",
+        description="Do two pictures show one person? Exit code 0: same person, 1: different people, 2: error.",
     )
     option = parser.option
     option("model", metavar="FILE", help="best_model.pth of a run, or an exported .onnx")
@@ -36,6 +36,7 @@ def parser() -> Parser:
     option("port", type=int, default=PORT, help="of --web")
     option("token", metavar="SECRET", help="what visitors of --web must know")
     option("threshold", type=float, help="decide at this cosine instead of the stored threshold")
+    align_option(parser)
     option("show_attention", action="store_true", help="draw where the model looked")
     option("json", action="store_true", help="print the result as JSON")
     option("output_dir", metavar="DIR", default="results/demo", help="pictures and results go here")
@@ -54,7 +55,7 @@ def body(arguments: Sequence[str] | None) -> int:
     from twin_dcal.demo.session import Session
     from twin_dcal.inference.engine import TwinInferenceEngine
 
-    engine = TwinInferenceEngine(model, options.device, options.threshold)
+    engine = TwinInferenceEngine(model, options.device, options.threshold, align=options.align)
     if options.web:
         return _serve(engine, options)
     session = Session(

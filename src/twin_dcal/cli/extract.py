@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
 
-from .common import Parser, check_launch, launch_options, run
+from .common import Parser, align_option, check_launch, launch_options, run
 
 if TYPE_CHECKING:
     from twin_dcal.extraction.extract import Extraction
@@ -19,7 +19,7 @@ NUM_LISTED = 5
 def parser() -> Parser:
     parser = Parser(
         prog="dcal-extract",
-        description="One feature vector per face crop, to an .npz file. Damaged images are listed and left out; an "
+        description="One feature vector per face, to an .npz file. Damaged images are listed and left out; an "
         "interrupted run goes on where it was. Features are biometric data: files are readable by their owner only.",
     )
     option = parser.option
@@ -50,6 +50,7 @@ def parser() -> Parser:
     option("top_k_similar", type=int, metavar="K", help="each image's K most similar, to top_k_similar.json")
     option("cluster_features", action="store_true", help="groups at the model's threshold, to clusters.csv")
     option("visualize_features", action="store_true", help="features_pca.png and features_tsne.png")
+    align_option(parser)
     option("batch_size", type=int, default=32, help="images through the network at once")
     option("num_workers", type=int, default=2, help="processes that read images")
     option("device", default="auto", help="auto, cpu, cuda, cuda:0")
@@ -77,7 +78,7 @@ def body(arguments: Sequence[str] | None) -> int:
     )
     if options.similarity_matrix:
         analysis.check_matrix(len(images))
-    engine = TwinInferenceEngine(options.model, options.device)
+    engine = TwinInferenceEngine(options.model, options.device, align=options.align)
     if options.cluster_features and engine.source.threshold is None:
         raise ConfigError("--cluster_features: the model has no threshold to group at")
     output = Path(options.output_dir or "") / options.output
@@ -124,7 +125,7 @@ def _list_failures(done: "Extraction", output: Path) -> None:
     write_text(listed, "".join(f"{reason}\n" for _, reason in done.failed))
     for _, reason in done.failed[:NUM_LISTED]:
         print(f"left out: {reason}", file=sys.stderr)
-    print(f"left out {len(done.failed):,} images that cannot be read; all: {listed}", file=sys.stderr)
+    print(f"left out {len(done.failed):,} images; all: {listed}", file=sys.stderr)
 
 
 def _few(paths: Sequence[Path]) -> str:

@@ -23,9 +23,10 @@ from twin_dcal import distributed
 from twin_dcal._version import __version__
 from twin_dcal.errors import ConfigError, ImageError
 from twin_dcal.files import replacing, write_text
+from twin_dcal.inference.aligning import prepare_file
 from twin_dcal.inference.backend import FeatureType
 from twin_dcal.inference.engine import TwinInferenceEngine
-from twin_dcal.inference.images import prepare_file
+from twin_dcal.prepare.detector import is_available
 from twin_dcal.verification.embedding_files import FORMAT, FORMAT_VERSION
 from twin_dcal.verification.joining import short_ids
 
@@ -60,7 +61,8 @@ def extract(
     engine: TwinInferenceEngine, images: Sequence[str], output: str | Path, *,
     feature_type: FeatureType = "combined", batch_size: int = 32, num_workers: int = 2, shard_size: int = 100_000,
 ) -> Extraction:  # fmt: skip
-    """Write features of image files, in order; damaged files are left out and listed.
+    """Write features of image files, in order, prepared as the engine prepares them; damaged files, and those without
+    a face for an engine that aligns always, are left out and listed.
 
     Args: output: an .npz file; with more than `shard_size` pictures, shards `NAME-00000-of-00012.npz` in its place.
     With several processes each takes every so many-th part, and rank 0 joins them: the same features. They need to
@@ -83,7 +85,7 @@ def extract(
         raise ConfigError(
             f"{parts}: not seen by every process; --output must be on storage that all nodes share"
         )
-    read = partial(prepare_file, engine.source.image_size)
+    read = partial(prepare_file, engine.align, engine.source.image_size)
     embed = partial(engine.backend.embed, feature_type=feature_type)
     with (
         loader(read, num_workers) as load,
@@ -123,8 +125,10 @@ def shard_paths(output: Path, num_images: int, shard_size: int) -> list[tuple[Pa
 
 
 def _run_key(engine: TwinInferenceEngine, images: Sequence[str], feature_type: str) -> str:
-    """Changes with the model, the feature, the list of files, and any file's size or time."""
-    told = hashlib.sha256(f"{engine.source.sha256} {feature_type} {PART}\n".encode())
+    """Changes with the model, the feature, how faces are aligned, the list of files, and any file's size or time."""
+    told = hashlib.sha256(
+        f"{engine.source.sha256} {feature_type} {engine.align} {is_available()} {PART}\n".encode()
+    )
     for name in images:
         try:
             info = Path(name).stat()
@@ -196,7 +200,7 @@ def _join(
             total += len(names)
     if not written:
         shutil.rmtree(parts)
-        raise ImageError(f"none of {len(images)} images can be read; first: {failed[0][1]}")
+        raise ImageError(f"none of {len(images)} images can be used; first: {failed[0][1]}")
     return tuple(written), total, tuple(failed)
 
 
@@ -211,7 +215,9 @@ def _write(
     about: dict[str, Any] = {
         "format": FORMAT, "format_version": FORMAT_VERSION, "twin_dcal": __version__,
         "feature_type": feature_type, "model": source.described(),
-        "preprocessing": {"image_size": source.image_size, "mean": source.mean, "std": source.std},
+        "preprocessing": {
+            "image_size": source.image_size, "mean": source.mean, "std": source.std, "align": engine.align,
+        },
     }  # fmt: skip
     with replacing(path) as file:
         np.savez(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from threading import Lock
 from typing import Any, Literal, get_args
 
@@ -12,6 +13,8 @@ from twin_dcal.data.fit import fit
 from twin_dcal.errors import ConfigError, ImageError
 from twin_dcal.prepare.align import AlignedFace, align_face
 from twin_dcal.prepare.detector import NEEDED, FaceDetector, is_available
+
+from .images import read_pixels
 
 Align = Literal["auto", "always", "never"]
 
@@ -51,7 +54,7 @@ class Aligner:
     def __init__(self, align: Align) -> None:
         if align not in get_args(Align):
             raise ConfigError(f"align {align!r}: give one of {', '.join(get_args(Align))}")
-        self.align = align
+        self.align: Align = align
         self._lock = Lock()
         self._detector: FaceDetector | None = FaceDetector() if align == "always" else None
 
@@ -81,6 +84,17 @@ class Aligner:
             if self._detector is None:
                 self._detector = FaceDetector()
             return self._detector
+
+
+def prepare_file(align: Align, image_size: int, path: str) -> NDArray[np.uint8]:
+    """A file as an engine with this `align` prepares it, (S, S, 3) uint8; for worker processes, which have no engine."""
+    return _aligner(align)(read_pixels(path), image_size, path).pixels
+
+
+@cache
+def _aligner(align: Align) -> Aligner:
+    """One for a process: a detector takes longer to load than to use."""
+    return Aligner(align)
 
 
 def _unlooked(pixels_HWC: NDArray[np.uint8]) -> tuple[str, ...]:

@@ -63,6 +63,10 @@ class TwinInferenceEngine:
         return self.backend.source
 
     @property
+    def align(self) -> Align:
+        return self._aligner.align
+
+    @property
     def threshold(self) -> float:
         """The cosine from which a pair counts as the same person. ModelError where none was ever set."""
         return self._deciding()[0]

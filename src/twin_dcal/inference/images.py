@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twin_dcal.data.decode import decode_pixels, read_bytes, rgb_pixels
-from twin_dcal.data.fit import fit
 from twin_dcal.data.formats import MAX_PIXELS
 from twin_dcal.errors import ImageError
 
@@ -81,8 +80,3 @@ def _of_array(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
 def _refuse_size(width: int, height: int, name: str) -> None:
     if width * height > MAX_PIXELS:
         raise ImageError(f"{name}: {width}x{height} is more than {MAX_PIXELS:,} pixels. Scale it down first.")
-
-
-def prepare_file(image_size: int, path: str) -> NDArray[np.uint8]:
-    """A file as the network sees it, (S, S, 3) uint8; for worker processes, which have no engine."""
-    return fit(read_pixels(path), image_size)
