@@ -87,7 +87,7 @@ class Aligner:
 
 
 def prepare_file(align: Align, image_size: int, path: str) -> NDArray[np.uint8]:
-    """A file as an engine with this `align` prepares it, (S, S, 3) uint8; for worker processes, which have no engine."""
+    """A file as an engine with this `align` prepares it, (S, S, 3) uint8; for worker processes without an engine."""
     return _aligner(align)(read_pixels(path), image_size, path).pixels
 
 
