@@ -1,6 +1,7 @@
 """A tiny generated data set and a tiny model, shared by tests that need a whole run."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,13 @@ SPLITS = {"train": 4, "val": 2, "test": 2}
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible():
+    """A shell that starts tests in the background has them, and what they start, ignore Ctrl-C."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

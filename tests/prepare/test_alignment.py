@@ -126,6 +126,19 @@ def test_a_missing_or_wrong_model_is_one_line(tmp_path, detector):
     assert FaceDetector(find_model()).sha256 == detector.sha256
 
 
+@pytest.mark.parametrize("shape", [(31, 31), (32, 200), (200, 20)])
+def test_a_small_picture_gives_the_same_faces_whatever_memory_held_before(shape):
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    told = set()
+    for _ in range(12):
+        detector = FaceDetector(min_score=0)
+        junk = [np.full(rng.integers(1_000, 500_000), 1e9 * rng.random(), np.float32) for _ in range(5)]
+        del junk
+        told.add(tuple((face.score, face.box) for face in detector.detect(picture)))
+    assert len(told) == 1
+
+
 def test_no_face_no_crop(detector):
     rng = np.random.default_rng(0)
     for picture in (np.zeros((50, 60, 3), np.uint8), rng.integers(0, 256, (200, 300, 3), dtype=np.uint8),

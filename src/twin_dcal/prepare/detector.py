@@ -28,6 +28,9 @@ MIN_SCORE = 0.6
 """Detections below are not faces. A hand on a hip has reached 0.53."""
 _ANCHOR_SCORE = 0.3  # anchors from here on have a say in where a face is
 _TOP_K = 5000
+_LEAST = (
+    64  # up to 32 px, where YuNet's coarsest map is one pixel, OpenCV 4.14 reads memory that nobody wrote
+)
 _SAME_FACE = 0.3  # intersection over union of anchors that mean one face
 _AVERAGED = 0.5
 
@@ -92,6 +95,9 @@ class FaceDetector:
     def detect(self, pixels_HWC: NDArray[np.uint8]) -> tuple[Face, ...]:
         """Faces of a picture (H, W, 3), RGB, at its own size, by falling score."""
         bgr = np.ascontiguousarray(pixels_HWC[..., ::-1])
+        down, across = (max(_LEAST - side, 0) for side in bgr.shape[:2])
+        if down or across:
+            bgr = np.pad(bgr, ((0, down), (0, across), (0, 0)))
         with self._lock:
             self._net.setInputSize((bgr.shape[1], bgr.shape[0]))
             found = self._net.detect(bgr)[1]
