@@ -10,15 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from drawn_scenes import scene
 from PIL import Image
 from tiny import tiny_model
 
 from twin_dcal.verification.stored import Threshold
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "prepare"))
-from drawn_scenes import scene  # noqa: E402
-
 WATCH = ROOT / "benchmarks" / "watch_network.py"
 _spec = importlib.util.spec_from_file_location("watch_network", WATCH)
 watch_network = importlib.util.module_from_spec(_spec)

@@ -10,7 +10,7 @@ from twin_dcal.synth.identity import DIFFICULTIES, draw_family
 from twin_dcal.synth.known import know
 from twin_dcal.synth.photo import draw_photo
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 FACE = 200
 
 
