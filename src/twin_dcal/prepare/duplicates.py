@@ -23,7 +23,8 @@ _BLOCK = 1 << 22  # pairs whose hashes are compared at once
 _SIDE = 96  # pixels of a side at which crops are compared
 _INNER = (slice(24, 84), slice(19, 77))
 _ROUGHLY = 0.7  # correlation before registering; below, crops are different
-_STEPS, _SETTLED = 30, 1e-5  # of registering
+_FEW_STEPS, _NEARLY = 3, 0.93  # of registering, and the correlation that copies reach by then
+_STEPS, _SETTLED = 30, 1e-5
 _WORST = 2  # lower parts than this are not counted
 _COARSE, _FINE = 6.0, 1.0  # standard deviations, in pixels, of what is too coarse and too fine to tell
 
@@ -57,20 +58,23 @@ def likeness(one: Pixels, other: Pixels) -> float:
     Args: as `compared_pixels` gives them; their order does not matter.
     """
     views = other, np.ascontiguousarray(other[:, ::-1])
-    return max(min(_registered(one, view), _registered(view, one)) for view in views)
+    near = (view for view in views if _correlation(one[_INNER], view[_INNER]) >= _ROUGHLY)
+    return max((min(_registered(one, view), _registered(view, one)) for view in near), default=-1.0)
 
 
 def _registered(one: Pixels, other: Pixels) -> float:
-    target = np.ascontiguousarray(one[_INNER])
-    if _correlation(target, other[_INNER]) < _ROUGHLY:
-        return -1.0
+    """Likeness of the crops as they are, with `other` registered to `one`: after a few steps to see whether it pays."""
     cv2 = import_module("cv2")
+    target = np.ascontiguousarray(one[_INNER])
     matrix = np.array([[1, 0, _INNER[1].start], [0, 1, _INNER[0].start]], np.float32)
-    until = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, _STEPS, _SETTLED)
-    try:
-        _, matrix = cv2.findTransformECC(target, other, matrix, cv2.MOTION_AFFINE, until, None, 3)
-    except cv2.error:  # it found no way
-        return -1.0
+    for steps, least in ((_FEW_STEPS, _NEARLY), (_STEPS, -1.0)):
+        until = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, steps, _SETTLED)
+        try:
+            reached, matrix = cv2.findTransformECC(target, other, matrix, cv2.MOTION_AFFINE, until, None, 3)
+        except cv2.error:  # it found no way
+            return -1.0
+        if reached < least:
+            return -1.0
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     moved = cv2.warpAffine(other, matrix, target.shape[::-1], flags=flags)
     parts = zip(_parts(_detail(target)), _parts(_detail(moved)), strict=True)
