@@ -45,7 +45,11 @@ def _masked() -> Iterator[None]:
 
 
 def begin_worker() -> None:
-    """In a spawned process: ignore Ctrl-C, and end should the parent be killed; nobody may write after that."""
+    """In a spawned process: ignore Ctrl-C, and end should the parent be killed; nobody may write after that.
+
+    OpenCV, if it is imported later, takes one thread: there is a process for each core already.
+    """
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

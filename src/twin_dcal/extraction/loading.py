@@ -1,7 +1,6 @@
 """Pictures read by other processes, in order; a damaged one becomes its reason. No torch here: workers start fast."""
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -26,16 +25,11 @@ def loader(prepare: Prepare, num_workers: int) -> Iterator[Callable[[Sequence[st
         yield lambda names: (read_or_reason(prepare, name) for name in names)
         return
     context = multiprocessing.get_context("spawn")  # forking a process with torch's threads can hang
-    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_begin)
+    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=begin_worker)
     try:
         yield lambda names: _in_order(pool, prepare, names)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _begin() -> None:
-    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")  # there is a process for each core already
-    begin_worker()
 
 
 def _in_order(pool: ProcessPoolExecutor, prepare: Prepare, names: Sequence[str]) -> Iterator[Loaded]:

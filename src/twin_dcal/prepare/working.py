@@ -63,7 +63,6 @@ _known: dict[str, Record] = {}
 def _begin(config: PrepareConfig, state: Path, detector: str | None) -> None:
     global _shop, _known
     begin_worker()
-    import_module("cv2").setNumThreads(1)
     _shop, _known = Workshop(config, state / CROPS, FaceDetector(detector)), read_journal(state / JOURNAL)
 
 
