@@ -7,8 +7,9 @@ process on one thread, from the bytes of a file to the bytes of its crop: decodi
 hashes, JPEG. Each photo is scaled to squares of 1350 and of 250 pixels for it.
 
 Exactness: eyes in the finished crops, seen by 16 looks that alignment does not use (8 sizes, as it is and mirrored,
-their median), against the template; and by how much aligning a finished crop again would move it. Copies: how alike are
-a crop and that of the same photo saved again in seven ways, and two photos of one person.
+their median), against the template; one look at 96 px against these 16, by YuNet's best anchor and by the mean of a
+face's anchors; and by how much aligning a finished crop again would move it. Copies: whether the same photo saved again
+in seven ways is told, and whether two photos are taken for one; last, correlations of whole crops for comparison.
 """
 
 import argparse
@@ -24,15 +25,17 @@ import numpy as np
 from PIL import Image
 
 from twin_dcal.data.decode import decode_pixels
+from twin_dcal.inference.aligning import CROP_TOLERANCE
 from twin_dcal.prepare.align import align_face
 from twin_dcal.prepare.detector import FaceDetector
-from twin_dcal.prepare.duplicates import compared_pixels, likeness, perceptual_hash
+from twin_dcal.prepare.duplicates import compared_pixels, find_copies, likeness, perceptual_hash
 from twin_dcal.prepare.geometry import TEMPLATE, displacement
 from twin_dcal.prepare.photo import Workshop, work_on
 from twin_dcal.prepare.settings import PrepareConfig
 
 TARGETS = {1350: 12, 250: 40}
 SIZE = 224
+LOOK = 96
 LOOKS = (160, 192, 208, 224, 240, 256, 288, 320)
 
 
@@ -76,7 +79,8 @@ def rate(paths, side, target, rounds, detector):
 def exactness(paths, detector):
     """Prints how far eyes are from the template; crops by path."""
     crops, off = {}, []
-    net = cv2.FaceDetectorYN.create(str(detector.path), "", (SIZE, SIZE), 0.5)
+    net = best_anchors(detector)
+    looks = {"best anchor": [], "mean of anchors": []}
     for path in paths:
         found = align_face(decode_pixels(path.read_bytes(), path), SIZE, detector)
         if found is None:
@@ -85,25 +89,46 @@ def exactness(paths, detector):
         crops[path] = found.crop
         eyes = seen_eyes(net, found.crop)
         off.append((np.linalg.norm(eyes - TEMPLATE[:2], axis=1).max(), abs(found.quality.turn) < 0.15))
+        small = cv2.resize(found.crop, (LOOK, LOOK), interpolation=cv2.INTER_AREA)
+        one = {"best anchor": best_eyes(net, small), "mean of anchors": mean_eyes(detector, small)}
+        for name, seen in one.items():
+            if seen is not None:
+                looks[name].append(np.linalg.norm(seen - eyes, axis=1).mean())
     away, frontal = np.array([each[0] for each in off]), np.array([each[1] for each in off])
     print(f"faces found: {len(crops)} of {len(paths)}; {frontal.sum()} nearly frontal (turn below 0.15)")
     for name, which in (("all", away), ("nearly frontal", away[frontal])):
         print(f"eyes to template, {name}: median {np.median(which):.2%}, 95 % {np.quantile(which, 0.95):.2%}, "
               f"largest {which.max():.2%} of the crop's side; {(which < 0.03).mean():.0%} within 3 %")  # fmt: skip
+    print(f"eyes of one look at {LOOK} px off those of 16, on average: "
+          + ", ".join(f"{name} {np.mean(values):.2%}" for name, values in looks.items()))  # fmt: skip
     return crops
 
 
+def best_anchors(detector):
+    """YuNet as OpenCV gives it: one anchor for each face."""
+    return cv2.FaceDetectorYN.create(str(detector.path), "", (SIZE, SIZE), 0.5)
+
+
 def seen_eyes(net, crop):
+    """Eyes (2, 2) in a crop of side 1: the median over 16 looks."""
     looks = []
     for side in LOOKS:
-        for view in (crop, crop[:, ::-1]):
-            net.setInputSize((side, side))
-            rows = net.detect(cv2.resize(np.ascontiguousarray(view[..., ::-1]), (side, side)))[1]
-            if rows is None:  # a profile, at some sizes
-                continue
-            eyes = (rows[rows[:, 14].argmax(), 4:8].reshape(2, 2) + 0.5) / side
-            looks.append(eyes if view is crop else np.column_stack([1 - eyes[:, 0], eyes[:, 1]])[::-1])
+        for mirrored in (False, True):
+            eyes = best_eyes(net, cv2.resize(crop[:, ::-1] if mirrored else crop, (side, side)))
+            if eyes is not None:  # None: a profile, at some sizes
+                looks.append(np.column_stack([1 - eyes[:, 0], eyes[:, 1]])[::-1] if mirrored else eyes)
     return np.median(looks, axis=0)
+
+
+def best_eyes(net, square):
+    net.setInputSize(square.shape[:2])
+    rows = net.detect(np.ascontiguousarray(square[..., ::-1]))[1]
+    return None if rows is None else (rows[rows[:, 14].argmax(), 4:8].reshape(2, 2) + 0.5) / len(square)
+
+
+def mean_eyes(detector, square):
+    faces = detector.detect(square)
+    return faces[0].landmarks[:2] / len(square) if faces else None
 
 
 def stored(folder):
@@ -116,16 +141,22 @@ def stored(folder):
 
 def stability(kinds, detector):
     for name, crops in kinds:
-        forced, left = [], 0
+        forced, stored_off, left, left_in_use = [], [], 0, 0
         for crop in crops.values():
             again = align_face(crop, SIZE, detector)
             left += again is not None and not again.moved
-            once = crop if name == "photos" else align_face(crop, SIZE, detector, tolerance=0).crop
-            twice = align_face(once, SIZE, detector, tolerance=0)
+            in_use = align_face(crop, SIZE, detector, tolerance=CROP_TOLERANCE)
+            left_in_use += in_use is not None and not in_use.moved
+            once = align_face(crop, SIZE, detector, tolerance=0)
+            if once is None:
+                continue
+            stored_off.append(displacement(once.landmarks / len(crop)))
+            twice = once if name == "photos" else align_face(once.crop, SIZE, detector, tolerance=0)
             forced.append(displacement(twice.landmarks / SIZE))
         moved = np.array(forced)
-        print(f"aligning crops of {name} again: {left} of {len(crops)} are left alone; if aligned all the same, they "
-              f"move by {moved.mean():.2%} on average, {(moved < 0.02).mean():.1%} by less than 2 %")  # fmt: skip
+        print(f"aligning crops of {name} again: {left} of {len(crops)} are left alone, {left_in_use} by the engine; "
+              f"if aligned all the same, they move by {moved.mean():.2%} on average, {(moved < 0.02).mean():.1%} by "
+              f"less than 2 %; as they are, the farthest is off by {max(stored_off):.3f} of the side")  # fmt: skip
 
 
 def again_in_seven_ways(image):
@@ -152,27 +183,44 @@ def saved(image, quality):
 
 def copies(crops, detector):
     config = PrepareConfig().duplicates
-    found = {}
+    found, wholes = {}, []
     for path, crop in crops.items():
         for name, picture in again_in_seven_ways(Image.open(path).convert("RGB")).items():
             copy = align_face(np.asarray(picture), SIZE, detector)
             told = found.setdefault(name, [])
-            told.append(False if copy is None else is_copy(crop, copy.crop, config))
+            told.append(copy is not None and is_copy(crop, copy.crop, config))
+            if copy is not None:
+                wholes.append(whole_correlation(crop, copy.crop))
     print("copies told: " + ", ".join(f"{name} {sum(told)} of {len(told)}" for name, told in found.items()))
     pairs = list(combinations(crops, 2))
-    same = [likeness(*map(compared_pixels, (crops[a], crops[b]))) for a, b in pairs if a.parent == b.parent]
-    others = sum(is_copy(crops[a], crops[b], config) for a, b in pairs if a.parent != b.parent)
-    wrong = sum(value >= config.min_correlation for value in same)
-    print(f"two photos of one person taken for one picture: {wrong} of {len(same)} (most alike: {max(same):.3f}, limit "
-          f"{config.min_correlation}); of two people: {others} of {len(pairs) - len(same)}")  # fmt: skip
+    kinds = {"one person": [], "two people": []}
+    for a, b in pairs:
+        kinds["one person" if a.parent == b.parent else "two people"].append((crops[a], crops[b]))
+    for name, found_pairs in kinds.items():
+        wrong = sum(is_copy(*pair, config) for pair in found_pairs)
+        print(f"two photos of {name} taken for one picture: {wrong} of {len(found_pairs)}")
+    alike = max(likeness(*map(compared_pixels, pair)) for pair in kinds["one person"])
+    whole = max(whole_correlation(*pair) for pair in kinds["one person"])
+    below = np.mean(np.array(wholes) < whole)
+    print(f"most alike two photos of one person: likeness {alike:.3f}, limit {config.min_correlation}; whole crops "
+          f"correlate up to {whole:.3f}, more than {below:.0%} of the copies do")  # fmt: skip
 
 
 def is_copy(one, other, config):
-    hashes = [perceptual_hash(one), perceptual_hash(np.ascontiguousarray(one[:, ::-1]))]
-    bits = min((each ^ perceptual_hash(other)).bit_count() for each in hashes)
-    if bits > config.max_bits:
-        return False
-    return likeness(compared_pixels(one), compared_pixels(other)) >= config.min_correlation
+    both = (one, other)
+    hashes, mirrored = (
+        [perceptual_hash(view) for view in views] for views in (both, [v[:, ::-1] for v in both])
+    )
+    pixels = [compared_pixels(crop) for crop in both]
+    return bool(find_copies(hashes, mirrored, pixels.__getitem__, config.max_bits, config.min_correlation))
+
+
+def whole_correlation(one, other):
+    small = [
+        np.asarray(Image.fromarray(crop).convert("L").resize((64, 64), Image.Resampling.BOX))
+        for crop in (one, other)
+    ]
+    return max(np.corrcoef(small[0].ravel(), view.ravel())[0, 1] for view in (small[1], small[1][:, ::-1]))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Similarity transforms, detection and alignment: against oracles, drawn faces and real photographs."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 from drawn_scenes import SHARED, drawn_face, scene
@@ -14,6 +17,18 @@ from twin_dcal.prepare.align import align_face, align_faces, by_prominence, warp
 from twin_dcal.prepare.detector import Face, FaceDetector, _grouped, find_model
 from twin_dcal.prepare.geometry import TEMPLATE
 from twin_dcal.prepare.settings import Limits
+
+_spec = importlib.util.spec_from_file_location(
+    "prepare_benchmark", Path(__file__).resolve().parents[2] / "benchmarks" / "prepare.py"
+)
+
+
+def opencv(*, four, five):
+    """A bound by OpenCV's version: 5 computes YuNet in another way, and is a little less exact."""
+    import cv2
+
+    return four if cv2.__version__ < "5" else five
+
 
 # Geometry
 
@@ -183,7 +198,7 @@ def test_the_same_face_twice_as_large_gives_the_same_crop(detector):
     large = np.repeat(np.repeat(picture, 2, 0), 2, 1)
     one, two = align_face(picture, 96, detector), align_face(large, 96, detector)
     assert two.landmarks / 2 == pytest.approx(one.landmarks, abs=2.5)
-    assert two.quality.eyes_px == pytest.approx(2 * one.quality.eyes_px, rel=0.07)
+    assert two.quality.eyes_px == pytest.approx(2 * one.quality.eyes_px, rel=opencv(four=0.05, five=0.07))
 
 
 def test_of_several_faces_the_largest_central_one(detector):
@@ -237,14 +252,14 @@ def test_a_contrast_change_is_no_blur(detector):
 @pytest.mark.slow
 def test_every_photo_has_a_face_and_eyes_meet_the_template(detector, shared_photos):
     """Eyes are measured in the crops by 16 looks that alignment does not use: other sizes, mirrored or not."""
-    import cv2
-
-    net = cv2.FaceDetectorYN.create(str(detector.path), "", (224, 224), 0.5)
+    benchmark = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(benchmark)
+    net = benchmark.best_anchors(detector)
     off, turns = {"studio": [], "wild": []}, []
     for path in shared_photos:
         found = align_face(read_pixels(path), 224, detector)
         assert found is not None, path
-        eyes = median_landmarks(cv2, net, found.crop)[:2]
+        eyes = benchmark.seen_eyes(net, found.crop)
         kind = path.parent.parent.name
         off[kind].append(np.linalg.norm(eyes - TEMPLATE[:2], axis=1).max())
         if kind == "wild":
@@ -255,26 +270,8 @@ def test_every_photo_has_a_face_and_eyes_meet_the_template(detector, shared_phot
     assert np.median(wild) < 0.02
     frontal = np.array(turns) < 0.15
     assert frontal.sum() >= 45
-    assert wild[frontal].max() < 0.05
+    assert wild[frontal].max() < opencv(four=0.037, five=0.05)
     assert (wild < 0.03).mean() > 0.85
-
-
-def median_landmarks(cv2, net, crop):
-    looks = []
-    for side in (160, 192, 208, 224, 240, 256, 288, 320):
-        for mirrored in (False, True):
-            view = cv2.resize(
-                np.ascontiguousarray((crop[:, ::-1] if mirrored else crop)[..., ::-1]), (side, side)
-            )
-            net.setInputSize((side, side))
-            rows = net.detect(view)[1]
-            if rows is None:  # a profile, at some sizes
-                continue
-            points = (rows[rows[:, 14].argmax(), 4:14].reshape(5, 2) + 0.5) / side
-            looks.append(
-                np.column_stack([1 - points[:, 0], points[:, 1]])[[1, 0, 2, 4, 3]] if mirrored else points
-            )
-    return np.median(looks, axis=0)
 
 
 @pytest.mark.slow
