@@ -19,8 +19,8 @@ from .images import read_pixels
 Align = Literal["auto", "always", "never"]
 
 CROP_TOLERANCE = 0.12
-"""A square picture that aligning would move by less, as a share of its side, counts as a crop and is left alone. Crops
-of SynTwins and of a public look-alike set reach 0.09 and 0.06 (docs/prepare.md)."""
+"""A square picture that aligning would move by less, as a share of its side, counts as a crop and is left alone. Larger
+than `prepare.align.STABLE`, since crops are framed by other programs too (docs/prepare.md)."""
 _MOST_OUTSIDE = 0.25
 _OBLONG = 1.25
 

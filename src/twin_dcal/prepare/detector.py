@@ -1,8 +1,8 @@
 """YuNet through OpenCV: faces with five landmarks.
 
-YuNet predicts a face at several anchors that overlap, and non-maximum suppression would keep one of them. Its landmarks
-are off by 2 % of a crop's side; the mean over all anchors of a face, weighted by their scores, by 1.3 %
-(docs/prepare.md). So all of them are asked for and grouped here.
+YuNet predicts a face at several anchors that overlap, and non-maximum suppression would keep one of them. The mean over
+all anchors of a face, weighted by their scores, is nearer to where its landmarks are (docs/prepare.md). So all of them
+are asked for and grouped here.
 
 Wu et al., YuNet: A Tiny Millisecond-level Face Detector, Machine Intelligence Research 20, 2023.
 """
