@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from twin_dcal.config import (
-    PRESETS,
     TwinVerificationConfig,
     dotted_keys,
     parse_dotted,
@@ -19,6 +18,7 @@ from twin_dcal.config import (
     resolve_config,
 )
 from twin_dcal.errors import ConfigError
+from twin_dcal.presets import PRESETS
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.json"))
 from_dict = TwinVerificationConfig.from_dict
@@ -69,6 +69,14 @@ def test_there_are_files_of_the_project():
             "unknown key 'loss.tripletmargin'; did you mean 'loss.triplet_margin'?",
         ),
         ({"data": {"xyzzy": 1}}, "unknown key 'data.xyzzy'"),
+        ({"training": {"lr": 1}}, "unknown key 'training.lr'; did you mean 'training.learning_rate'?"),
+        ({"training": {"epochs": 1}}, "unknown key 'training.epochs'; did you mean 'training.num_epochs'?"),
+        (
+            {"training": {"warmup": 1}},
+            "unknown key 'training.warmup'; did you mean 'training.warmup_epochs'?",
+        ),
+        ({"model": {"image_size": 64}}, "unknown key 'model.image_size'; did you mean 'data.image_size'?"),
+        ({"model": {"weights": "x"}}, "unknown key 'model.weights'; did you mean 'model.pretrained'?"),
     ],
 )
 def test_unknown_keys_are_refused_with_the_nearest(values, message):
@@ -191,8 +199,40 @@ def test_what_a_file_does_not_name_keeps_its_default(tmp_path):
     ("text", "message"),
     [
         ('{\n"model": {\n"backbone": }}', "c.json, line 3, column 13: not JSON (Expecting value)"),
-        ("", "c.json, line 1, column 1: not JSON (Expecting value)"),
-        ("{'model': {}}", "c.json, line 1, column 2: not JSON"),
+        ("", "c.json, line 1, column 1: not JSON (the file is empty)"),
+        (
+            "{'model': {}}",
+            "c.json, line 1, column 2: not JSON (text in single quotes: JSON takes double quotes)",
+        ),
+        (
+            '{"model": {"pretrained": True}}',
+            "c.json, line 1, column 26: not JSON (a literal True is not JSON: write true)",
+        ),
+        (
+            '{"training": {"clip_norm": None}}',
+            "c.json, line 1, column 28: not JSON (a literal None is not JSON: write null)",
+        ),
+        (
+            '{"model": {"backbone": resnet50}}',
+            'c.json, line 1, column 24: not JSON (a literal resnet50 is not JSON: write "resnet50", in quotes',
+        ),
+        ("{model: {}}", 'c.json, line 1, column 2: not JSON (a name without quotes: write "model")'),
+        ('{"model": {}} # mine', "c.json, line 1, column 15: not JSON (a comment: JSON has none)"),
+        ("{// mine\n}", "c.json, line 1, column 2: not JSON (a comment: JSON has none)"),
+        (
+            r'{"data": {"data_dir": "D:\faces"}}'.replace(r"\\", "\\"),
+            "c.json: data.data_dir: holds '\\x0c', as no name does; in JSON a backslash in text is written twice",
+        ),
+        (
+            r'{"data": {"data_dir": "D:\my faces"}}'.replace(r"\\", "\\"),
+            "c.json, line 1, column 26: not JSON (Invalid \\escape: a backslash in text is written twice, \\\\)",
+        ),
+        (
+            r'{"data": {"data_dir": "C:\users"}}'.replace(r"\\", "\\"),
+            "c.json, line 1, column 27: not JSON (Invalid \\uXXXX escape: a backslash in text is written twice, \\\\)",
+        ),
+        ('{"model": {}, "model": {}}', "c.json: the key 'model' is written twice in one object"),
+        ('\ufeff{"model": {"num_blocks": -1}}', "c.json: model.num_blocks: "),
         ("[1]", "c.json: a configuration is a JSON object, this is a list"),
         ("3", "c.json: a configuration is a JSON object, this is a int"),
         (
@@ -206,6 +246,16 @@ def test_files_that_are_not_configurations(tmp_path, text, message):
     with pytest.raises(ConfigError) as error:
         TwinVerificationConfig.from_file(tmp_path / "c.json")
     assert str(error.value).removeprefix(f"{tmp_path}/").startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "closing"), [('{"model": {} , }', "}"), ('{"model": {"branches": ["sa",]}}', "]")]
+)
+def test_a_trailing_comma_is_called_that(tmp_path, text, closing):
+    (tmp_path / "c.json").write_text(text)
+    told = rf"c\.json, line 1, column \d+: not JSON \(a trailing comma before '\{closing}': leave it out\)"
+    with pytest.raises(ConfigError, match=told):
+        TwinVerificationConfig.from_file(tmp_path / "c.json")
 
 
 def test_missing_and_unreadable_files(tmp_path):
@@ -295,11 +345,13 @@ def test_both_spellings_of_an_option(arguments):
 def test_option_values_are_json_where_they_can_be_and_text_otherwise():
     parsed = parse_dotted([
         '--model.branches=["sa", "glca"]', "--model.pretrained", "false", "--data.data_dir", "a=b/c-d",
-        "--training.clip_norm=null", "--model.backbone=resnet50", "--data.data_root=",
+        "--training.clip_norm=null", "--model.backbone=resnet50", "--data.data_root=", "--data.normalize", "False",
+        "--data.split_file=None",
     ])  # fmt: skip
     assert parsed == {
         "model.branches": ["sa", "glca"], "model.pretrained": False, "data.data_dir": "a=b/c-d",
         "training.clip_norm": None, "model.backbone": "resnet50", "data.data_root": "",
+        "data.normalize": False, "data.split_file": None,
     }  # fmt: skip
     assert parse_dotted([]) == {}
 
@@ -311,6 +363,7 @@ def test_option_values_are_json_where_they_can_be_and_text_otherwise():
         (["faces"], "unknown argument 'faces'"),
         (["--batch-size", "8"], "unknown argument '--batch-size'; did you mean 'training.batch_size'?"),
         (["training.batch_size=8"], "unknown argument 'training.batch_size=8'"),
+        (["--lr", "1e-4"], "unknown argument '--lr'; did you mean 'training.learning_rate'?"),
     ],
 )
 def test_wrong_arguments(arguments, message):

@@ -12,8 +12,9 @@ import twin_dcal
 SOURCE = Path(twin_dcal.__file__).parent
 
 # From the bottom up; a room imports only rooms before it (or itself). `cli` may import everything.
-ROOMS = ["_version", "errors", "workers", "files", "privacy", "config", "distributed", "data", "prepare", "synth",
-         "models", "losses", "verification.result", "verification.tally", "verification.metrics", "verification.scores",
+ROOMS = ["_version", "errors", "workers", "files", "privacy", "jsontext", "spelling", "presets", "config",
+         "distributed", "data", "prepare", "synth", "models", "losses",
+         "verification.result", "verification.tally", "verification.metrics", "verification.scores",
          "verification.counting", "verification.bounds", "verification.resampling", "verification.replicates",
          "verification.intervals", "verification.calibration", "verification.stored", "verification.thresholds",
          "verification.table", "verification.figures", "verification.protocols", "verification.folds",

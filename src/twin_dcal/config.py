@@ -4,9 +4,8 @@ Resolution order, last wins: defaults < preset < file < command line. A wrong ke
 the nearest right key; a wrong value names the key and the value. Nothing here imports torch.
 """
 
-import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,12 +13,24 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from .errors import ConfigError
 from .files import write_text
+from .jsontext import parse_json
+from .presets import PRESETS
+from .spelling import nearest
 
 Branch = Literal["sa", "glca", "pwca"]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _printable(cls, value: Any) -> Any:
+        if isinstance(value, str) and (odd := [letter for letter in value if ord(letter) < 32]):
+            raise ValueError(
+                f"holds {odd[0]!r}, as no name does; in JSON a backslash in text is written twice, \\\\"
+            )
+        return value
 
 
 class ModelConfig(_Section):
@@ -217,7 +228,7 @@ class TwinVerificationConfig(_Section):
     def preset(cls, name: str) -> Self:
         """One of `PRESETS`. ConfigError names the nearest preset."""
         if name not in PRESETS:
-            raise ConfigError(f"no preset '{name}'{_nearest(name, PRESETS)}; presets: {', '.join(PRESETS)}")
+            raise ConfigError(f"no preset '{name}'{nearest(name, PRESETS)}; presets: {', '.join(PRESETS)}")
         return cls.from_dict(PRESETS[name], f"preset '{name}'")
 
     def override(self, values: Mapping[str, Any], source: str = "command line") -> Self:
@@ -226,7 +237,7 @@ class TwinVerificationConfig(_Section):
         for key, value in values.items():
             section, _, name = str(key).partition(".")
             if not name or section not in merged:
-                raise ConfigError(f"{source}: no key '{key}'{_nearest(str(key), list(dotted_keys()))}")
+                raise ConfigError(f"{source}: no key '{key}'{nearest(str(key), dotted_keys())}")
             merged[section][name] = value
         return self.from_dict(merged, source)
 
@@ -242,7 +253,7 @@ def resolve_config(name_or_path: str | None, overrides: Mapping[str, Any]) -> Tw
         config = TwinVerificationConfig.preset(name_or_path)
     elif not name_or_path.endswith(".json") and not _is_file(name_or_path):
         raise ConfigError(
-            f"--config {name_or_path}: neither a file nor a preset{_nearest(name_or_path, PRESETS)}; "
+            f"--config {name_or_path}: neither a file nor a preset{nearest(name_or_path, PRESETS)}; "
             f"presets: {', '.join(PRESETS)}"
         )
     else:
@@ -257,22 +268,28 @@ def _is_file(name: str) -> bool:
         return False
 
 
-def parse_dotted(arguments: list[str]) -> dict[str, Any]:
-    """`--training.learning_rate 1e-4 --model.branches=["sa"]` to a mapping; dashes and underscores are the same."""
+_PYTHON_LITERALS = {"True": True, "False": False, "None": None}
+
+
+def parse_dotted(arguments: list[str], options: Collection[str] = ()) -> dict[str, Any]:
+    """Read `--training.learning_rate 1e-4 --model.branches=["sa"]` to a mapping; dashes and underscores are the same.
+
+    ConfigError for anything else, with the nearest key, or the nearest of the command's own `options`.
+    """
     overrides: dict[str, Any] = {}
     rest = iter(arguments)
     for argument in rest:
         flag, equals, text = argument.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
         if not flag.startswith("--") or "." not in name:
-            raise ConfigError(f"unknown argument '{argument}'{_nearest(name, list(dotted_keys()))}")
+            raise ConfigError(f"unknown argument '{argument}'{nearest(name, [*options, *dotted_keys()])}")
         if not equals:
             following = next(rest, None)
             if following is None:
                 raise ConfigError(f"{argument} needs a value")
             text = following
         try:
-            overrides[name] = json.loads(text)
+            overrides[name] = _PYTHON_LITERALS[text] if text in _PYTHON_LITERALS else json.loads(text)
         except json.JSONDecodeError:
             overrides[name] = text
         except (ValueError, RecursionError) as error:  # a number without end, brackets without end
@@ -291,15 +308,15 @@ def dotted_keys() -> Iterator[str]:
 def read_config_json(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; presets are {', '.join(PRESETS)}") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(
-            f"{path}, line {error.lineno}, column {error.colno}: not JSON ({error.msg})"
-        ) from None
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: also bad UTF-8, numbers without end
+    except (OSError, ValueError) as error:  # ValueError: bad UTF-8, or a name that no file can have
         raise ConfigError(f"{path}: cannot be read ({error})") from None
+    try:
+        values = parse_json(text, path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a configuration is a JSON object, this is a {type(values).__name__}")
     return values
@@ -325,20 +342,12 @@ def _refuse_flat_file(values: Mapping[str, Any], source: str) -> None:
         raise ConfigError(f"{source}: flat UPPER_CASE keys are from an older version; write them as {moved}")
 
 
-def _nearest(name: str, known: Any) -> str:
-    by_tail = {key.rpartition(".")[2]: key for key in known}
-    match = difflib.get_close_matches(name, list(known), 1) or [
-        by_tail[tail] for tail in difflib.get_close_matches(name.rpartition(".")[2], list(by_tail), 1)
-    ]
-    return f"; did you mean '{match[0]}'?" if match else ""
-
-
 def _explain(item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"])
     parent, _, name = place.rpartition(".")
     if item["type"] == "extra_forbidden":
-        known = [key for key in dotted_keys() if key.startswith(f"{parent}.")] if parent else None
-        return f"unknown key '{place}'{_nearest(place, known or [*TwinVerificationConfig.model_fields])}"
+        known = dotted_keys() if parent else TwinVerificationConfig.model_fields
+        return f"unknown key '{place}'{nearest(place, known)}"
     message = item["msg"].removeprefix("Value error, ")
     try:
         shown = json.dumps(item["input"], default=str)
@@ -346,58 +355,3 @@ def _explain(item: Any) -> str:
         shown = repr(item["input"])
     given = f" (given: {shown})" if len(shown) <= 60 and not isinstance(item["input"], dict) else ""
     return f"{place or name}: {message}{given}"
-
-
-# 2 GPUs of 11 GB: 8 images a GPU, 16 in all, x 4 steps = 64.
-_DEFAULT: dict[str, Any] = {
-    "model": {"backbone": "vit_base_patch16_224"},
-    "training": {
-        "batch_size": 16, "accumulation_steps": 4, "num_epochs": 200, "learning_rate": 3e-4,
-        "lr_reference_batch": 64, "weight_decay": 0.01, "warmup_epochs": 20, "clip_norm": 1.0,
-    },
-    "data": {"image_size": 448},
-}  # fmt: skip
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": _DEFAULT,
-    "single_gpu": {
-        "model": {"backbone": "vit_base_patch16_224"},
-        "training": {
-            "batch_size": 8, "accumulation_steps": 8, "num_epochs": 200, "learning_rate": 3e-4,
-            "warmup_epochs": 20,
-        },
-        "data": {"image_size": 448},
-        "runtime": {"gradient_checkpointing": True},
-    },
-    "kaggle": {
-        "model": {"backbone": "vit_base_patch16_224"},
-        "training": {
-            "batch_size": 16, "accumulation_steps": 4, "num_epochs": 100, "learning_rate": 3e-4,
-            "warmup_epochs": 10,
-        },
-        "data": {"image_size": 448},
-        "tracking": {"backend": "wandb", "wandb_project": "twin-dcal"},  # offline without a key
-        "runtime": {"amp": "fp16", "output_dir": "/kaggle/working/dcal", "max_hours": 11.5},  # of the session's 12
-    },
-    "no_tracking": {**_DEFAULT, "tracking": {"backend": "none"}},
-    "debug": {
-        "model": {"backbone": "vit_tiny_patch16_224", "pretrained": False},
-        "training": {"batch_size": 8, "num_epochs": 5, "warmup_epochs": 1},
-        "data": {"image_size": 64},
-    },
-    # A tiny CNN with two blocks on top, and cross-entropy over the people of a batch. Twin-first triplets would keep
-    # so small a network, which starts from nothing, near chance for many epochs (docs/results.md).
-    "quickstart": {
-        "model": {
-            "backbone": "test_resnet", "pretrained": False, "attention_dim": 128, "num_heads": 4, "num_blocks": 2,
-            "drop_path": 0.0,
-        },
-        "training": {
-            "batch_size": 64, "num_epochs": 22, "learning_rate": 1e-3, "lr_reference_batch": None,
-            "warmup_epochs": 1, "weight_decay": 0.05, "best_by": "mean_eer", "validate_every": 3,
-        },
-        "loss": {"triplet_weight": 0, "softmax_over": "batch"},
-        "data": {"image_size": 64, "augmentation": False},
-        "runtime": {"output_dir": "runs/quickstart"},
-    },
-}  # fmt: skip

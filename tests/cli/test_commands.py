@@ -1,5 +1,6 @@
 """Commands as users call them: what they print, what they leave, how they fail."""
 
+import importlib
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import twin_dcal
 from twin_dcal.cli import evaluate as evaluate_command
 from twin_dcal.cli import train as train_command
 
@@ -55,6 +57,18 @@ def test_scripts_answer_help_without_torch(script):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--data_dir" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command", sorted(path.stem for path in (ROOT / "src/twin_dcal/cli").glob("[a-z]*.py"))
+)
+def test_every_command_tells_its_version(command, capsys):
+    if command == "common":
+        return
+    with pytest.raises(SystemExit) as end:
+        importlib.import_module(f"twin_dcal.cli.{command}").main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"dcal-{command} {twin_dcal.__version__}\n"
 
 
 def test_train_then_evaluate(tiny_faces, model, tmp_path, capsys):
@@ -144,6 +158,7 @@ def test_validate_only_trains_and_writes_nothing(tiny_faces, tmp_path, capsys):
             ["--learning_rate", "1"],
             r"unknown argument '--learning_rate'; did you mean 'training\.learning_rate'",
         ),
+        (["--ouput_dir", "x"], r"unknown argument '--ouput_dir'; did you mean '--output_dir'\?"),
         (["--data_dir", "nowhere"], r"nowhere"),
         (
             ["--tracking", "mlflow", "--mlflow_uri", "file:./runs"],

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from twin_dcal.config import PRESETS, resolve_config
+from twin_dcal.config import resolve_config
 from twin_dcal.errors import ConfigError
+from twin_dcal.presets import PRESETS
 
 from .common import Parser, overrides_from, run
 

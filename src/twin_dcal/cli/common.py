@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from twin_dcal._version import __version__
 from twin_dcal.config import parse_dotted
 from twin_dcal.errors import TwinDcalError
 from twin_dcal.files import owner_only
@@ -20,6 +21,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             **options, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
+        self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
     def option(self, name: str, **settings: Any) -> None:
         """Add `--name`, written with underscores, and its spelling with dashes."""
@@ -31,7 +33,7 @@ class Parser(argparse.ArgumentParser):
     def parse(self, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
         """Options, and dotted overrides from whatever is not an option. ConfigError for anything else."""
         known, rest = self.parse_known_args(arguments)
-        return known, parse_dotted(rest)
+        return known, parse_dotted(rest, [name for action in self._actions for name in action.option_strings])
 
 
 def align_option(parser: Parser) -> None:

@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Sequence
 
-from twin_dcal.config import PRESETS, resolve_config
+from twin_dcal.config import resolve_config
+from twin_dcal.presets import PRESETS
 
 from .common import Parser, check_launch, launch_options, overrides_from, run
 

@@ -1,0 +1,60 @@
+"""Presets: ready-made configurations by name. Data only; what they leave out keeps the schema's default.
+
+A new one is an entry of `PRESETS`.
+"""
+
+from typing import Any
+
+# 2 GPUs of 11 GB: 8 images a GPU, 16 in all, x 4 steps = 64.
+_DEFAULT: dict[str, Any] = {
+    "model": {"backbone": "vit_base_patch16_224"},
+    "training": {
+        "batch_size": 16, "accumulation_steps": 4, "num_epochs": 200, "learning_rate": 3e-4,
+        "lr_reference_batch": 64, "weight_decay": 0.01, "warmup_epochs": 20, "clip_norm": 1.0,
+    },
+    "data": {"image_size": 448},
+}  # fmt: skip
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": _DEFAULT,
+    "single_gpu": {
+        "model": {"backbone": "vit_base_patch16_224"},
+        "training": {
+            "batch_size": 8, "accumulation_steps": 8, "num_epochs": 200, "learning_rate": 3e-4,
+            "warmup_epochs": 20,
+        },
+        "data": {"image_size": 448},
+        "runtime": {"gradient_checkpointing": True},
+    },
+    "kaggle": {
+        "model": {"backbone": "vit_base_patch16_224"},
+        "training": {
+            "batch_size": 16, "accumulation_steps": 4, "num_epochs": 100, "learning_rate": 3e-4,
+            "warmup_epochs": 10,
+        },
+        "data": {"image_size": 448},
+        "tracking": {"backend": "wandb", "wandb_project": "twin-dcal"},  # offline without a key
+        "runtime": {"amp": "fp16", "output_dir": "/kaggle/working/dcal", "max_hours": 11.5},  # of the session's 12
+    },
+    "no_tracking": {**_DEFAULT, "tracking": {"backend": "none"}},
+    "debug": {
+        "model": {"backbone": "vit_tiny_patch16_224", "pretrained": False},
+        "training": {"batch_size": 8, "num_epochs": 5, "warmup_epochs": 1},
+        "data": {"image_size": 64},
+    },
+    # A tiny CNN with two blocks on top, and cross-entropy over the people of a batch. Twin-first triplets would keep
+    # so small a network, which starts from nothing, near chance for many epochs (docs/results.md).
+    "quickstart": {
+        "model": {
+            "backbone": "test_resnet", "pretrained": False, "attention_dim": 128, "num_heads": 4, "num_blocks": 2,
+            "drop_path": 0.0,
+        },
+        "training": {
+            "batch_size": 64, "num_epochs": 22, "learning_rate": 1e-3, "lr_reference_batch": None,
+            "warmup_epochs": 1, "weight_decay": 0.05, "best_by": "mean_eer", "validate_every": 3,
+        },
+        "loss": {"triplet_weight": 0, "softmax_over": "batch"},
+        "data": {"image_size": 64, "augmentation": False},
+        "runtime": {"output_dir": "runs/quickstart"},
+    },
+}  # fmt: skip
