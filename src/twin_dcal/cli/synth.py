@@ -1,6 +1,7 @@
-"""`dcal-synth`: draw SynTwins, a data set of generated twin faces whose differences are known."""
+"""`dcal-synth`: a data set of twins: drawn faces whose differences are known, or edited photographs of real ones."""
 
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 
 from twin_dcal.errors import ConfigError
@@ -8,24 +9,40 @@ from twin_dcal.errors import ConfigError
 from .common import Parser, run
 
 DIFFICULTIES = ("easy", "medium", "hard")
+DRAWN: dict[str, int | None] = {"families": 200, "images": 16, "image_size": 112}
+EDITED: dict[str, int | None] = {"strength": None, "selves": 2, "min_images": 4}
+"""Options of one of the two kinds of set alone, with their defaults."""
 
 
 def parser() -> Parser:
     parser = Parser(
         prog="dcal-synth",
-        description="Draw faces of twins, photograph them, and write a data set in the standard layout.",
+        description="Draw faces of twins and photograph them, or make twins of photographs by editing "
+        "(--from_faces), and write a data set in the standard layout.",
     )
     option = parser.option
     option("output", metavar="DIR", help="where train/, val/, test/ and the JSON files go")
-    option("families", type=int, default=200, help="twin pairs, with a few triplets and single people")
-    option("images", type=int, default=16, help="photos of each person")
-    option("image_size", type=int, default=112, help="pixels a side")
+    option(
+        "from_faces", metavar="FACES", help="a data set of aligned faces: make twins of its people by editing"
+    )
     option("difficulty", choices=DIFFICULTIES, default="medium", help="how little tells twins apart")
-    option("seed", type=int, default=0, help="the same seed draws the same pixels")
+    option("seed", type=int, default=0, help="the same seed makes the same pixels")
     option("workers", type=int, default=2, help="processes; they do not change the pixels")
     option("resume", action="store_true", help="go on with a set that was interrupted")
-    option("overwrite", action="store_true", help="replace a SynTwins set that is there")
-    option("contact_sheet", metavar="FILE", help="draw one picture, people by photos, instead of a set")
+    option("overwrite", action="store_true", help="replace a set that is there")
+    drawn = "of drawn sets"
+    option(
+        "families",
+        type=int,
+        help=f"{drawn}: twin pairs, with a few triplets and single people (default: 200)",
+    )
+    option("images", type=int, help=f"{drawn}: photos of each person (default: 16)")
+    option("image_size", type=int, help=f"{drawn}: pixels a side (default: 112)")
+    option("contact_sheet", metavar="FILE", help=f"{drawn}: one picture, people by photos, instead of a set")
+    edited = "with --from_faces"
+    option("strength", type=float, help=f"{edited}: how much is edited, instead of a difficulty")
+    option("selves", type=int, help=f"{edited}: edited people made of one person, 2 or 3 (default: 2)")
+    option("min_images", type=int, help=f"{edited}: photos that each of them has at least (default: 4)")
     return parser
 
 
@@ -35,10 +52,59 @@ def body(arguments: Sequence[str] | None) -> int:
         raise ConfigError(f"dcal-synth has no option --{next(iter(dotted))}; see dcal-synth --help")
     if options.workers < 1:
         raise ConfigError(f"--workers {options.workers} draw nothing; use 1 or more")
-    if (options.output is None) == (options.contact_sheet is None):
-        raise ConfigError("give --output DIR for a data set, or --contact_sheet FILE for a picture of one")
     if options.resume and options.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other")
+    edits = options.from_faces is not None
+    _settle(options, EDITED if edits else DRAWN, DRAWN if edits else EDITED, edits)
+    try:
+        return _edit(options) if edits else _draw(options)
+    except KeyboardInterrupt:
+        print("interrupted; go on with the same command and --resume", file=sys.stderr)
+        return 130
+
+
+def _settle(
+    options: Namespace, own: dict[str, int | None], foreign: dict[str, int | None], edits: bool
+) -> None:
+    """Defaults for the options of this kind of set; ConfigError for one of the other kind."""
+    for name in foreign:
+        if getattr(options, name) is not None:
+            where = "without --from_faces" if edits else "with --from_faces"
+            raise ConfigError(f"--{name} goes {where}; leave it out")
+    for name, default in own.items():
+        if getattr(options, name) is None:
+            setattr(options, name, default)
+
+
+def _edit(options: Namespace) -> int:
+    if options.output is None or options.contact_sheet is not None:
+        raise ConfigError("--from_faces writes a data set: give --output DIR and no --contact_sheet")
+
+    from twin_dcal.edits.dataset import STRENGTHS, Settings, generate
+
+    strength = STRENGTHS[options.difficulty] if options.strength is None else options.strength
+    settings = Settings(
+        strength=strength, selves=options.selves, min_images=options.min_images, seed=options.seed
+    )
+    made = generate(
+        options.from_faces,
+        options.output,
+        settings,
+        workers=options.workers,
+        resume=options.resume,
+        overwrite=options.overwrite,
+    )
+    left_out = ", ".join(f"{count} {reason}" for reason, count in made["left_out"].items()) or "none"
+    print(
+        f"{made['photos']:,} photos of {made['people']:,} edited people in {made['twin_pairs']:,} twin pairs, "
+        f"strength {strength:g}: {options.output}\nphotos left out: {left_out}"
+    )
+    return 0
+
+
+def _draw(options: Namespace) -> int:
+    if (options.output is None) == (options.contact_sheet is None):
+        raise ConfigError("give --output DIR for a data set, or --contact_sheet FILE for a picture of one")
 
     from twin_dcal.synth.generate import Settings, generate
     from twin_dcal.synth.sheet import write_contact_sheet
@@ -53,17 +119,9 @@ def body(arguments: Sequence[str] | None) -> int:
     if options.contact_sheet is not None:
         print(f"contact sheet: {write_contact_sheet(options.contact_sheet, settings)}")
         return 0
-    try:
-        count = generate(
-            options.output,
-            settings,
-            workers=options.workers,
-            resume=options.resume,
-            overwrite=options.overwrite,
-        )
-    except KeyboardInterrupt:
-        print("interrupted; go on with the same command and --resume", file=sys.stderr)
-        return 130
+    count = generate(
+        options.output, settings, workers=options.workers, resume=options.resume, overwrite=options.overwrite
+    )
     print(f"{count:,} photos of {settings.families} families, {settings.difficulty}: {options.output}")
     return 0
 

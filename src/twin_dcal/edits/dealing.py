@@ -1,20 +1,17 @@
-"""Which photographs of a person go to which edited person: at random, copies of one picture together."""
+"""Which photographs of a person go to which edited person: at random, copies of one picture together. numpy only."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .identity import key_of
 
 _KEY = 15  # first entry of the keys of this module's generators
-MOST_BITS, COPY_FROM = 12, 0.97
-"""What makes two photographs one picture, as `dcal-prepare` decides."""
+
+Hands = tuple[tuple[int, ...], ...]
 
 
-def deal(
-    count: int, copies: Sequence[Sequence[int]], selves: int, seed: int, person: str
-) -> tuple[tuple[int, ...], ...]:
+def deal(count: int, copies: Sequence[Sequence[int]], selves: int, seed: int, person: str) -> Hands:
     """Photographs 0 to count - 1 dealt to edited selves, as evenly as copies that stay together allow.
 
     Args: copies: groups of photographs of one picture.
@@ -24,19 +21,10 @@ def deal(
     units = [list(group) for group in copies] + [[number] for number in range(count) if number not in grouped]
     rng = np.random.default_rng((_KEY, seed, key_of(person)))
     shuffled = [units[number] for number in rng.permutation(len(units)).tolist()]
-    # Large groups first, so that singles can even out; the order among equals is the random one.
     hands: list[list[int]] = [[] for _ in range(selves)]
-    order = rng.permutation(selves).tolist()
+    first = rng.permutation(selves).tolist()  # who gets the odd one
+    # Large groups first, so that single ones can even out; the order among equals is the random one.
     for unit in sorted(shuffled, key=len, reverse=True):
-        fewest = min(order, key=lambda self_: len(hands[self_]))
+        fewest = min(first, key=lambda self_: len(hands[self_]))
         hands[fewest] += unit
     return tuple(tuple(sorted(hand)) for hand in hands)
-
-
-def groups_of_copies(crops: Sequence[NDArray[np.uint8]]) -> list[list[int]]:
-    """Groups of aligned crops that are one picture, by number."""
-    from twin_dcal.prepare.duplicates import compared_pixels, find_copies, perceptual_hash
-
-    hashes = [perceptual_hash(crop) for crop in crops]
-    mirrored = [perceptual_hash(crop[:, ::-1]) for crop in crops]
-    return find_copies(hashes, mirrored, lambda number: compared_pixels(crops[number]), MOST_BITS, COPY_FROM)

@@ -23,8 +23,10 @@ _DEPTH, _NOSE = 0.95, 0.36
 _NOSE_AT, _NOSE_WIDE, _NOSE_HIGH, _NOSE_LOW = 0.58, 0.15, 0.30, 0.13
 _RIDGE = 0.35
 """How strongly the camera is held to one that neither shears nor leans, against the landmarks."""
-_STEPS = 4
-"""Of finding face coordinates of pixels; the third already moves none by a tenth of a pixel."""
+_STEPS = 6
+"""Of finding face coordinates of pixels."""
+_STEEPER = 1.6
+"""How many times steeper a head is than the ellipsoid, which is flat so that places near its outline are found."""
 
 
 def depth(u: Array, v: Array) -> Array:
@@ -101,8 +103,8 @@ class Camera:
         """Cosine between the face's surface at these face coordinates and the line of sight; 0 or less is hidden."""
         step = 0.01
         u, v = points_G2[..., 0], points_G2[..., 1]
-        slope_u = (_ball(u + step, v) - _ball(u - step, v)) / (2 * step)
-        slope_v = (_ball(u, v + step) - _ball(u, v - step)) / (2 * step)
+        slope_u = _STEEPER * (_ball(u + step, v) - _ball(u - step, v)) / (2 * step)
+        slope_v = _STEEPER * (_ball(u, v + step) - _ball(u, v - step)) / (2 * step)
         yaw, pitch = np.radians(self.yaw), np.radians(self.pitch)
         sight = np.array([-np.sin(yaw), -np.sin(pitch) * np.cos(yaw), np.cos(pitch) * np.cos(yaw)])
         length = np.sqrt(slope_u**2 + slope_v**2 + 1)

@@ -30,7 +30,7 @@ class Bump(NamedTuple):
 
 
 class Trait(NamedTuple):
-    """One thing that differs between edited twins: bumps for a change of 1, and its standard deviation at strength 1."""
+    """One thing that edits change: bumps for a change of 1, and the standard deviation of changes at strength 1."""
 
     name: str
     spread: float
@@ -53,7 +53,7 @@ TRAITS: tuple[Trait, ...] = (
     Trait("eye size", 0.077, tuple(Bump((u, 0.0), _EYE, linear=(0.6, 0, 0, 1)) for u in (-0.5, 0.5))),
     Trait("eye tilt", 0.077, tuple(Bump((u, 0.0), _EYE, linear=(0, 0, 2 * u, 0)) for u in (-0.5, 0.5))),
     Trait("brow height", 0.024, _both((0.5, -0.32), (0.32, 0.13), (0, 1))),
-    Trait("brow tilt", 0.018, (*_both((0.25, -0.30), (0.16, 0.13), (0, 1)), *_both((0.8, -0.32), (0.16, 0.13), (0, -1)))),
+    Trait("brow tilt", 0.018, _both((0.25, -0.30), (0.16, 0.13), (0, 1)) + _both((0.8, -0.32), (0.16, 0.13), (0, -1))),
     Trait("nose width", 0.028, _both((0.20, 0.58), (0.14, 0.15), (1, 0))),
     Trait("nose length", 0.027, (Bump((0, 0.60), (0.22, 0.17), (0, 1)),)),
     Trait("nose bridge", 0.014, _both((0.12, 0.15), (0.10, 0.22), (1, 0))),

@@ -122,7 +122,7 @@ def _paint(pixels: Pixels, camera: Camera, mark: Mark, seen: float) -> Pixels:
 def _local(camera: Camera, mark: Mark) -> Array:
     """(2, 2) how face coordinates around a mark turn into pixels."""
     step = 0.02
-    ends = np.array([[step, 0], [-step, 0], [0, step], [0, -step]]) + [mark.u, mark.v]
+    ends = np.array([[step, 0], [-step, 0], [0, step], [0, -step]]) + np.array([mark.u, mark.v])
     seen = camera.project(ends)
     matrix = np.column_stack([seen[0] - seen[1], seen[2] - seen[3]]) / (2 * step)
     # At the outline a mark is a line, not a point without area.

