@@ -8,7 +8,8 @@ from made_faces import faces
 
 from twin_dcal.errors import ManifestError, MetricError
 from twin_dcal.verification.embedding_files import read_embeddings, write_embeddings
-from twin_dcal.verification.protocols import Comparisons
+from twin_dcal.verification.evaluation import Decision, Effort, evaluate
+from twin_dcal.verification.protocols import Comparisons, pair_source
 from twin_dcal.verification.reading import (
     DataFiles,
     join_embeddings,
@@ -19,6 +20,7 @@ from twin_dcal.verification.reading import (
 )
 from twin_dcal.verification.score_files import read_scores
 from twin_dcal.verification.scores import PairKind
+from twin_dcal.verification.systems import ScoresSystem
 
 NOTHING = DataFiles()
 
@@ -58,7 +60,7 @@ def test_listed_pairs_take_their_kinds_from_the_data_set(tiny_faces, tmp_path):
     assert known.people.tolist() == ["6a", "6a", "6b", "7a"]
     assert known.protocol == {"name": "listed", "num_pairs": 3}
     listed.write_text(lines[0].replace(" 1", " 0"))
-    with pytest.raises(ManifestError, match="1 labels contradict the data set, first"):
+    with pytest.raises(ManifestError, match=r"pairs\.txt: 1 labels contradict the data set \S+, first"):
         read_comparisons(listed, files, "test")
 
 
@@ -232,3 +234,140 @@ def test_twin_pairs_are_those_the_data_room_finds(tiny_faces, tmp_path):
     assert named.known_families() == {"6a", "6b", "7a"}
     info = read_comparisons(tiny_faces / "dataset_infor.json", NOTHING, "val")
     assert info.known_families() == {"4a", "5a"}
+
+
+def listed(folder, rows, name="test_pairs.txt"):
+    path = folder / name
+    path.write_text("\n".join(f"{one} {other} {label}" for one, other, label in rows))
+    return path
+
+
+ROWS = [
+    ("test/6a/0.png", "test/6a/1.png", 1),
+    ("test/6a/0.png", "test/6b/1.png", 0),
+    ("test/7a/0.png", "test/6b/1.png", 0),
+]
+KINDS = [PairKind.GENUINE, PairKind.TWIN, PairKind.UNRELATED]
+
+
+@pytest.fixture
+def own_faces(tiny_faces, tmp_path):
+    """A data set's folder of its own, to add files to."""
+    for name in ("train", "val", "test"):
+        (tmp_path / name).symlink_to(tiny_faces / name)
+    for name in ("dataset_infor.json", "twin_pairs_infor.json"):
+        (tmp_path / name).write_text((tiny_faces / name).read_text())
+    return tmp_path
+
+
+def test_twins_of_a_list_come_from_what_lies_beside_it(own_faces, caplog):
+    caplog.set_level("INFO")
+    what = read_comparisons(listed(own_faces, ROWS), NOTHING, "test")
+    assert what.pairs.kinds.tolist() == KINDS
+    assert what.families.tolist() == ["6a", "6a", "6a", "7a"]
+    assert "twins are told apart by twin_pairs_infor.json" in caplog.text
+    (own_faces / "twin_pairs_infor.json").unlink()
+    plain = read_comparisons(own_faces / "test_pairs.txt", NOTHING, "test")
+    assert plain.people is None
+    assert plain.pairs.kinds.tolist() == [PairKind.GENUINE, PairKind.OTHER, PairKind.OTHER]
+
+
+@pytest.mark.parametrize("named", ["data_dir", "dataset_info", "twin_pairs"])
+def test_what_is_named_beside_a_list_is_used(tiny_faces, tmp_path, named):
+    path = listed(tmp_path, [(tiny_faces / one, tiny_faces / other, label) for one, other, label in ROWS])
+    given = {"data_dir": "", "dataset_info": "dataset_infor.json", "twin_pairs": "twin_pairs_infor.json"}[
+        named
+    ]
+    what = read_comparisons(path, DataFiles(**{named: str(tiny_faces / given)}), "test")
+    assert what.pairs.kinds.tolist() == KINDS
+    gone = DataFiles(**{named: str(tmp_path / "gone.json")})
+    with pytest.raises(ManifestError, match=r"gone\.json"):
+        read_comparisons(path, gone, "test")
+
+
+def test_a_list_finds_its_images_below_the_named_data_set(tiny_faces, tmp_path):
+    what = read_comparisons(listed(tmp_path, ROWS), DataFiles(data_dir=str(tiny_faces)), "test")
+    assert what.pairs.kinds.tolist() == KINDS
+
+
+def test_twin_pairs_that_cannot_be_joined_with_a_list_are_refused_or_told(tiny_faces, tmp_path, caplog):
+    """The folders' names are no people, and no data set is there."""
+    rows = [(tiny_faces / one, tiny_faces / other, label) for one, other, label in ROWS]
+    path = listed(tmp_path, [*rows, (tiny_faces / "test/6a/2.png", tiny_faces / "test/7a/3.png", 1)])
+    twins = tmp_path / "twin_pairs_infor.json"
+    twins.write_text('[["6a", "6b"]]')
+    with pytest.raises(ManifestError, match="1 labels contradict the people by name"):
+        read_comparisons(path, DataFiles(twin_pairs=str(twins)), "test")
+    what = read_comparisons(path, NOTHING, "test")
+    assert what.people is None
+    assert len(what.warnings) == 1
+    assert what.warnings[0].startswith(f"twins are not told apart: {twins} beside the list cannot be used (")
+    assert what.warnings[0] in caplog.text
+    with pytest.raises(ManifestError, match=r"twins are not told apart.*\(strict\)"):
+        read_comparisons(path, DataFiles(strict=True), "test")
+    twins.write_text('[["006a", "06b"]]')
+    with pytest.raises(ManifestError, match="none of the 1 twin pairs fits"):
+        read_comparisons(listed(tmp_path, rows), DataFiles(twin_pairs=str(twins)), "test")
+
+
+def test_ids_that_nearly_fit_are_a_warning_of_the_figures(own_faces):
+    (own_faces / "twin_pairs_infor.json").write_text('[["6A", "6b"], ["7a", "7b"]]')
+    what = read_comparisons(own_faces, NOTHING, "test")
+    assert "'6A' (the data set has '6a')" in what.warnings[0]
+    source = pair_source(what, np.random.default_rng(0).normal(size=(len(what.names), 8)))
+    assert (
+        what.warnings[0] in evaluate(source, what, Decision(), Effort(num_replicates=0)).figures["warnings"]
+    )
+
+
+def test_lists_that_name_people_need_no_data_set(tmp_path, tiny_faces):
+    for person in ("6a", "6b", "7a"):
+        for number in (1, 2):
+            (tmp_path / person).mkdir(exist_ok=True)
+            image = (tiny_faces / "test" / person / f"{number}.png").read_bytes()
+            (tmp_path / person / f"{person}_{number:04d}.png").write_bytes(image)
+    path = tmp_path / "pairs.txt"
+    path.write_text("2\n6a\t1\t2\n6b\t1\t2\n6a\t1\t6b\t2\n6a\t1\t7a\t2\n")
+    what = read_comparisons(path, NOTHING, "test")
+    assert what.known_people() == {"6a", "6b", "7a"}
+    genuine, unrelated = PairKind.GENUINE, PairKind.UNRELATED
+    assert what.pairs.kinds.tolist() == [genuine, genuine, unrelated, unrelated]
+    named = read_comparisons(path, DataFiles(twin_pairs=str(tiny_faces / "twin_pairs_infor.json")), "test")
+    assert named.pairs.kinds.tolist() == [genuine, genuine, PairKind.TWIN, unrelated]
+
+
+def test_twin_pairs_beside_scores_and_embeddings_with_people(tmp_path):
+    twins = tmp_path / "twins.json"
+    twins.write_text('[["p", "q"]]')
+    table = scores_file(
+        tmp_path, "img1,img2,score,person1,person2", "1,2,0.9,p,p", "1,3,0.5,p,q", "1,4,0.1,p,r"
+    )
+    assert join_scores(table, None).families is None
+    what = join_scores(table, None, str(twins))
+    assert what.pairs.kinds.tolist() == KINDS
+    assert what.family_of == {"p": "p", "q": "p"}
+    np.savez(
+        tmp_path / "e.npz",
+        features=np.eye(3),
+        ids=np.array(["a", "b", "c"]),
+        people=np.array(["p", "q", "r"]),
+    )
+    joined, _ = join_embeddings(read_embeddings(tmp_path / "e.npz"), None, str(twins))
+    assert joined.families.tolist() == ["p", "p", "r"]
+    with pytest.raises(MetricError, match="names people, and it does not say whose images are"):
+        join_scores(scores_file(tmp_path, "img1,img2,score,label", "1,2,0.9,1"), None, str(twins))
+    full = "img1,img2,score,person1,person2,family1,family2"
+    table = scores_file(tmp_path, full, "1,3,0.5,p,q,f,g", "1,2,0.9,p,p,f,f")
+    with pytest.raises(MetricError, match="the family of 'p' in .* has two families here"):
+        join_scores(table, None, str(twins))
+    twins.write_text('[["P", "Q"]]')
+    with pytest.raises(ManifestError, match="none of the 1 twin pairs fits"):
+        join_scores(table, None, str(twins))
+
+
+def test_scores_of_validation_take_their_people_from_the_data_set(tmp_path, tiny_faces):
+    head = "img1,img2,score"
+    (tmp_path / "val.csv").write_text(f"{head}\n4a/0.png,4a/1.png,0.9\n4a/0.png,4b/0.png,0.1\n")
+    table = scores_file(tmp_path, head, "6a/0.png,6a/1.png,0.9", "6a/0.png,6b/1.png,0.2")
+    system = ScoresSystem(table, DataFiles(data_dir=str(tiny_faces)))
+    assert system.scored(str(tmp_path / "val.csv"), "val").what.known_people() == {"4a", "4b"}

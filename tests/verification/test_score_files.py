@@ -92,6 +92,23 @@ def test_what_other_systems_write(csv_file):
     assert read_scores(csv_file("img1,img2,score", "a,b,1")).kinds.tolist() == [UNSTATED]
 
 
+@pytest.mark.parametrize("separator", [",", ", ", ";", "; ", "\t"])
+def test_cells_are_what_stands_between_separators(csv_file, separator):
+    rows = [
+        ("Img1", "IMG2", "Label", "SCORE"), ("a.jpg", "b.jpg", "True", "0.5"), (" a.jpg", "c.jpg ", "impostor", "0.25"),
+        ("c.jpg", "b.jpg", "-1", "0.1"),
+    ]  # fmt: skip
+    table = read_scores(csv_file(*map(separator.join, rows)))
+    assert table.names == ("a.jpg", "b.jpg", "c.jpg")
+    assert table.scores.tolist() == [0.5, 0.25, pytest.approx(0.1)]
+    assert table.kinds.tolist() == [PairKind.GENUINE, PairKind.OTHER, PairKind.OTHER]
+
+
+def test_blanks_after_commas_hide_no_contradiction(csv_file):
+    path = csv_file("img1, img2, label, score", "a.jpg, b.jpg, 1, 0.5", "a.jpg,b.jpg,0,0.5")
+    assert "line 3: the label contradicts line 2" in one_line(path)
+
+
 def test_parquet_of_other_systems(tmp_path):
     pyarrow = pytest.importorskip("pyarrow", reason="needs the extra parquet")
     parquet = pytest.importorskip("pyarrow.parquet", reason="needs the extra parquet")
@@ -140,8 +157,8 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
         (["img1,img2,label,score", "a,b,1,-inf"], r", line 2: score -inf is not a finite number"),
         (["img1,img2,label,score", "a,b,1,"], r", line 2: score '' is not a number"),
         (["img1,img2,label,score", "a,b,1,high"], r", line 2: score 'high' is not a number"),
-        (["img1,img2,label,score", "a,b,2,0.5"], r", line 2: label '2' is neither 1 \(same person\) nor 0"),
-        (["img1,img2,label,score", "a,b,,0.5"], r", line 2: label '' is neither"),
+        (["img1,img2,label,score", "a,b,2,0.5"], r", line 2: label '2' is unknown; write 1, true or genuine"),
+        (["img1,img2,label,score", "a,b,,0.5"], r", line 2: label '' is unknown"),
         (["img1,img2,kind,score", "a,b,same,0.5"], r", line 2: kind 'same' is none of genuine, twin"),
         (["img1,img2,kind,label,score", "a,b,twin,1,0.5"], r", line 2: label 1 contradicts kind 'twin'"),
         (["img1,img2,label,score", "a,a,1,0.5"], r", line 2: image a is paired with itself"),

@@ -324,7 +324,9 @@ def _note_config(name: str, loaded: "LoadedModel") -> None:
 def _files(options: argparse.Namespace) -> "DataFiles":
     from twin_dcal.verification.reading import DataFiles
 
-    return DataFiles(options.dataset_info, options.twin_pairs, options.data_root, options.strict)
+    return DataFiles(
+        options.dataset_info, options.twin_pairs, options.data_root, options.strict, options.data_dir
+    )
 
 
 def _sampling(options: argparse.Namespace) -> "Sampling":

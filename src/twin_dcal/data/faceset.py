@@ -121,11 +121,16 @@ class FaceData:
     """What was left out or decided while reading, one line each."""
     num_left_out: int = 0
     """How many of the findings lost data."""
+    files: tuple[str, ...] = ()
+    """Names of the descriptions that were read."""
 
     def summary(self) -> str:
-        """One line: each split in numbers (fewest–median–most images a person) and how much was left out."""
+        """One line: each split in numbers (fewest–median–most images a person), how much was left out, and the
+        descriptions that were read."""
         splits = (("train", self.train), ("val", self.val), ("test", self.test))
         parts = [f"{name}: {faces.describe() if faces.people else 'none'}" for name, faces in splits]
         losses = self.findings[: self.num_left_out]
         parts.append("left out: " + (" | ".join(losses) if losses else "nothing"))
+        if self.files:
+            parts.append(f"read: {', '.join(self.files)}")
         return "; ".join(parts)

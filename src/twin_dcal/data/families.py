@@ -13,6 +13,8 @@ from .jsonfile import as_id, read_json, shown
 
 SPLITS = ("train", "val", "test")
 PAIRS_NAME = "twin_pairs_infor.json"
+PAIRS_NAMES = (PAIRS_NAME, "twin_pairs.json", "twin_id_pairs.json")
+"""What the file is called, here and by other tools; also with train_, val_ or test_ in front."""
 _SHAPES = 'Write [["id", "id"], ...] or {"train": [["id", "id"], ...], "val": ..., "test": ...}.'
 
 
@@ -43,11 +45,16 @@ def connected_families(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def find_twin_pairs(folder: Path) -> list[Path]:
-    """Files of twin pairs in a data set's folder: one per split if there are such, else the single one."""
-    by_split = [folder / f"{split}_{PAIRS_NAME}" for split in SPLITS]
-    found = [path for path in by_split if path.is_file()]
-    single = folder / PAIRS_NAME
-    return found or ([single] if single.is_file() else [])
+    """Files of twin pairs in a data set's folder: one per split if there are such, else the single one.
+
+    The first of `PAIRS_NAMES` that is there is taken.
+    """
+    for name in PAIRS_NAMES:
+        by_split = [folder / f"{split}_{name}" for split in SPLITS]
+        found = [path for path in by_split if path.is_file()]
+        if found or (folder / name).is_file():
+            return found or [folder / name]
+    return []
 
 
 def split_siblings(path: Path) -> dict[str, Path]:
@@ -90,11 +97,6 @@ def read_twin_pairs(files: Sequence[Path]) -> TwinPairs:
     return TwinPairs(tuple(pairs), split_of, tuple(findings))
 
 
-def unknown_in_pairs(pairs: Iterable[tuple[str, str]], known: Iterable[str]) -> list[str]:
-    """Ids of pairs that are not among the known people, sorted."""
-    return sorted({person for pair in pairs for person in pair}.difference(known))
-
-
 def shared_families(split_of: Mapping[str, str], family_of: Mapping[str, str]) -> str | None:
     """A phrase naming the first families that have people in two splits, None if there are none."""
     splits_of_family: dict[str, dict[str, str]] = {}
@@ -116,6 +118,9 @@ def _entries(file: Path) -> list[tuple[str, str, str]]:
         return _pairs(values, named if named in SPLITS else "", str(file))
     if not isinstance(values, dict):
         raise ManifestError(f"{file}: not a list of twin pairs. {_SHAPES}")
+    if set(values) in ({"pairs"}, {"twin_pairs"}):
+        ((key, entries),) = values.items()
+        return _pairs(entries, named if named in SPLITS else "", f"{file}, '{key}'")
     wrong = sorted(set(values).difference(SPLITS))
     if wrong:
         raise ManifestError(f"{file}: unknown key {shown(wrong[0])}; keys are train, val and test. {_SHAPES}")

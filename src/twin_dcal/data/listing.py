@@ -14,9 +14,11 @@ from .jsonfile import read_json, shown
 from .paths import PathResolver
 
 INFO_NAME = "dataset_infor.json"
+INFO_NAMES = (INFO_NAME, "id_to_images.json")
+"""What the description is called, here and by other tools for ND-TWIN; also with train_, val_ or test_ in front."""
 LAYOUTS = (
     "Accepted: ROOT/{train,val,test}/PERSON/*.jpg (val and test may be missing), ROOT/PERSON/*.jpg, a "
-    f"{INFO_NAME} with person ids and image paths, or train_{INFO_NAME} beside test_{INFO_NAME}; "
+    f"{' or '.join(INFO_NAMES)} with person ids and image paths, or train_{INFO_NAME} beside test_{INFO_NAME}; "
     f"images are {', '.join(sorted(IMAGE_EXTENSIONS))}."
 )
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
@@ -32,6 +34,8 @@ class Listing:
     images: Mapping[str, tuple[Path, ...]]
     split_of: Mapping[str, str]
     findings: tuple[Finding, ...]
+    files: tuple[Path, ...] = ()
+    """Descriptions that were read."""
 
 
 def list_folder(folder: Path, data_root: Path | None = None) -> Listing:
@@ -42,18 +46,29 @@ def list_folder(folder: Path, data_root: Path | None = None) -> Listing:
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.exists() else "does not exist"
         raise ManifestError(f"{folder}: the data folder {what}. {LAYOUTS}")
-    by_split = {split: folder / f"{split}_{INFO_NAME}" for split in SPLITS}
-    by_split = {split: path for split, path in by_split.items() if path.is_file()}
-    if by_split:
-        return _list_series(by_split, folder, data_root)
-    if (folder / INFO_NAME).is_file():
-        return _list_json(folder / INFO_NAME, folder, data_root)
+    for name in INFO_NAMES:
+        by_split = {split: folder / f"{split}_{name}" for split in SPLITS}
+        by_split = {split: path for split, path in by_split.items() if path.is_file()}
+        if by_split:
+            return _list_series(by_split, folder, data_root)
+        if (folder / name).is_file():
+            return _list_json(folder / name, folder, data_root)
     if any((folder / split).is_dir() for split in SPLITS):
         return _list_split_folders(folder)
     images, findings = _scan_people(folder)
     if not any(images.values()):
         raise ManifestError(f"{folder}: no person folders with images in it. {LAYOUTS}")
     return Listing(folder, folder, images, {}, tuple(findings))
+
+
+def is_data_set(folder: Path) -> bool:
+    """Whether a folder has a description of images, splits, or folders of people in it."""
+    names = [f"{prefix}{name}" for name in INFO_NAMES for prefix in ("", *(f"{split}_" for split in SPLITS))]
+    return (
+        any((folder / name).is_file() for name in names)
+        or any((folder / split).is_dir() for split in SPLITS)
+        or any(_scan_people(folder)[0].values())
+    )
 
 
 def list_info(
@@ -90,11 +105,10 @@ def _list_series(by_split: Mapping[str, Path], folder: Path, data_root: Path | N
     for split, path in by_split.items():
         images_by_split[split], found = _read_info(path, folder, data_root)
         findings += found
-    if (folder / INFO_NAME).is_file():
-        findings.append(note(f"{INFO_NAME} beside them is not read"))
+    findings += [note(f"{name} beside them is not read") for name in INFO_NAMES if (folder / name).is_file()]
     source = next(iter(by_split.values()))
     images, split_of = _merge_splits(images_by_split, source)
-    return Listing(source, folder, images, split_of, tuple(findings))
+    return Listing(source, folder, images, split_of, tuple(findings), tuple(by_split.values()))
 
 
 def _list_json(path: Path, folder: Path, data_root: Path | None) -> Listing:
@@ -105,14 +119,14 @@ def _list_json(path: Path, folder: Path, data_root: Path | None) -> Listing:
         if inside:
             share = f"{len(splits) - len(inside)} of {len(splits)} images"
             findings.append(note(f"{share} are outside train/, val/ and test/: those folders set no split"))
-        return Listing(path, folder, images, {}, tuple(findings))
+        return Listing(path, folder, images, {}, tuple(findings), (path,))
     by_split: dict[str, dict[str, tuple[Path, ...]]] = {}
     for person, paths in images.items():
         for split in {splits[image] for image in paths}:
             by_split.setdefault(split, {})[person] = paths
     _, split_of = _merge_splits(by_split, path)
     findings.append(note(f"split read from the folders that {path.name} names"))
-    return Listing(path, folder, images, split_of, tuple(findings))
+    return Listing(path, folder, images, split_of, tuple(findings), (path,))
 
 
 def _splits_by_folder(images: Mapping[str, Iterable[Path]], folder: Path) -> dict[Path, str]:

@@ -4,6 +4,7 @@ The only readers of data set descriptions are this module and those it calls. No
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from twin_dcal.config import DataConfig
@@ -19,15 +20,39 @@ from .families import (
     find_twin_pairs,
     read_twin_pairs,
     split_siblings,
-    unknown_in_pairs,
 )
 from .findings import Finding, first_few, left_out, note, refuse_if_strict, texts
+from .jsonfile import read_json
 from .listing import LAYOUTS, Listing, list_folder, list_info
 from .splits import apply_split_file, draw_splits, refuse_shared_families, write_split
+from .twin_ids import PairFit, fit_pairs
 
-__all__ = ["FaceData", "FaceSet", "load_face_data", "load_face_set", "write_split"]
+__all__ = [
+    "FaceData",
+    "FaceSet",
+    "ReadSet",
+    "load_face_data",
+    "load_face_set",
+    "read_face_set",
+    "write_split",
+]
 
 Images = Mapping[str, tuple[Path, ...]]
+
+
+@dataclass(frozen=True, eq=False)
+class ReadSet:
+    """People to evaluate on.
+
+    family_of: person to family, of everybody in a twin pair. findings: as in FaceData. warnings: of these, what makes
+    figures about twins doubtful. files: names of the descriptions that were read.
+    """
+
+    faces: FaceSet
+    family_of: Mapping[str, str]
+    findings: tuple[str, ...]
+    warnings: tuple[str, ...]
+    files: tuple[str, ...]
 
 
 def load_face_data(data: DataConfig, seed: int) -> FaceData:
@@ -38,12 +63,16 @@ def load_face_data(data: DataConfig, seed: int) -> FaceData:
     when `data.strict`. ManifestError for descriptions that cannot be used, each with what to do.
     """
     listing = _find_listing(data)
-    twins = read_twin_pairs(_twin_files(data, listing))
+    files = _twin_files(data, listing)
+    twins = read_twin_pairs(files)
     family_of = connected_families(twins.pairs)
+    fit = fit_pairs(twins.pairs, listing.images)
+    fit.refuse_misfits(_names(files))
     images, findings = check_images(listing.images, listing.source)
-    findings = [*listing.findings, *twins.findings, *findings, *_about_twins(twins, listing.images, True)]
-    split_of, found = _splits(data, seed, listing, twins, images, family_of)
-    refuse_shared_families(split_of, family_of, data.split_file or listing.source)
+    findings = [*listing.findings, *twins.findings, *findings, *_about_twins(fit)]
+    kept_together = fit.kept_together()
+    split_of, found = _splits(data, seed, listing, twins, images, kept_together)
+    refuse_shared_families(split_of, kept_together, data.split_file or listing.source)
     small = sorted(p for p in images if split_of[p] == "train" and len(images[p]) < data.min_images)
     findings += found
     findings += left_out("person", "people", f"fewer than {data.min_images} images to train on", small)
@@ -56,7 +85,8 @@ def load_face_data(data: DataConfig, seed: int) -> FaceData:
     if not train.people:
         raise ManifestError(f"{listing.source}: no people to train on. {_reason(losses)}{LAYOUTS}")
     notes = [finding for finding in findings if not finding.leaves_out]
-    return FaceData(train, val, test, texts([*losses, *notes]), len(losses))
+    read = _read_files(listing, files)
+    return FaceData(train, val, test, texts([*losses, *notes]), len(losses), read)
 
 
 def load_face_set(
@@ -72,27 +102,86 @@ def load_face_set(
         defines none, such as the folder of a split, is taken whole.
     Returns: the set, and findings as in FaceData. ManifestError as `load_face_data`, or for an empty split.
     """
+    read = read_face_set(path_or_dir, twin_pairs, data_root, strict, split)
+    return read.faces, read.findings
+
+
+def read_face_set(
+    path_or_dir: str | Path,
+    twin_pairs: str | Path | None = None,
+    data_root: str | Path | None = None,
+    strict: bool = False,
+    split: str | None = None,
+    data_dir: str | Path | None = None,
+) -> ReadSet:
+    """As `load_face_set`, with all that was read.
+
+    Args: data_dir: where twin pairs are looked for if there are none with the data set itself.
+    """
     path, root = Path(path_or_dir).expanduser(), _folder(data_root)
     if path.is_dir() or path.suffix.lower() != ".json":
         listing = list_folder(path, root)
     else:
         listing = list_info(path, None, root, with_siblings=False)
-    files = _with_siblings(Path(twin_pairs).expanduser()) if twin_pairs else find_twin_pairs(listing.folder)
-    if not files and listing.folder.name in SPLITS:  # the folder of one split: twins are listed above it
-        files = find_twin_pairs(listing.folder.parent)
+    files = _twin_files_of_set(listing, twin_pairs, data_dir)
     twins = read_twin_pairs(files)
-    refuse_shared_families(
-        _given_splits(listing, twins, listing.images), connected_families(twins.pairs), listing.source
-    )
+    others = _people_beside(listing)
+    fit = fit_pairs(twins.pairs, [*listing.images, *others])
+    whole = bool(listing.split_of or others) or not (twin_pairs or _is_one_split(listing))
+    if whole or twin_pairs or fit.near:
+        fit.refuse_misfits(_names(files))
+    refuse_shared_families(_given_splits(listing, twins, listing.images), fit.kept_together(), listing.source)
     people, found = _people_of_split(listing, twins, split)
     images, findings = check_images({person: listing.images[person] for person in people}, listing.source)
-    # Pairs of other splits are unknown here, and rightly so.
-    about_twins = _about_twins(twins, listing.images, False)
+    about_twins = _about_twins(fit, whole)
     findings = [*listing.findings, *twins.findings, *found, *findings, *about_twins]
     refuse_if_strict(findings, strict, listing.source)
     if not images:
         raise ManifestError(f"{listing.source}: no usable images. {_reason(findings)}{LAYOUTS}")
-    return FaceSet.build(images, connected_families(twins.pairs)), texts(findings)
+    family_of = connected_families(twins.pairs)
+    doubtful = texts(finding for finding in about_twins if finding.leaves_out)
+    return ReadSet(
+        FaceSet.build(images, family_of), family_of, texts(findings), doubtful, _read_files(listing, files)
+    )
+
+
+def _twin_files_of_set(
+    listing: Listing, twin_pairs: str | Path | None, data_dir: str | Path | None
+) -> list[Path]:
+    if twin_pairs:
+        return _with_siblings(Path(twin_pairs).expanduser())
+    folders = [listing.folder]
+    if listing.folder.name in SPLITS:  # the folder of one split: twins are listed above it
+        folders.append(listing.folder.parent)
+    if data_dir:
+        folders.append(Path(data_dir).expanduser())
+    return next((files for files in map(find_twin_pairs, folders) if files), [])
+
+
+def _is_one_split(listing: Listing) -> bool:
+    """Whether this is one split of a larger data set, by its name."""
+    return listing.folder.name in SPLITS or bool(split_siblings(listing.source))
+
+
+def _people_beside(listing: Listing) -> list[str]:
+    """Ids in the other splits of the data set that this is one split of; their images are not looked at."""
+    people: list[str] = []
+    series = split_siblings(listing.source) if listing.source.is_file() else {}
+    for path in series.values():
+        values = read_json(path) if path != listing.source else {}
+        people += values if isinstance(values, dict) else ()
+    if listing.source.is_dir() and listing.folder.name in SPLITS:
+        others = [listing.folder.parent / split for split in SPLITS if split != listing.folder.name]
+        people += [entry.name for folder in others if folder.is_dir() for entry in folder.iterdir()]
+    return people
+
+
+def _names(files: Sequence[Path]) -> str:
+    return ", ".join(map(str, files))
+
+
+def _read_files(listing: Listing, twin_files: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(path.name for path in (*listing.files, *twin_files))
 
 
 def _find_listing(data: DataConfig) -> Listing:
@@ -120,11 +209,21 @@ def _with_siblings(path: Path) -> list[Path]:
     return list(split_siblings(path).values()) or [path]
 
 
-def _about_twins(twins: TwinPairs, images: Images, all_known: bool) -> list[Finding]:
-    if not twins.pairs:
+def _about_twins(fit: PairFit, whole: bool = True) -> list[Finding]:
+    """What was found about twins. Args: whole: whether everybody whom the pairs may name is known; of a part, pairs of
+    others are rightly unknown."""
+    if not fit.pairs:
         return [note(f"no twin pairs ({PAIRS_NAME}): every person is a family of one")]
-    unknown = unknown_in_pairs(twins.pairs, images)
-    return left_out("id", "ids", "in a twin pair but not in the data set", unknown) if all_known else []
+    if not fit.unknown:
+        return []
+    if not whole and not fit.near:
+        return [note(f"{len(fit.unknown)} ids of twin pairs are of people who are not here")]
+    shown = fit.described() if whole else fit.described()[: len(fit.near)]
+    found = left_out("id", "ids", "in a twin pair but not in the data set", shown)
+    if not fit.alone:
+        return found
+    whom = f"{len(fit.alone)} people count as strangers to their twins: {first_few(fit.alone)}"
+    return [Finding(f"{finding.text}; {whom}") for finding in found]
 
 
 def _splits(

@@ -1,6 +1,6 @@
 """Pairs of images to compare, with the truth: the files behind an evaluation on given comparisons."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,17 @@ from .checks import real_path
 from .decode import damage
 from .findings import left_out, texts
 from .jsonfile import read_json, shown
+from .labels import LABELS_READ, parse_label
+from .lfw import is_lfw, lfw_entries
 from .paths import PathResolver
+from .tables import SEPARATORS, Row, column_names, read_lines, read_rows
 
 _SHAPES = (
-    'Write [{"img1": path, "img2": path, "label": 1}, ...], {"pairs": [[path, path, 1], ...]} or text lines '
-    "`path path 1`; label 1 is the same person, 0 another."
+    'Write [{"img1": path, "img2": path, "label": 1}, ...], {"pairs": [[path, path, 1], ...]}, text lines '
+    "`path path 1` or a table with the columns img1,img2,label; label 1 is the same person, 0 another."
 )
-_LABELS = {"1": True, "0": False}
+_COLUMNS = ("img1", "img2", "label")
+_TABLES = (".csv", ".tsv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +39,8 @@ class PairList:
     same: np.ndarray
     """bool (num_pairs,) true for genuine pairs."""
     findings: tuple[str, ...]
+    people: tuple[str, ...] | None = None
+    """Who is on each of `paths`, where the list says it."""
 
     @property
     def num_pairs(self) -> int:
@@ -42,10 +48,10 @@ class PairList:
 
 
 def is_pairs_file(path: str | Path) -> bool:
-    """Whether a file lists pairs (.txt, a JSON list or `{"pairs": [[…], …]}`) and is not a data set."""
+    """Whether a file lists pairs and is not a data set: .txt, .csv and .tsv, a JSON list or `{"pairs": [[…], …]}`."""
     path = Path(path)
     if path.suffix.lower() != ".json" or not path.is_file():
-        return path.suffix.lower() == ".txt" and not path.is_dir()
+        return path.suffix.lower() in (".txt", *_TABLES) and not path.is_dir()
     try:
         values = read_json(path)
     except ManifestError:
@@ -56,20 +62,27 @@ def is_pairs_file(path: str | Path) -> bool:
     return isinstance(values, list)
 
 
-def read_pairs(path: str | Path, data_root: str | Path | None = None) -> PairList:
+def read_pairs(
+    path: str | Path, data_root: str | Path | None = None, images_dir: str | Path | None = None
+) -> PairList:
     """Read evaluation pairs; image paths are resolved as those of a data set.
 
+    Args: data_root: where images are looked up first; images_dir: where they are looked up last, instead of the file's
+    own folder. LFW's pairs.txt and pairsDevTest.txt name images by person and number, under either.
     A pair listed twice, in either order, with one label is kept once, with a finding. ManifestError names
     file and entry of a wrong shape or label, a missing or damaged image, an image paired with itself, and
     contradicting labels.
     """
     path, root = Path(path).expanduser(), Path(data_root).expanduser() if data_root else None
-    find = PathResolver(path.parent, root or path.parent, root_first=root is not None)
+    last = Path(images_dir).expanduser() if images_dir else path.parent
+    find = PathResolver(path.parent, root or last, root_first=root is not None)
     images = _Images()
     pairs: dict[tuple[int, int], tuple[bool, str]] = {}
     repeated: list[str] = []
-    for place, written, same in _entries(path):
-        one, other = (images.number(find(name), place) for name in written)
+    for place, written, same, who in _entries(path, find):
+        one, other = (
+            images.number(find(name), place, whose) for name, whose in zip(written, who, strict=True)
+        )
         if one == other:
             raise ManifestError(f"{place}: image {written[0]} is paired with itself. Delete the entry.")
         known = pairs.get((one, other)) or pairs.get((other, one))
@@ -84,7 +97,8 @@ def read_pairs(path: str | Path, data_root: str | Path | None = None) -> PairLis
     indices = np.array(list(pairs), dtype=np.int64)
     labels = np.array([same for same, _ in pairs.values()], dtype=bool)
     findings = texts(left_out("pair", "pairs", "listed before", repeated))
-    return PairList(tuple(images.paths), indices[:, 0], indices[:, 1], labels, findings)
+    people = tuple(images.people) if all(images.people) else None
+    return PairList(tuple(images.paths), indices[:, 0], indices[:, 1], labels, findings, people)
 
 
 class _Images:
@@ -92,10 +106,11 @@ class _Images:
 
     def __init__(self) -> None:
         self.paths: list[Path] = []
+        self.people: list[str] = []
         self._number_of: dict[Path, int] = {}
         self._parents: dict[Path, Path] = {}
 
-    def number(self, path: Path, place: str) -> int:
+    def number(self, path: Path, place: str, person: str) -> int:
         file = real_path(path, self._parents)
         if file not in self._number_of:
             fault = damage(path)
@@ -104,42 +119,64 @@ class _Images:
                 raise ManifestError(f"{place}: image {path}: {fault}. {todo}")
             self._number_of[file] = len(self.paths)
             self.paths.append(path)
+            self.people.append(person)
         return self._number_of[file]
 
 
-def _entries(path: Path) -> Iterator[tuple[str, tuple[str, str], bool]]:
-    """(place for messages, the two written paths, same)."""
-    raw = _text_entries(path) if path.suffix.lower() == ".txt" else _json_entries(path)
+def _entries(path: Path, find: PathResolver) -> Iterator[tuple[str, tuple[str, str], bool, tuple[str, str]]]:
+    """(place for messages, the two written paths, same, the two people or '')."""
+    if path.suffix.lower() == ".json":
+        raw = _json_entries(path)
+    elif path.suffix.lower() in _TABLES:
+        raw = _table_entries(path, read_rows(path, ManifestError))
+    else:
+        lines = [line for line in read_lines(path, ManifestError) if not line[1].startswith("#")]
+        if is_lfw(lines):
+            yield from lfw_entries(path, lines, find)
+            return
+        raw = _table_entries(path, _split(lines))
     for place, one, other, label in raw:
         for name in (one, other):
             if not isinstance(name, str) or not name:
                 raise ManifestError(f"{place}: not an image path, this is {shown(name)}. {_SHAPES}")
-        # bool and int print as themselves; 1.0 or "yes" are refused instead of guessed at.
-        text = str(int(label)) if isinstance(label, bool) else str(label)
-        if text not in _LABELS:
-            raise ManifestError(f"{place}: label {shown(label)} is neither 1 (same person) nor 0 (another)")
-        yield place, (one, other), _LABELS[text]
+        same = parse_label(label)
+        if same is None:
+            raise ManifestError(f"{place}: label {shown(label)} is unknown; write {LABELS_READ}")
+        yield place, (one, other), same, ("", "")
 
 
-def _text_entries(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise ManifestError(f"{path}: no such file. Check the path.") from None
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path}: not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
+def _table_entries(path: Path, rows: Iterable[Row]) -> Iterator[tuple[str, Any, Any, Any]]:
+    at: tuple[int, ...] = (0, 1, 2)
+    needed = 3
+    for number, (line, cells) in enumerate(rows):
+        if number == 0 and _are_headings(cells):
+            at, needed = tuple(column_names(cells).index(name) for name in _COLUMNS), len(cells)
             continue
-        parts = [part.strip() for part in line.split("\t")] if "\t" in line else line.split()
-        if len(parts) != 3:
+        if len(cells) != needed:
             raise ManifestError(
-                f"{path}, line {number}: {len(parts)} columns, not 3: {shown(line)}. "
-                "Write `path path label`, with tabs between them if paths have blanks."
+                f"{path}, line {line}: {len(cells)} columns, not {needed}: {shown(' '.join(cells))}. "
+                "Write `path path label`, with tabs or commas between them if paths have blanks."
             )
-        yield f"{path}, line {number}", parts[0], parts[1], parts[2]
+        one, other, label = (cells[column] for column in at)
+        yield f"{path}, line {line}", one, other, label
+
+
+def _split(lines: Sequence[tuple[int, str]]) -> Iterator[Row]:
+    """Cells of the lines of a .txt. A path may hold a comma: what stands between columns is a separator only if it
+    gives headings or a label on the first line, else tabs or blanks."""
+    first = lines[0][1] if lines else ""
+    between = next((separator for separator in SEPARATORS if _are_columns(first.split(separator))), None)
+    for number, line in lines:
+        here = between or ("\t" if "\t" in line else None)
+        yield number, [cell.strip() for cell in line.split(here)]
+
+
+def _are_headings(cells: Sequence[str]) -> bool:
+    return set(_COLUMNS) <= set(column_names(cells))
+
+
+def _are_columns(cells: Sequence[str]) -> bool:
+    return _are_headings(cells) or (len(cells) == 3 and parse_label(cells[2]) is not None)
 
 
 def _json_entries(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:

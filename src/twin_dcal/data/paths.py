@@ -18,7 +18,7 @@ class PathResolver:
 
     def __call__(self, written: str) -> Path:
         """The existing file, or where it was expected if there is none."""
-        expected = self.base / written
+        expected = as_written(written, self.base)
         under_root = self._by_suffix(written) if self.root_first else None
         if under_root:
             return under_root
@@ -36,6 +36,16 @@ class PathResolver:
             if _exists(candidate):
                 return candidate
         return None
+
+
+def as_written(written: str, base: Path | None = None) -> Path:
+    """A path relative to `base`; one with backslashes, of another system, with / in their place if that exists."""
+    path = Path(written) if base is None else base / written
+    if "\\" in written and not _exists(path):
+        turned = Path(written.replace("\\", "/")) if base is None else base / written.replace("\\", "/")
+        if _exists(turned):
+            return turned
+    return path
 
 
 def _exists(path: Path) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_dcal.data.paths import as_written
 from twin_dcal.errors import ConfigError, ManifestError, TwinDcalError
 from twin_dcal.extraction.listing import images_below
 from twin_dcal.files import replacing, write_text
@@ -28,6 +29,20 @@ threshold V    decide at this cosine from now on
 help           this list
 quit           leave"""
 MAX_FOLDER = 200
+
+
+def split_words(line: str) -> list[str]:
+    """Words as a shell splits them, but a backslash stays one (C:\\faces\\a.jpg) unless a blank or a quote follows,
+    which it takes into the word. ValueError for a quote without its end."""
+    for taken, stands in _TAKEN.items():
+        line = line.replace(f"\\{taken}", stands)
+    lexer = shlex.shlex(line, posix=True)
+    lexer.whitespace_split, lexer.escape, lexer.commenters = True, "", ""
+    back = {ord(stands): taken for taken, stands in _TAKEN.items()}
+    return [word.translate(back) for word in lexer]
+
+
+_TAKEN = {" ": "\ue000", "'": "\ue001", '"': "\ue002"}  # private characters: in no file's name
 
 
 class Session:
@@ -78,7 +93,7 @@ class Session:
 
     def folder(self, folder: str) -> str:
         """Decide on all pairs of a folder; a table in words. ManifestError for fewer than two pictures or too many."""
-        images = images_below(folder)
+        images = images_below(as_written(folder))
         if not 2 <= len(images) <= MAX_FOLDER:
             raise ManifestError(
                 f"{folder}: {len(images)} images; a folder of 2 to {MAX_FOLDER} can be compared pair by pair, "
@@ -92,7 +107,7 @@ class Session:
     def answer(self, line: str) -> str | None:
         """What a line of the prompt gives in words; None to leave. Mistakes are answered, never raised."""
         try:
-            words = shlex.split(line)
+            words = split_words(line)
         except ValueError as error:
             return f"error: {error}"
         if not words:
@@ -112,7 +127,7 @@ class Session:
             return f"error: {error}"
 
     def _told_pair(self, img1: str, img2: str) -> str:
-        result, picture = self.verify(img1, img2)
+        result, picture = self.verify(str(as_written(img1)), str(as_written(img2)))
         return f"{told(result)}\npicture     {picture}"
 
     def _told_threshold(self, value: str) -> str:

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from twin_dcal.data.formats import IMAGE_EXTENSIONS
+from twin_dcal.data.paths import as_written
+from twin_dcal.data.tables import read_lines
 from twin_dcal.errors import ConfigError, ManifestError
 
 
@@ -31,13 +33,7 @@ def images_listed(path: str | Path) -> list[str]:
     """The lines of a text file, in order; empty ones and repetitions are left out. Relative to the file's folder where
     they are not found from here. ManifestError for a file that is missing, no text or empty."""
     path = Path(path)
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise ManifestError(f"{path}: not a text file; give one image path a line") from None
-    except OSError as error:
-        raise ManifestError(f"{path}: cannot be read ({error.strerror})") from None
-    names = [line.strip() for line in lines if line.strip()]
+    names = [line for _, line in read_lines(path, ManifestError)]
     if not names:
         raise ManifestError(f"{path}: names no image; give one path a line")
     return list(dict.fromkeys(_found(name, path.parent) for name in names))
@@ -59,5 +55,5 @@ def parse_extensions(given: Sequence[str] | None) -> Iterable[str]:
 
 
 def _found(name: str, folder: Path) -> str:
-    below = folder / name
-    return str(below) if not Path(name).exists() and below.exists() else name
+    here, below = as_written(name), as_written(name, folder)
+    return str(below if below.exists() and not here.exists() else here)

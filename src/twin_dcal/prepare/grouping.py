@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from twin_dcal.data.families import connected_families
 from twin_dcal.data.splits import draw_splits
+from twin_dcal.data.twin_ids import PairFit
 
 from .judging import Crop
 
@@ -49,7 +50,7 @@ class Split:
 
 
 def draw(
-    crops: Sequence[Crop], pairs: Sequence[tuple[str, str]], shares: tuple[float, float, float] | None,
+    crops: Sequence[Crop], fit: PairFit, shares: tuple[float, float, float] | None,
     sessions: Sessions, seed: int,
 ) -> Split:  # fmt: skip
     """Families whole, and people who share a session together, if that leaves enough to share out.
@@ -65,9 +66,9 @@ def draw(
     if shares is None:
         return Split({}, tuple(notes))
     people = sorted({crop.photo.person for crop in crops})
-    linked = _linked(crops, pairs, sessions)
-    families = connected_families([pair for pair in pairs if set(pair) <= set(people)])
-    groups = connected_families([*(pair for pair in pairs if set(pair) <= set(people)), *linked])
+    linked = _linked(crops, fit.bonds(), sessions)
+    families = fit.kept_together()
+    groups = connected_families([*fit.bonds(), *linked])
     sizes: dict[str, int] = {}
     for person in people:
         root = groups.get(person, person)

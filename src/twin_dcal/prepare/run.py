@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from twin_dcal.data.families import unknown_in_pairs
 from twin_dcal.data.findings import first_few
+from twin_dcal.data.twin_ids import PairFit, fit_pairs
 from twin_dcal.errors import ManifestError
 from twin_dcal.files import write_text
 
@@ -36,6 +36,8 @@ def prepare(job: Job, embed: Embed | None = None, threshold: float = 0.0) -> Pre
     """
     sources = find_photos(job.source)
     pairs = pairs_of(job.source, job.twin_pairs)
+    named = fit_pairs(pairs, {photo.person for photo in sources.photos})
+    named.refuse_misfits(job.twin_pairs or job.source)
     placing.claim(job.output, job.source)
     FaceDetector(job.detector)  # says at once what is missing
     state = job.output / STATE
@@ -47,9 +49,9 @@ def prepare(job: Job, embed: Embed | None = None, threshold: float = 0.0) -> Pre
     people = {crop.photo.person for crop in crops}
     conflicts = [out for out in dropped if out.reason == judging.CONFLICT]
     stop = bool(conflicts) and job.conflicts == "error"
-    split = Split({}, ()) if stop or not crops else draw(crops, pairs, job.split, sessions, job.seed)
-    known = tuple(pair for pair in pairs if set(pair) <= people)
-    notes = _notes(pairs, people, {photo.person for photo in sources.photos}, embed is not None)
+    split = Split({}, ()) if stop or not crops else draw(crops, named, job.split, sessions, job.seed)
+    known = tuple(named.among(people))
+    notes = _notes(named, people, embed is not None)
     done = Prepared(
         job, len(sources.photos), placing.paths_of(crops, split.split_of), tuple(dropped), known, sessions, split,
         (*notes, *split.notes),
@@ -115,17 +117,14 @@ def _write(done: Prepared, stop: bool) -> None:
     write_text(job.output / PAGE_NAME, report_page(done))
 
 
-def _notes(
-    pairs: Sequence[tuple[str, str]], people: set[str], listed: set[str], judged: bool
-) -> tuple[str, ...]:
+def _notes(fit: PairFit, people: set[str], judged: bool) -> tuple[str, ...]:
     notes = []
-    unknown = unknown_in_pairs(pairs, listed)
-    lost = unknown_in_pairs(pairs, people | set(unknown))
-    if unknown:
-        notes.append(f"{len(unknown)} ids of twin pairs have no photos: {first_few(unknown)}")
+    lost = fit_pairs(fit.pairs, people | set(fit.unknown)).unknown
+    if fit.unknown:
+        notes.append(f"{len(fit.unknown)} ids of twin pairs have no photos: {first_few(fit.described())}")
     if lost:
         notes.append(f"{len(lost)} people of twin pairs have no usable photo left: {first_few(lost)}")
-    if not pairs:
+    if not fit.pairs:
         notes.append("No twin pairs are named: everybody is a family of one.")
     if not judged:
         notes.append(

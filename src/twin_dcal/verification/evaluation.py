@@ -126,8 +126,9 @@ def _in_order(figures: Figures, what: Comparisons, effort: Effort, about: Mappin
     notes = figures["notes"]
     if not effort.num_replicates:
         notes = [*notes, "no intervals: switched off (0 replicates)."]
+    warnings = [*figures["warnings"], *what.warnings]
     first = {"schema_version": figures["schema_version"], **about, "protocol": _protocol(what)}
-    return {**first, **figures, "notes": notes, "calibration": None, "folds": None}
+    return {**first, **figures, "notes": notes, "warnings": warnings, "calibration": None, "folds": None}
 
 
 def _protocol(what: Comparisons) -> Figures:

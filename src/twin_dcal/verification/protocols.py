@@ -34,7 +34,7 @@ class Comparisons:
 
     names: path or id of each image; people, families: labels (N,) of any text, None where unknown. pairs: None compares
     all N(N-1)/2. protocol: how the pairs came about, plain values. family_of: person to family, also of people who are
-    not among these images but are known to belong to a family.
+    not among these images but are known to belong to a family. warnings: what makes figures about twins doubtful.
     """
 
     source: str
@@ -44,6 +44,7 @@ class Comparisons:
     pairs: PairRows | None
     protocol: Mapping[str, Any]
     family_of: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def known_people(self) -> set[str]:
         """Ids of those who are compared; empty where unknown."""

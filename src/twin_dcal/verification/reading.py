@@ -8,14 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_dcal.data.families import (
-    SPLITS,
-    connected_families,
-    find_twin_pairs,
-    read_twin_pairs,
-    split_siblings,
-)
-from twin_dcal.data.manifest import load_face_set
+from twin_dcal.data.families import SPLITS, find_twin_pairs
+from twin_dcal.data.listing import is_data_set
+from twin_dcal.data.manifest import read_face_set
 from twin_dcal.data.pairs import PairList, is_pairs_file, read_pairs
 from twin_dcal.errors import ManifestError, MetricError
 
@@ -24,31 +19,46 @@ from .joining import rows_of_images, rows_of_names
 from .protocols import Comparisons, PairRows, keep_people
 from .score_files import UNSTATED, ScoreTable
 from .scores import PairKind, pair_kinds
+from .whose import (
+    NAME_IT,
+    images_missing,
+    named_twin_files,
+    real_name,
+    with_labels,
+    with_people,
+    with_twins,
+)
 
 logger = logging.getLogger(__name__)
-
-NAME_IT = "Name the data set: --data_dir, or --dataset_info with --twin_pairs."
 
 
 @dataclass(frozen=True)
 class DataFiles:
-    """What describes a data set beside the place it is in: see docs/data.md."""
+    """What describes a data set beside the place it is in: see docs/data.md. data_dir: a data set whose images are
+    compared, where the comparisons are named elsewhere."""
 
     dataset_info: str | None = None
     twin_pairs: str | None = None
     data_root: str | None = None
     strict: bool = False
+    data_dir: str | None = None
+
+    @property
+    def data_set(self) -> str | None:
+        """The data set that tells whose images are, if one is named."""
+        return self.dataset_info or self.data_dir
 
 
 def read_comparisons(source: str | Path, files: DataFiles, split: str) -> Comparisons:
     """A pairs file, or a data set of which all pairs are compared.
 
-    Args: split: the one to take of a data set that defines splits, or "all". For a pairs file `files.dataset_info`
-    tells whose each image is, so that twin and unrelated impostors can be told apart. ManifestError as the readers.
+    Args: split: the one to take of a data set that defines splits, or "all". Whose the images of a pairs file are, so
+    that twin and unrelated impostors can be told apart, says the data set in `files`, the list itself (LFW), or what
+    lies beside the list. ManifestError as the readers.
     """
     if not is_pairs_file(source):
         return _read_data_set(source, files, split)
-    pairs = read_pairs(source, files.data_root)
+    pairs = read_pairs(source, files.data_root, files.data_dir)
     _tell(pairs.findings)
     if files.strict and pairs.findings:
         raise ManifestError(f"{source}: {'; '.join(pairs.findings)} (strict)")
@@ -56,9 +66,29 @@ def read_comparisons(source: str | Path, files: DataFiles, split: str) -> Compar
     kinds = np.where(pairs.same, PairKind.GENUINE, PairKind.OTHER).astype(np.int8)
     protocol = {"name": "listed", "num_pairs": pairs.num_pairs}
     what = Comparisons(str(source), names, None, None, PairRows(pairs.first, pairs.second, kinds), protocol)
-    if files.dataset_info is None:
-        return what
-    return _with_labels(what, pairs, _read_data_set(files.dataset_info, files, "all", told=False))
+    what = _whose(what, pairs, files)
+    if files.strict and what.warnings:
+        raise ManifestError(f"{source}: {'; '.join(what.warnings)} (strict)")
+    return what
+
+
+def _whose(what: Comparisons, pairs: PairList, files: DataFiles) -> Comparisons:
+    """Listed pairs with people and families, as far as anything tells them."""
+    if files.data_set is not None:
+        return with_labels(what, pairs, _read_data_set(files.data_set, files, "all", told=False))
+    if pairs.people is not None:
+        return with_people(what, pairs, pairs.people, named_twin_files(files.twin_pairs))
+    if files.twin_pairs:
+        return _by_what_lies_beside(what, pairs, files, named_twin_files(files.twin_pairs))
+    found = _twin_files_beside(Path(what.source).expanduser().parent)
+    try:
+        return _by_what_lies_beside(what, pairs, files, found) if found else what
+    except ManifestError as error:
+        text = (
+            f"twins are not told apart: {', '.join(map(str, found))} beside the list cannot be used ({error})"
+        )
+        logger.warning("%s", text)
+        return replace(what, warnings=(text,))
 
 
 def keep_to_split(what: Comparisons, split: str, recorded: Mapping[str, Sequence[str]]) -> Comparisons:
@@ -86,7 +116,7 @@ def refuse_shared_families(test: Comparisons, validation: Comparisons) -> None:
     """ManifestError if a family, a person or an image is in both: a threshold must not be chosen on those it judges."""
     people = sorted(test.known_people() & validation.known_people())
     families = sorted(_families(test, validation) & _families(validation, test))
-    images = {_real(name) for name in test.names} & {_real(name) for name in validation.names}
+    images = {real_name(name) for name in test.names} & {real_name(name) for name in validation.names}
     if people:
         whom = f"people {', '.join(people[:3])}"
     elif families:
@@ -102,15 +132,16 @@ def refuse_shared_families(test: Comparisons, validation: Comparisons) -> None:
 
 
 def join_embeddings(
-    embeddings: Embeddings, data: Comparisons | None
+    embeddings: Embeddings, data: Comparisons | None, twin_pairs: str | None = None
 ) -> tuple[Comparisons, NDArray[np.float32]]:
     """What is compared, and a vector for each of its images.
 
-    Args: data: the data set or pairs that the vectors are joined with; None takes the file's own identities.
-    MetricError for images without a vector, and for a file that does not say whose its images are.
+    Args: data: the data set or pairs that the vectors are joined with; None takes the file's own identities, and
+    twin_pairs then tells whose twins its people are. MetricError for images without a vector, and for a file that does
+    not say whose its images are.
     """
     if data is None:
-        what = embeddings.comparisons()
+        what = with_twins(embeddings.comparisons(), twin_pairs)
         if what.pairs is None and (what.people is None or what.families is None):
             raise MetricError(f"{embeddings.file}: it does not say whose its images are. {NAME_IT}")
         return what, embeddings.vectors
@@ -126,23 +157,28 @@ def join_embeddings(
     return data, embeddings.vectors[rows]
 
 
-def join_scores(table: ScoreTable, data: Comparisons | None) -> Comparisons:
+def join_scores(table: ScoreTable, data: Comparisons | None, twin_pairs: str | None = None) -> Comparisons:
     """What is compared, with kinds from the labels where people and families are known.
 
-    Args: data: the data set whose images the names mean; None takes the file's own columns. MetricError naming the line
-    whose label or kind contradicts people and families, or that says nothing of both.
+    Args: data: the data set whose images the names mean; None takes the file's own columns, and twin_pairs then tells
+    whose twins its people are. MetricError naming the line whose label or kind contradicts people and families, or that
+    says nothing of both.
     """
-    people, families, names = table.people, table.families, list(table.names)
-    family_of: Mapping[str, str] = {}
-    if data is not None:
+    names, rows = list(table.names), table.rows(table.kinds)
+    protocol = {"name": "listed", "num_pairs": int(table.scores.size)}
+    if data is None:
+        what = with_twins(
+            Comparisons(table.file, names, table.people, table.families, rows, protocol), twin_pairs
+        )
+    else:
         if data.people is None or data.families is None:
             raise MetricError(f"{data.source}: a list of pairs does not say whose images are. {NAME_IT}")
-        rows = rows_of_names(table.names, data.names, table.file, data.source)
-        people, families, family_of = data.people[rows], data.families[rows], data.family_of
-        names = [data.names[row] for row in rows]
-    protocol = {"name": "listed", "num_pairs": int(table.scores.size)}
-    kinds = _kinds(table, people, families)
-    return Comparisons(table.file, names, people, families, table.rows(kinds), protocol, family_of)
+        at = rows_of_names(table.names, data.names, table.file, data.source)
+        what = Comparisons(
+            table.file, [data.names[row] for row in at], data.people[at], data.families[at], rows, protocol,
+            data.family_of, data.warnings,
+        )  # fmt: skip
+    return replace(what, pairs=table.rows(_kinds(table, what.people, what.families)))
 
 
 def _kinds(
@@ -180,46 +216,39 @@ def _kinds(
 
 
 def _read_data_set(source: str | Path, files: DataFiles, split: str, *, told: bool = True) -> Comparisons:
-    faces, findings = load_face_set(source, files.twin_pairs, files.data_root, files.strict, split)
+    read = read_face_set(source, files.twin_pairs, files.data_root, files.strict, split, files.data_dir)
+    faces = read.faces
     if told:
-        logger.info("%s: %s", source, faces.describe())
-        _tell(findings)
-    family_of = connected_families(read_twin_pairs(_twin_files(Path(source).expanduser(), files)).pairs)
+        by = f" (read: {', '.join(read.files)})" if read.files else ""
+        logger.info("%s: %s%s", source, faces.describe(), by)
+        _tell(read.findings)
     people = np.array(faces.people, dtype=np.str_)
-    families = np.array([family_of.get(person, person) for person in faces.people], dtype=np.str_)
+    families = np.array([read.family_of.get(person, person) for person in faces.people], dtype=np.str_)
     return Comparisons(
         str(source), [str(path) for path in faces.paths], people[faces.person_of], families[faces.person_of],
-        None, {"name": "all pairs"}, family_of,
+        None, {"name": "all pairs"}, read.family_of, read.warnings,
     )  # fmt: skip
 
 
-def _twin_files(source: Path, files: DataFiles) -> list[Path]:
-    """Where the data room finds the twin pairs of a data set."""
-    if files.twin_pairs:
-        path = Path(files.twin_pairs).expanduser()
-        return list(split_siblings(path).values()) or [path]
-    folder = source if source.is_dir() else source.parent
-    found = find_twin_pairs(folder)
-    return found or (find_twin_pairs(folder.parent) if folder.name in SPLITS else [])
+def _twin_files_beside(folder: Path) -> list[Path]:
+    return find_twin_pairs(folder) or (find_twin_pairs(folder.parent) if folder.name in SPLITS else [])
 
 
-def _with_labels(what: Comparisons, pairs: PairList, data: Comparisons) -> Comparisons:
-    """Listed pairs with the people and families of a data set. ManifestError where they contradict the labels."""
-    assert data.people is not None
-    assert data.families is not None
-    number = {_real(name): index for index, name in enumerate(data.names)}
-    missing = [name for name in what.names if _real(name) not in number]
-    if missing:
-        raise ManifestError(f"{len(missing)} images of the pairs are not in the data set: {missing[0]}")
-    rows = np.array([number[_real(name)] for name in what.names])
-    people, families = data.people[rows], data.families[rows]
-    kinds = pair_kinds(pairs.first, pairs.second, people, families)
-    wrong = np.flatnonzero((kinds == PairKind.GENUINE) != pairs.same)
-    if wrong.size:
-        first, second = (pairs.paths[index[wrong[0]]] for index in (pairs.first, pairs.second))
-        raise ManifestError(f"{wrong.size} labels contradict the data set, first: {first} and {second}")
-    rows_of_pairs = PairRows(pairs.first, pairs.second, kinds)
-    return replace(what, people=people, families=families, pairs=rows_of_pairs, family_of=data.family_of)
+def _by_what_lies_beside(
+    what: Comparisons, pairs: PairList, files: DataFiles, twin_files: Sequence[Path]
+) -> Comparisons:
+    """Listed pairs with the people of the data set in the list's folder, or else of the folders that images are in."""
+    folder = Path(what.source).expanduser().parent
+    labelled: Comparisons | None = None
+    if is_data_set(folder):
+        data = _read_data_set(folder, replace(files, twin_pairs=str(twin_files[0])), "all", told=False)
+        if not images_missing(what, data):
+            labelled = with_labels(what, pairs, data)
+    if labelled is None:
+        people = [path.resolve().parent.name for path in pairs.paths]
+        labelled = with_people(what, pairs, people, twin_files)
+    logger.info("%s: twins are told apart by %s", what.source, ", ".join(path.name for path in twin_files))
+    return labelled
 
 
 def _families(what: Comparisons, other: Comparisons) -> set[str]:
@@ -233,7 +262,3 @@ def _families(what: Comparisons, other: Comparisons) -> set[str]:
 def _tell(findings: Sequence[str]) -> None:
     for finding in findings:
         logger.warning("%s", finding)
-
-
-def _real(name: str) -> str:
-    return str(Path(name).resolve())

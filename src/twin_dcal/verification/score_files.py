@@ -1,7 +1,8 @@
 """Scores as files: one line per pair, ours or another system's, as .csv or .parquet.
 
 Columns: `img1`, `img2`, `score` (higher = more alike), and `kind` (genuine, twin, unrelated, other) or `label` (1 the
-same person, 0 another); if known `person1`, `person2`, `family1`, `family2`. Others are ignored.
+same person, 0 another); if known `person1`, `person2`, `family1`, `family2`. Others are ignored. Headings in any case;
+cells between commas, semicolons or tabs, blanks around them are not part of them.
 """
 
 import csv
@@ -18,6 +19,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_dcal.data.labels import LABELS_READ, parse_label
+from twin_dcal.data.tables import column_names, read_rows
 from twin_dcal.errors import MetricError
 from twin_dcal.files import replacing
 
@@ -30,7 +33,6 @@ logger = logging.getLogger(__name__)
 REQUIRED = ("img1", "img2", "score")
 IDENTITIES = ("person1", "person2", "family1", "family2")
 KINDS = {kind.name.lower(): int(kind) for kind in PairKind} | {"impostor": int(PairKind.OTHER)}
-LABELS = {"1": True, "0": False, "1.0": True, "0.0": False}
 ROWS_AT_ONCE = 1 << 16
 SAME_SCORE = 1e-6
 UNSTATED = -1
@@ -225,15 +227,15 @@ class _Reader:
     def _kind(self, line: int, row: Row) -> int:
         kind = UNSTATED
         if "kind" in self.at:
-            word = row[self.at["kind"]].strip().lower()
+            word = row[self.at["kind"]].lower()
             if word not in KINDS:
                 raise self._fault(line, f"kind '{word}' is none of genuine, twin, unrelated, other")
             kind = KINDS[word]
         if "label" in self.at:
-            text = row[self.at["label"]].strip()
-            if text not in LABELS:
-                raise self._fault(line, f"label '{text}' is neither 1 (same person) nor 0 (another)")
-            same = LABELS[text]
+            text = row[self.at["label"]]
+            same = parse_label(text)
+            if same is None:
+                raise self._fault(line, f"label '{text}' is unknown; write {LABELS_READ}")
             if kind == UNSTATED:
                 kind = int(PairKind.GENUINE if same else PairKind.OTHER)
             elif (kind == PairKind.GENUINE) != same:
@@ -293,25 +295,11 @@ def _named(what: str, value: Any) -> str:
 
 def _csv_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, Row]]]:
     """Column names, and (line, cells) of every line below them."""
-    rows = _csv_lines(path)
+    rows = read_rows(path, MetricError)
     try:
-        columns = [name.strip() for name in next(rows)[1]]
+        return column_names(next(rows)[1]), rows
     except StopIteration:
         raise MetricError(f"{path}: an empty file. {SCHEMA}") from None
-    return columns, rows
-
-
-def _csv_lines(path: Path) -> Iterator[tuple[int, Row]]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for row in reader:
-                if row:
-                    yield reader.line_num, row
-    except UnicodeDecodeError as error:
-        raise MetricError(f"{path}: not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
-    except csv.Error as error:
-        raise MetricError(f"{path}, line {reader.line_num}: not CSV ({error}).") from None
 
 
 def _parquet_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, Row]]]:
@@ -320,7 +308,7 @@ def _parquet_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, Row]]]:
         file = parquet.ParquetFile(path)
     except Exception as error:
         raise MetricError(f"{path}: not a parquet file, or damaged ({str(error)[:100]})") from error
-    return list(file.schema_arrow.names), _parquet_lines(path, file)
+    return column_names(file.schema_arrow.names), _parquet_lines(path, file)
 
 
 def _parquet_lines(path: Path, file: Any) -> Iterator[tuple[int, Row]]:
@@ -337,7 +325,7 @@ def _parquet_lines(path: Path, file: Any) -> Iterator[tuple[int, Row]]:
 
 
 def _cell(value: object) -> str:
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    return str(value).strip()
 
 
 def pyarrow_parquet(path: str) -> Any:

@@ -126,8 +126,10 @@ class EmbeddingsSystem:
         embeddings = self.embeddings
         if data is not None and Path(data).suffix.lower() == ".npz":
             embeddings, data = read_embeddings(data), None
+        if data is None and embeddings.people is None:  # a file that is named as data, of another system
+            data = self.files.data_set
         wanted = None if data is None else read_comparisons(data, self.files, split)
-        what, vectors = join_embeddings(embeddings, wanted)
+        what, vectors = join_embeddings(embeddings, wanted, self.files.twin_pairs)
         what, vectors = self.sampling.of(what), vectors
         return Scored(what, pair_source(what, vectors), vectors)
 
@@ -152,10 +154,11 @@ class ScoresSystem:
     def scored(self, data: str | None, split: str) -> Scored:
         table = self.table
         if data is not None and is_scores_file(data):
-            table, data = read_scores(data, self.files.strict), None
+            table, data = read_scores(data, self.files.strict), self.files.data_set
         elif split == "val":
             raise ConfigError("--optimize_threshold with --scores needs --val_data with a file of scores")
-        what = join_scores(table, None if data is None else read_comparisons(data, self.files, "all"))
+        labels = None if data is None else read_comparisons(data, self.files, "all")
+        what = join_scores(table, labels, self.files.twin_pairs)
         return Scored(what, listed_source(what, table.scores), None)
 
     def stored(self) -> Decision:

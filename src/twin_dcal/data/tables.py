@@ -1,0 +1,63 @@
+"""Tables as text: cells between commas, semicolons or tabs, as spreadsheets and other tools write them."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from twin_dcal.errors import TwinDcalError
+
+SEPARATORS = ("\t", ";", ",")
+
+Row = tuple[int, list[str]]
+"""Number of the line in the file, and its cells without blanks around them."""
+
+
+def read_lines(path: Path, fault: type[TwinDcalError]) -> list[tuple[int, str]]:
+    """Numbers and text of the lines that are not blank, without blanks around them. A byte order mark is fine.
+
+    Args: fault: what is raised for a file that cannot be read or is no text.
+    """
+    with _readable(path, fault):
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def read_rows(path: Path, fault: type[TwinDcalError]) -> Iterator[Row]:
+    """The rows of a table that are not empty; the separator is what its first line has most of.
+
+    Args: fault: what is raised, with file and line, for a file that cannot be read or is no table.
+    """
+    with _readable(path, fault), path.open(encoding="utf-8-sig", newline="") as file:
+        first = next((line for line in file if line.strip()), "")
+        file.seek(0)
+        reader = csv.reader(file, delimiter=separator_of(first), skipinitialspace=True, strict=True)
+        try:
+            for row in reader:
+                cells = [cell.strip() for cell in row]
+                if any(cells):
+                    yield reader.line_num, cells
+        except csv.Error as error:
+            raise fault(f"{path}, line {reader.line_num}: not CSV ({error}).") from None
+
+
+@contextmanager
+def _readable(path: Path, fault: type[TwinDcalError]) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise fault(f"{path}: no such file. Check the path.") from None
+    except UnicodeDecodeError as error:
+        raise fault(f"{path}: not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
+    except OSError as error:
+        raise fault(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def separator_of(line: str) -> str:
+    """Tab, semicolon or comma, whichever is there most; a comma where none is."""
+    return max(reversed(SEPARATORS), key=line.count)
+
+
+def column_names(cells: Sequence[str]) -> list[str]:
+    """Headings as they are looked up: in small letters."""
+    return [cell.strip().casefold() for cell in cells]
