@@ -21,9 +21,9 @@ ROOMS = ["_version", "errors", "workers", "files", "privacy", "jsontext", "spell
          "verification.table", "verification.figures", "verification.protocols", "verification.folds",
          "verification.reliability", "verification.zoo", "verification.people", "verification.joining",
          "verification.embedding_files", "verification.score_files", "verification.tables", "verification.evaluation",
-         "checkpoint", "verification.embeddings", "training", "verification.whose", "verification.reading", "verification.speed",
-         "verification.systems", "verification.examples", "verification.flow", "verification.comparing", "explain",
-         "inference", "web", "export", "report", "lookalikes", "prepare.page", "prepare.sheet", "prepare.run",
+         "checkpoint", "verification.embeddings", "training", "verification.whose", "verification.reading",
+         "verification.speed", "verification.systems", "verification.examples", "verification.flow",
+         "verification.comparing", "explain", "inference", "web", "export", "report", "lookalikes", "prepare.page", "prepare.sheet", "prepare.run",
          "extraction", "demo", "ablation", "cli"]  # fmt: skip
 
 

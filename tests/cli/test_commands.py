@@ -108,21 +108,26 @@ def test_one_branch_alone_has_no_stored_threshold(tiny_faces, model, tmp_path):
 
 
 def test_a_pairs_file_needs_a_data_set_to_know_twins(tiny_faces, model, tmp_path):
+    root = tiny_faces / "test"
     lines = [
-        "test/6a/0.png test/6a/1.png 1",
-        "test/6a/0.png test/6b/1.png 0",
-        "test/6a/0.png test/7a/1.png 0",
+        f"{root}/6a/0.png {root}/{other} {label}"
+        for other, label in (("6a/1.png", 1), ("6b/1.png", 0), ("7a/1.png", 0))
     ]
-    pairs = tiny_faces / "listed_pairs.txt"
+    pairs = tmp_path / "listed_pairs.txt"
     pairs.write_text("\n".join(lines))
     common = ["--model", model, "--test_data", pairs, "--output_dir", tmp_path]
     assert evaluate(*common) == 0
     report = json.loads((tmp_path / "evaluation_report.json").read_text())
     assert report["twin"] is None
     assert report["all"]["num_impostors"] == 2
-    assert evaluate(*common, "--dataset_info", tiny_faces / "dataset_infor.json") == 0
-    report = json.loads((tmp_path / "evaluation_report.json").read_text())
-    assert [report[kind]["num_impostors"] for kind in ("twin", "unrelated")] == [1, 1]
+    for option, name in (
+        ("dataset_info", "dataset_infor.json"),
+        ("data_dir", ""),
+        ("twin_pairs", "twin_pairs_infor.json"),
+    ):
+        assert evaluate(*common, f"--{option}", tiny_faces / name) == 0
+        report = json.loads((tmp_path / "evaluation_report.json").read_text())
+        assert [report[kind]["num_impostors"] for kind in ("twin", "unrelated")] == [1, 1]
     pairs.write_text(lines[0].replace(" 1", " 0") + "\n" + lines[1])
     assert evaluate(*common, "--dataset_info", tiny_faces / "dataset_infor.json") == 2
 
@@ -499,6 +504,11 @@ def test_an_old_config_option_changes_nothing_and_says_so(tiny_faces, model, tmp
         (["--embeddings", "e.npz", "--no_images", "--save_examples"], r"exclude each other"),
         (["--embeddings", "e.npz", "--num_examples", "0"], r"--num_examples must be at least 1"),
         (["--scores", "s.txt"], r"s\.txt: no such file"),
+        (
+            ["--model", "m.pth", "--test_data", "d", "--dataset_info", "i.json"],
+            r"--test_data d and --dataset_info i\.json are two data sets; give one",
+        ),
+        (["--scores", "s.csv", "--twin_pairs", "gone.json"], r"s\.csv: no such file of scores"),
         (
             ["--model", "m.pth", "--data_dir", "d", "--optimize_threshold", "--save", "--feature_type", "sa"],
             r"--save: the stored threshold is for --feature_type combined",

@@ -142,7 +142,7 @@ def test_descriptions_of_other_tools_are_found_and_named(tmp_path, people, info,
 
 
 def test_twin_pairs_by_split_of_other_tools_give_the_split(tmp_path, people):
-    people(tmp_path, {person: 2 for person in "abcd"})
+    people(tmp_path, dict.fromkeys("abcd", 2))
     listed = {person: [f"{person}/{person}_{number}.jpg" for number in (0, 1)] for person in "abcd"}
     (tmp_path / "id_to_images.json").write_text(json.dumps(listed))
     (tmp_path / "train_twin_pairs.json").write_text('[["a", "b"]]')

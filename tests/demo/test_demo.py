@@ -11,7 +11,7 @@ from tiny import tiny_model
 
 from twin_dcal import TwinInferenceEngine
 from twin_dcal.cli import demo
-from twin_dcal.demo.session import HELP, Session
+from twin_dcal.demo.session import HELP, Session, split_words
 from twin_dcal.verification.stored import Threshold
 
 
@@ -116,6 +116,32 @@ def test_the_prompt_answers_everything(model_path, photos, tmp_path):
         assert session.answer(mistake).startswith("error: ")
     assert session.answer("  ") == ""
     assert session.answer("quit") is None
+
+
+def test_paths_at_the_prompt_are_taken_as_typed(model_path, photos, tmp_path, monkeypatch):
+    for name in ("al/001.png", "bo/my face.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(photos[0].read_bytes())
+    monkeypatch.chdir(tmp_path)
+    session = Session(TwinInferenceEngine(model_path), tmp_path)
+    for line in (
+        r"verify al\001.png bo/my\ face.png",
+        r"verify al/001.png 'bo\my face.png'",
+        r"folder .\al\..\al",
+    ):
+        assert session.answer(line).startswith("decision    SAME PERSON" if "verify" in line else "error: .")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (r"C:\faces\a.jpg al\001.jpg", [r"C:\faces\a.jpg", r"al\001.jpg"]),
+        (r'my\ photo.jpg "b c.jpg"', ["my photo.jpg", "b c.jpg"]),
+        (r"'a\b.jpg' it\'s.jpg #1.jpg", [r"a\b.jpg", "it's.jpg", "#1.jpg"]),
+    ],
+)
+def test_words_of_a_line(line, words):
+    assert split_words(line) == words
 
 
 def test_the_prompt_as_a_process(model_path, photos, tmp_path):

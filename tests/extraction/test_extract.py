@@ -251,7 +251,7 @@ def test_ctrl_c_ends_workers_and_the_command_goes_on(model_path, photos, tmp_pat
 
 
 def test_lists_are_read_in_order(model_path, photos, tmp_path):
-    (photos / "list.txt").write_text("6b/1.png\n\n6a/0.png\n6b/1.png\n")
+    (photos / "list.txt").write_text("6b\\1.png\n\n6a/0.png\n6b/1.png\n", encoding="utf-8-sig")
     output = tmp_path / "features.npz"
     arguments = [
         "--model",
@@ -293,7 +293,7 @@ def test_everything_beside_the_features(model_path, photos, tmp_path):
     [
         (["--images_dir", "nowhere"], "no such folder of images"),
         ([], "give --images_dir or --images_list"),
-        (["--images_list", "nowhere.txt"], "cannot be read"),
+        (["--images_list", "nowhere.txt"], "nowhere.txt: no such file"),
         (["--images_dir", ".", "--batch_size", "0"], "--batch_size must be at least 1"),
         (["--images_dir", "PHOTOS", "--image_extensions", ".gif"], "read are .bmp"),
         (["--images_dir", "PHOTOS", "--image_extensions", "jpg"], "no file ends in .jpg"),

@@ -65,15 +65,17 @@ def _system_options(parser: Parser) -> None:
 
 def _data_options(parser: Parser) -> None:
     option = parser.option
-    option("test_data", metavar="PATH", help="pairs file (.json, .txt), folder, or dataset_infor.json")
+    option("test_data", metavar="PATH", help="pairs file (.json, .txt, .csv), folder, or dataset_infor.json")
     option(
-        "data_dir", metavar="DIR", help="data set folder: its test split is evaluated, its val split tunes"
-    )
+        "data_dir", metavar="DIR",
+        help="data set folder: its test split is evaluated, its val split tunes; with a pairs or scores file, tells "
+        "whose images they are",
+    )  # fmt: skip
     option(
         "dataset_info", metavar="FILE",
         help="dataset_infor.json; with a pairs or scores file, tells whose images they are",
     )  # fmt: skip
-    option("twin_pairs", metavar="FILE", help="twin_pairs_infor.json")
+    option("twin_pairs", metavar="FILE", help="twin_pairs_infor.json, where it does not lie beside the data")
     option("data_root", metavar="DIR", help="where image paths of the files are looked up")
     option("strict", action="store_true", help="whatever would be left out is an error")
     option("max_unrelated", type=int, metavar="N", help="compare a random N of the unrelated pairs")
@@ -154,6 +156,11 @@ def _check(options: argparse.Namespace) -> None:
         what = " and ".join(f"--{name}" for name in given) or "none"
         raise ConfigError(f"give one of --model, --embeddings, --scores and --compare; given: {what}")
     _check_thresholds(options)
+    if options.test_data and options.dataset_info and not _is_listed(options.test_data):
+        raise ConfigError(
+            f"--test_data {options.test_data} and --dataset_info {options.dataset_info} are two data sets; give one, "
+            "or a list of pairs as --test_data"
+        )
     for faulty, message in (
         (options.explain and not options.model, "--explain needs --model: embeddings and scores cannot be explained"),
         (options.explain and options.feature_type != "combined", "--explain needs --feature_type combined"),
@@ -177,6 +184,13 @@ def _check(options: argparse.Namespace) -> None:
     ):  # fmt: skip
         if faulty:
             raise ConfigError(message)
+
+
+def _is_listed(path: str) -> bool:
+    """Whether comparisons, not a data set, are in a file: pairs, scores or embeddings."""
+    from twin_dcal.data.pairs import is_pairs_file
+
+    return is_pairs_file(path) or Path(path).suffix.lower() in (".npz", ".parquet")
 
 
 def _check_thresholds(options: argparse.Namespace) -> None:

@@ -129,7 +129,7 @@ def read_face_set(
     fit = fit_pairs(twins.pairs, [*listing.images, *others])
     whole = bool(listing.split_of or others) or not (twin_pairs or _is_one_split(listing))
     if whole or twin_pairs or fit.near:
-        fit.refuse_misfits(_names(files))
+        fit.refuse_misfits(_names(files), whole)
     refuse_shared_families(_given_splits(listing, twins, listing.images), fit.kept_together(), listing.source)
     people, found = _people_of_split(listing, twins, split)
     images, findings = check_images({person: listing.images[person] for person in people}, listing.source)

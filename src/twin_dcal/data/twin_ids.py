@@ -34,9 +34,14 @@ class PairFit:
         ordered = sorted(self.unknown, key=lambda person: (person not in self.near, person))
         return [self._one(person) for person in ordered]
 
-    def refuse_misfits(self, file: object) -> None:
-        """ManifestError where there are pairs and not one makes two people of the data set a family."""
-        if self.pairs and not self.num_families:
+    def refuse_misfits(self, file: object, whole: bool = True) -> None:
+        """ManifestError where there are pairs and not one makes two people of the data set a family.
+
+        Args: whole: whether everybody whom the pairs may name is known. Of a part, twins of others may rightly be
+        missing: it is refused where no id is known, or one is written otherwise.
+        """
+        known = {person for pair in self.pairs for person in pair}.difference(self.unknown)
+        if self.pairs and not self.num_families and (whole or self.near or not known):
             raise ManifestError(
                 f"{file}: none of the {len(self.pairs)} twin pairs fits, their ids are not in the data set: "
                 f"{first_few(self.described())}. Write ids as the data set does, or name the right file."

@@ -67,7 +67,7 @@ def _families_by(twin_files: Sequence[Path], people: Iterable[str]) -> tuple[dic
     """Person to family, and a warning for ids that nearly mean somebody. ManifestError where no pair fits."""
     fit = fit_pairs(read_twin_pairs(twin_files).pairs, people)
     file = ", ".join(map(str, twin_files))
-    fit.refuse_misfits(file)
+    fit.refuse_misfits(file, whole=False)
     if not fit.near:  # pairs of people who are not compared are rightly unknown
         return connected_families(fit.pairs), ()
     told = first_few(fit.described()[: len(fit.near)])
@@ -83,7 +83,9 @@ def _with_identities(
     wrong = np.flatnonzero((kinds == PairKind.GENUINE) != pairs.same)
     if wrong.size:
         first, second = (pairs.paths[index[wrong[0]]] for index in (pairs.first, pairs.second))
-        raise ManifestError(f"{what.source}: {wrong.size} labels contradict the {by}, first: {first} and {second}")
+        raise ManifestError(
+            f"{what.source}: {wrong.size} labels contradict the {by}, first: {first} and {second}"
+        )
     rows = PairRows(pairs.first, pairs.second, kinds)
     return replace(what, people=people, families=families, pairs=rows)
 
