@@ -23,7 +23,8 @@ ROOMS = ["_version", "errors", "workers", "files", "privacy", "jsontext", "spell
          "verification.embedding_files", "verification.score_files", "verification.tables", "verification.evaluation",
          "checkpoint", "verification.embeddings", "training", "verification.whose", "verification.reading",
          "verification.speed", "verification.systems", "verification.examples", "verification.flow",
-         "verification.comparing", "explain", "inference", "web", "export", "report", "lookalikes", "prepare.page", "prepare.sheet", "prepare.run",
+         "verification.comparing", "explain", "inference", "web", "export", "report", "lookalikes",
+         "prepare.page", "prepare.sheet", "prepare.run",
          "extraction", "demo", "ablation", "cli"]  # fmt: skip
 
 
