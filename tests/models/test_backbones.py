@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny_vits import randomise
 
+from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ModelError
 from twin_dcal.models.backbone import CNNBackbone, ViTBackbone, build_backbone, new_block
 from twin_dcal.models.dcal import DCALVerificationModel
@@ -336,3 +337,29 @@ def test_building_leaves_the_network_in_training_mode_and_its_statistics_alone()
     means = [key for key in fresh if key.endswith(("running_mean", "running_var", "num_batches_tracked"))]
     assert means
     assert all(torch.equal(backbone.cnn.state_dict()[key], fresh[key]) for key in means)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"attention_dim": 128, "num_blocks": 7},
+            "left out: model.attention_dim 128 (it has 64), model.num_blocks 7",
+        ),
+        ({"num_heads": 3}, "left out: model.num_heads 3 (it has 2)"),
+        ({}, None),
+        ({"attention_dim": 64, "num_heads": 2, "num_blocks": 6}, None),
+    ],
+)
+def test_sizes_of_our_blocks_that_a_vit_does_not_take_are_told(given, told, caplog):
+    DCALVerificationModel("test_vit", image_size=32, **given)
+    assert (told in caplog.text) if told else not caplog.text
+
+
+def test_a_configuration_that_sets_none_of_them_is_silent(caplog):
+    for values in ({}, TwinVerificationConfig().model_dump()):
+        config = TwinVerificationConfig.from_dict(values).override(
+            {"model.backbone": "test_vit", "model.pretrained": False, "data.image_size": 32}
+        )
+        DCALVerificationModel.from_config(config)
+    assert not caplog.text

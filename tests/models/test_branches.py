@@ -5,6 +5,7 @@ import torch
 from oracles import attention_oracle as oracle
 from tiny_vits import PLAIN, REGISTERS
 
+from twin_dcal.errors import ModelError
 from twin_dcal.models.attention import attend
 from twin_dcal.models.blocks import query_block
 from twin_dcal.models.dcal import DCALVerificationModel
@@ -265,12 +266,20 @@ def test_features_are_the_forward_embeddings_at_unit_length(tiny_model, images, 
     torch.testing.assert_close(combined @ combined.T, (sa @ sa.T + glca @ glca.T) / 2)
 
 
-def test_without_glca_every_feature_is_sa(tiny_model, images):
+def test_without_glca_the_features_are_sa_and_glca_is_refused(tiny_model, images):
     model = tiny_model(branches=("sa", "pwca")).eval()
     assert model.embedding_dim() == model.width == 16
     wanted = torch.nn.functional.normalize(model(images).sa.float(), dim=1)
-    for feature in ("combined", "sa", "glca"):
+    for feature in ("combined", "sa"):
         torch.testing.assert_close(model.embed(images, feature), wanted)
+    for rows in (images, images[:0]):
+        with pytest.raises(ModelError, match=r"feature 'glca': this model has combined, sa$"):
+            model.embed(rows, "glca")
+
+
+def test_an_unknown_feature_is_refused(tiny_model, images):
+    with pytest.raises(ModelError, match=r"feature 'pwca': this model has combined, sa, glca$"):
+        tiny_model().eval().embed(images, "pwca")
 
 
 def test_evaluation_is_deterministic_and_leaves_the_generator_alone(tiny_model, images):

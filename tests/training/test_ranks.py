@@ -23,6 +23,7 @@ CNN = {
               "branches": ["sa", "glca"], "dropout": 0.0, "drop_path": 0.0},
     "training": {"optimizer": "sgd", "learning_rate": 1e-2},
 }  # fmt: skip
+BF16 = {**CNN, "runtime": {"amp": "bf16"}, "training": {**CNN["training"], "learning_rate": 1e-3}}
 ALONE_TOO = {
     "plain": PLAIN,
     "batch": {**PLAIN, "loss": {"softmax_over": "batch"}, "training": {"optimizer": "sgd", "accumulation_steps": 2}},
@@ -74,6 +75,7 @@ def twice(tiny_faces, tmp_path_factory):
         {"name": "whole", "config": values_of(tiny_faces, folder / "whole", changes=every)},
         {"name": "resumed", "config": values_of(tiny_faces, folder / "resumed", changes=every), "stop_after": 1,
          "resume_as": {"runtime.num_workers": 1}},
+        {"name": "bf16", "config": values_of(tiny_faces, folder / "bf16", changes=BF16)},
         {"name": "poisoned", "config": values_of(tiny_faces, folder / "poisoned", changes=CNN), "poison": [1]},
     ]  # fmt: skip
     return launch(scenarios, folder, 2)
@@ -129,6 +131,14 @@ def test_two_processes_resume_to_the_same_bits(twice):
     losses = {"train/loss", "train/sa", "train/glca", "train/pwca"}
     for one, other in zip(twice["whole"]["lines"], twice["resumed"]["lines"], strict=True):
         assert {key: one[key] for key in losses} == {key: other[key] for key in losses}
+
+
+def test_batch_statistics_under_autocast_are_those_of_one_process(twice, tiny_faces, tmp_path):
+    one = alone("bf16", BF16, tiny_faces, tmp_path)
+    counts = [value for key, value in twice["bf16"]["weights"].items() if "num_batches" in key]
+    assert counts
+    assert all(value == one["progress"]["step"] for value in counts)
+    assert_close(one, twice["bf16"], rtol=0.1, atol=0.03)  # bf16 has 8 bits
 
 
 def test_a_loss_that_is_not_finite_on_one_rank_is_left_out_on_all(twice):

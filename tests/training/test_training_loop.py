@@ -223,6 +223,71 @@ def test_a_short_last_accumulation_is_averaged_over_its_own_batches(tiny_config,
     assert torch.allclose(gradients[5], 4 * gradients[8], rtol=1e-4, atol=1e-8)
 
 
+def test_the_rate_of_each_group_is_logged(tiny_config, tmp_path):
+    changes = {"training.num_epochs": 1, "training.warmup_epochs": 0, "training.scheduler": "constant"}
+    lines = []
+    for factor in (0.5, 0):
+        train(tiny_config.override({**changes, "training.backbone_lr_factor": factor}), overwrite=True)
+        lines.append(json.loads((tmp_path / "run" / "metrics.jsonl").read_text()))
+    assert [line["train/learning_rate"] for line in lines] == [1e-3, 1e-3]
+    assert [line["train/learning_rate_backbone"] for line in lines] == [5e-4, 0]
+
+
+def test_the_rate_of_a_run_never_rises_after_warm_up_and_never_is_zero(tiny_faces, tiny_config, tmp_path):
+    """With families of 3, 2, 2 and 1 people epochs differ in their number of batches."""
+    pairs = json.loads((tiny_faces / "twin_pairs_infor.json").read_text())
+    (tmp_path / "pairs.json").write_text(
+        json.dumps([["0a", "0b"], ["0b", "1a"], ["1b", "2a"], ["2b", "3a"], *pairs[4:]])
+    )
+    config = tiny_config.override({
+        "data.twin_pairs": str(tmp_path / "pairs.json"), "training.num_epochs": 6, "training.warmup_epochs": 1,
+        "training.validate_every": 6,
+    })  # fmt: skip
+    trainer, rates, counts = make_trainer(config, tmp_path), [], set()
+    step = trainer._step
+
+    def recorded(index):
+        step(index)
+        counts.add(trainer.sampler.num_batches)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+
+    trainer._step = recorded
+    trainer.fit()
+    assert len(counts) > 1
+    peak = rates.index(max(rates))
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert rates[-1] > 0
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_a_batch_that_is_left_out_leaves_no_trace_in_the_statistics(tiny_config, tmp_path, name):
+    config = tiny_config.override(
+        {"model.backbone": name, "model.attention_dim": 16, "model.num_heads": 2, "model.num_blocks": 1,
+         "data.image_size": 64}
+    )  # fmt: skip
+    trainer = make_trainer(config, tmp_path)
+    trainer.model.train()
+    batch = next(iter(trainer.loader))
+    before = weights(trainer)
+    trainer._train_batch({**batch, "image": batch["image"].float() * math.nan}, 4)
+    assert trainer.progress.skipped == 1
+    for key, value in trainer.model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+    trainer._train_batch(batch, 4)
+    changed = {
+        key for key, value in trainer.model.state_dict().items() if not torch.equal(value, before[key])
+    }
+    known = set(dict(trainer.model.named_buffers()))
+    assert any("running_var" in key for key in changed & known)
+    assert all(key.rpartition(".")[2].startswith(("running_", "num_batches")) for key in changed & known)
+
+
+def test_a_network_without_batch_statistics_has_nothing_to_save(tiny_config, tmp_path):
+    statistics = make_trainer(tiny_config, tmp_path).statistics
+    statistics.save()
+    assert statistics._saved == []
+
+
 def test_a_frozen_backbone_keeps_its_batch_statistics(tiny_config, tmp_path):
     config = tiny_config.override(
         {"model.backbone": "test_resnet", "model.attention_dim": 16, "model.num_heads": 2, "model.num_blocks": 1,

@@ -16,6 +16,7 @@ from timm.models import load_state_dict as read_weights
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from twin_dcal.config import ModelConfig
 from twin_dcal.errors import ModelError
 from twin_dcal.privacy import hub_allowed
 
@@ -152,12 +153,31 @@ def build_backbone(
                 f"use {low or patch} or {low + patch}"
             )
         vit = _create(name, pretrained, img_size=image_size, proj_drop_rate=dropout, drop_path_rate=drop_path)
-        return ViTBackbone(vit, name)
+        backbone = ViTBackbone(vit, name)
+        _tell_ignored(backbone, name, attention_dim=attention_dim, num_heads=num_heads, num_blocks=num_blocks)
+        return backbone
     return CNNBackbone(
         _create(name, pretrained), name, image_size=image_size, attention_dim=attention_dim,
         num_heads=num_heads, num_blocks=num_blocks, dropout=dropout, drop_path=drop_path,
         feature_dim=feature_dim,
     )  # fmt: skip
+
+
+def _tell_ignored(vit: ViTBackbone, name: str, **given: int) -> None:
+    """Warn of sizes of our blocks that were asked for and that the ViT does not have.
+
+    One that is the default was not asked for: every saved configuration holds it.
+    """
+    own = {"attention_dim": vit.width, "num_heads": vit.num_heads, "num_blocks": len(vit.blocks)}
+    ignored = [
+        f"model.{key} {value} (it has {own[key]})"
+        for key, value in given.items()
+        if value not in (own[key], ModelConfig.model_fields[key].default)
+    ]
+    if ignored:
+        logger.warning(
+            "backbone '%s' is a ViT and keeps its own blocks; left out: %s", name, ", ".join(ignored)
+        )
 
 
 def new_block(width: int, num_heads: int, dropout: float = 0.0, drop_path: float = 0.0) -> Block:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from twin_dcal.config import Branch, TwinVerificationConfig
+from twin_dcal.errors import ModelError
 
 from .attention import attend, merge_heads, pair_attend, random_partners
 from .backbone import build_backbone
@@ -123,8 +124,11 @@ class DCALVerificationModel(nn.Module):
 
         The cosine of two such features is the mean of the branch cosines. "sa" costs exactly the backbone.
         Args: images: (B, 3, S, S), normalised. Returns (B, E) with unit rows. Pure in evaluation mode: an
-        image's feature does not depend on its batch mates.
+        image's feature does not depend on its batch mates. ModelError for the feature of a branch that is off.
         """
+        known = ("combined", *(branch for branch in self.branches if branch != "pwca"))
+        if feature_type not in known:
+            raise ModelError(f"feature {feature_type!r}: this model has {', '.join(known)}")
         if len(images) == 0:
             return images.new_empty((0, self.embedding_dim(feature_type)))
         if images.device.type == "cpu" and not torch.is_grad_enabled():
@@ -155,8 +159,7 @@ class DCALVerificationModel(nn.Module):
         if feature_type == "sa":
             encoded = self._encode(self.backbone.tokens(images), None, cls_only=True)
             return F.normalize(self.backbone.norm(encoded.sa_BTC[:, 0]).float(), dim=-1)
-        features = self.features(images)
-        return features.get(feature_type, features["sa"])
+        return self.features(images)[feature_type]
 
     def glca(self, encoded: Encoded, rollout_BT: Tensor | None = None) -> Tensor:
         """Global-local cross-attention over the SA tokens, (B, C).

@@ -28,9 +28,11 @@ def _forward(module: _BatchNorm, x: Tensor) -> Tensor:
     """The module's own forward pass with mean and variance over all processes. `x` is (B, C, …)."""
     if not module.training:
         return type(module).forward(module, x)
-    axes = [0, *range(2, x.ndim)]
+    given, axes = x.dtype, [0, *range(2, x.ndim)]
     shape = (1, -1, *[1] * (x.ndim - 2))
     num = x.numel() // x.shape[1]
+    # Under autocast x has 8 bits: too few to count images with, and torch's own kernel adds up in 32 as well.
+    x = x.to(torch.promote_types(given, torch.float32))
     sums = sum_with_gradient(torch.cat([x.sum(axes), x.new_full((1,), num)]))
     total = sums[-1].detach()
     mean = sums[:-1] / total
@@ -40,6 +42,7 @@ def _forward(module: _BatchNorm, x: Tensor) -> Tensor:
     out = centred * (variance + module.eps).rsqrt().view(shape)
     if module.affine:
         out = out * module.weight.view(shape) + module.bias.view(shape)
+    out = out.to(given)
     for name in ("drop", "act"):  # timm's BatchNormAct2d
         if hasattr(module, name):
             out = getattr(module, name)(out)
@@ -58,4 +61,31 @@ def _update(module: _BatchNorm, mean: Tensor, variance: Tensor, num: Tensor) -> 
         (module.running_var, variance * num / (num - 1)),
     ):
         assert running is not None
-        running.lerp_(value, share)
+        running.lerp_(value.to(running.dtype), share)
+
+
+class BatchStatistics:
+    """The running statistics of a model's normalisations, which can be taken back after a batch that spoiled them.
+
+    They are the only buffers that a forward pass changes: those of BatchNorm, InstanceNorm and timm's EvoNorm. A model
+    without any, such as a ViT, costs nothing; neither do parts that are in evaluation mode.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._buffers = [
+            (module, buffer)
+            for module in model.modules()
+            for name, buffer in module.named_buffers(recurse=False)
+            if name.startswith("running_") or name == "num_batches_tracked"
+        ]
+        self._saved: list[tuple[Tensor, Tensor]] = []
+
+    def save(self) -> None:
+        """Remember the statistics as they are now."""
+        self._saved = [(buffer, buffer.clone()) for module, buffer in self._buffers if module.training]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Put back what `save` remembered."""
+        for buffer, before in self._saved:
+            buffer.copy_(before)

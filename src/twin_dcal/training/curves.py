@@ -13,7 +13,7 @@ CURVES_NAME = "training_curves.png"
 _PANELS = (
     ("loss", ("train/loss", "train/sa", "train/glca", "train/pwca")),
     ("validation EER", ("val/twin_eer", "val/unrelated_eer")),
-    ("learning rate", ("train/learning_rate",)),
+    ("learning rate", ("train/learning_rate", "train/learning_rate_backbone")),
 )
 
 

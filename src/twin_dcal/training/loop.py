@@ -28,12 +28,12 @@ from twin_dcal.losses import DCALLoss
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.models.preprocessing import Preprocessing
 
-from .batchnorm import share_statistics
+from .batchnorm import BatchStatistics, share_statistics
 from .checks import check_processes, check_validation
 from .console import Clock, figures_line, losses_line
 from .device import amp_dtype, process_device, random_state, seed_process, set_random_state
 from .objective import Objective, two_images
-from .optimization import build_optimizer, learning_rate, lr_factor
+from .optimization import build_optimizer, freeze_backbone, learning_rate, learning_rates, rate_factor
 from .parallel import Parallel, grad_norm, load_optimizer, load_whole, parallelize, to_whole
 from .state import Progress, no_space, refuse_changes, write_state
 from .stopping import Reason, StopSignals, TimeLimit
@@ -82,8 +82,9 @@ class Trainer:
         training = config.training
         self.peak_rate = learning_rate(training, training.batch_size * training.accumulation_steps)
         if training.backbone_lr_factor == 0:
-            self.model.backbone.pretrained.requires_grad_(False)
+            freeze_backbone(self.model)
         self.parallel = self._parallel(amp_dtype(config.runtime, self.device))
+        self.statistics = BatchStatistics(self.model)
         self.optimizer = build_optimizer(self.model, self.loss, training, self.peak_rate)
         is_fp16 = self.parallel.objective.amp_dtype == torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=is_fp16)
@@ -184,7 +185,7 @@ class Trainer:
         images = self.preprocessing.normalize(batch["image"].to(self.device, non_blocking=True))
         people, families = (batch[key].to(self.device) for key in ("person", "family"))
         is_step = self._is_step(progress.batch + 1, num_batches)
-        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        self.statistics.save()
         with self.parallel.synchronizing(is_step):
             outcome = self.parallel(images, people, families, batch["index"])
             self.scaler.scale(outcome.loss / group).backward()  # type: ignore[no-untyped-call]
@@ -197,8 +198,7 @@ class Trainer:
                 progress.sums[name] = progress.sums.get(name, 0.0) + value * len(outcome.image_index)
         else:
             self._spoiled = True
-            for buffer, before in buffers:  # batch statistics may hold what made the loss infinite
-                buffer.copy_(before)
+            self.statistics.restore()  # they may hold what made the loss infinite
             self._skip(f"the loss is {values[0]}", outcome.image_index)
         if is_step:
             self._step(outcome.image_index)
@@ -225,10 +225,11 @@ class Trainer:
         logger.warning("%s: left out (%d of at most %d): %s", place, progress.skipped, allowed, told)
 
     def _step(self, index: Tensor) -> None:
-        factor = lr_factor(self.progress.step, **self._schedule())
+        progress = self.progress
+        factor = rate_factor(self.config.training, progress.epoch, progress.batch, self.sampler.num_batches)
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
-        self.progress.step += 1
+        progress.step += 1
         if not self._spoiled:
             self.scaler.unscale_(self.optimizer)
             limit = self.config.training.clip_norm
@@ -241,14 +242,6 @@ class Trainer:
                 self._skip(f"the gradient's norm is {norm}", index)
         self._spoiled = False
         self.optimizer.zero_grad(set_to_none=True)
-
-    def _schedule(self) -> dict[str, Any]:
-        training = self.config.training
-        per_epoch = math.ceil(self.sampler.num_batches / training.accumulation_steps)
-        return {
-            "total": per_epoch * training.num_epochs, "warmup": round(per_epoch * training.warmup_epochs),
-            "scheduler": training.scheduler,
-        }  # fmt: skip
 
     def _should_pause(self, epoch_ends: bool, *, stepped: bool = True) -> bool:
         """Between optimizer steps: save if it is time to, and whether the run is to stop. All processes agree."""
@@ -274,7 +267,9 @@ class Trainer:
     def _finish_epoch(self, figures: dict[str, float], seconds: float) -> None:
         progress, training = self.progress, self.config.training
         progress.epoch, progress.batch = progress.epoch + 1, 0
-        figures["train/learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        rates = learning_rates(self.optimizer)
+        figures["train/learning_rate"] = rates["new"]
+        figures["train/learning_rate_backbone"] = rates["backbone"]
         weights = to_whole(self.loss.state_dict())["log_variances"].tolist()
         figures |= {
             f"train/w_{branch}": weight for branch, weight in zip(self.model.branches, weights, strict=True)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from .reliability import CalibrationChoice, choose_calibration
 from .result import Evaluation, Figures
 from .score_files import write_scores
 from .stored import ErrorCurve, Threshold
-from .systems import FeatureType, ModelSystem, Scored, System, decision_to, feature_types
+from .systems import ModelSystem, Scored, System, decision_to
 from .tables import write_tables
 from .thresholds import ThresholdChoice, choose_threshold
 
@@ -75,13 +75,13 @@ def run(
     decision = given or (tuning.decision() if tuning else system.stored())
     about = {"twin_dcal": __version__, **system.about(), "test_data": test.what.source}
     evaluation = evaluate(test.source, test.what, decision, effort, test.vectors, about)
-    if tuning is not None:
-        evaluation.figures["tuning"] = _told(tuning)
     features = _features(system, test, effort) if compare_features else {}
+    more: dict[str, Any] = {} if tuning is None else {"tuning": _told(tuning)}
     if features:
-        evaluation.figures["features"] = features
+        more["features"] = features
     if speed:
-        evaluation.figures["speed"] = _speed(system, test)
+        more["speed"] = _speed(system, test)
+    evaluation = replace(evaluation, figures={**evaluation.figures, **more})
     report = _write(evaluation, test, decision, about, outputs)
     return Outcome(evaluation, report, tuning, test.what, features)
 
@@ -94,8 +94,7 @@ def embed_only(
     if validation is not None:
         system.scored(validation, "val")
     if compare_features and isinstance(system, ModelSystem):
-        for feature in _other_features(system):
-            system.scored_with(test.what, feature)
+        system.scored_apart(test)
 
 
 def tune_on(system: System, test: Scored, data: str | None, metric: str, effort: Effort) -> Tuning:
@@ -150,17 +149,12 @@ def _features(system: System, test: Scored, effort: Effort) -> dict[str, Figures
     if not isinstance(system, ModelSystem):
         raise ConfigError("--compare_features needs --model: embeddings and scores are of one feature")
     told: dict[str, Figures] = {}
-    for feature in feature_types(system.loaded.model.branches):
-        scored = system.scored_with(test.what, feature) if feature in _other_features(system) else test
+    for feature, scored in system.scored_apart(test).items():
         counts = count_pairs(scored.source)
         intervals = family_intervals(scored.source, counts, None, effort)
         figures = evaluation_figures(counts, None, None, intervals)
         told[feature] = {name: figures[name] for name in ("twin", "unrelated", "all")}
     return told
-
-
-def _other_features(system: ModelSystem) -> list[FeatureType]:
-    return [name for name in feature_types(system.loaded.model.branches) if name != system.feature_type]
 
 
 def _speed(system: System, test: Scored) -> Figures:

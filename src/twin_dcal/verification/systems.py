@@ -5,7 +5,7 @@ Each answers one question: what do you give for these comparisons? torch is impo
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -98,6 +98,27 @@ class ModelSystem:
             feature_type=feature_type,
         )  # fmt: skip
         return Scored(what, pair_source(what, vectors), vectors)
+
+    def scored_apart(self, scored: Scored) -> dict[FeatureType, Scored]:
+        """What the model scored, and its other features on the same comparisons, with at most one more pass.
+
+        The combined feature is the others side by side, so they are cut out of it. Without a GLCA branch it is SA.
+        """
+        model = self.loaded.model
+        if "glca" not in model.branches:
+            return {"sa": scored}
+        combined = scored
+        if self.feature_type != "combined":
+            combined = self.scored_with(scored.what, "combined")
+        assert combined.vectors is not None
+        parts: dict[FeatureType, NDArray[np.float32]] = {
+            "sa": combined.vectors[:, : model.width], "glca": combined.vectors[:, model.width :],
+        }  # fmt: skip
+        cut: dict[FeatureType, Scored] = {}
+        for name, part in parts.items():
+            vectors = part / np.linalg.norm(part, axis=1, keepdims=True)
+            cut[name] = Scored(scored.what, pair_source(scored.what, vectors), vectors)
+        return {**cut, "combined": combined, self.feature_type: scored}
 
     def stored(self) -> Decision:
         threshold = self.loaded.threshold
@@ -218,8 +239,3 @@ def file_hash(path: str) -> str:
     """SHA-256 of a file."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def feature_types(branches: Sequence[str]) -> list[FeatureType]:
-    """What can be compared of a model: its branches alone, and together."""
-    return ["sa", "glca", "combined"] if "glca" in branches else ["sa"]
