@@ -3,7 +3,7 @@
 
 import sys
 
-from twin_dcal.cli.demo import main
+from twin_dcal.cli.start import demo
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(demo())

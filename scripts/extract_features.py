@@ -3,7 +3,7 @@
 
 import sys
 
-from twin_dcal.cli.extract import main
+from twin_dcal.cli.start import extract
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(extract())

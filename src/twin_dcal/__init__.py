@@ -3,12 +3,12 @@
 Public names load on first use, so that ``import twin_dcal`` costs nothing and touches nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
 from ._version import __version__
 
+TYPE_CHECKING = False  # as type checkers know it; importing `typing` would take longer than all the rest
 if TYPE_CHECKING:
+    from typing import Any
+
     from .config import TwinVerificationConfig
     from .data.datamodule import TwinDataModule
     from .inference.engine import TwinInferenceEngine
@@ -30,9 +30,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_HOME[name], __name__), name)
 
 

@@ -1,6 +1,6 @@
 """Errors a user can act on. Every message says what was wrong, what was given and what to do.
 
-Commands print the message alone and exit with 2; anything else that escapes is a bug of ours.
+Commands print the message alone and exit with 2; anything else that escapes is a bug of ours (exit code 70).
 """
 
 

@@ -1,1 +1,1 @@
-"""The commands: parse, call, print. Exit 0 done, 2 the user's mistake (one line), 1 ours (traceback)."""
+"""The commands: parse, call, print. How they end is in `exits` (docs/commands.md)."""

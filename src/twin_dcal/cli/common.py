@@ -5,13 +5,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from twin_dcal._version import __version__
 from twin_dcal.config import parse_dotted
-from twin_dcal.errors import TwinDcalError
 from twin_dcal.files import owner_only
 from twin_dcal.privacy import set_privacy_defaults
+
+from .exits import Answered, ended
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,6 +30,13 @@ class Parser(argparse.ArgumentParser):
         if "_" in name:
             names.append(f"--{name.replace('_', '-')}")
         self.add_argument(*names, **{"dest": name, **settings})
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """What --help and wrong options end with."""
+        try:
+            super().exit(status, message)
+        except SystemExit as end:
+            raise Answered(end.code) from None
 
     def parse(self, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
         """Options, and dotted overrides from whatever is not an option. ConfigError for anything else."""
@@ -71,30 +79,16 @@ def overrides_from(options: argparse.Namespace, keys: Mapping[str, str]) -> dict
 
 
 def run(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None = None) -> int:
-    """Call a command's body and turn the user's mistakes into one line and exit code 2."""
+    """Call a command's body; whatever happens in it has its exit code (docs/commands.md)."""
+    return ended(lambda: _body(main, arguments))
+
+
+def _body(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None) -> int:
     set_privacy_defaults()
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     # Of several processes only the first tells what all do.
     logging.getLogger("twin_dcal").setLevel(
         logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
     )
-    try:
-        with owner_only():
-            return main(arguments) or 0
-    except TwinDcalError as error:
-        # A DataLoader worker's error arrives with the worker's traceback around it; its last line is ours.
-        text = str(error)
-        if text.startswith("Caught "):
-            text = text.strip().splitlines()[-1].partition(": ")[2]
-        rank = os.environ.get("RANK", "0")
-        print(f"error: {text}" if rank == "0" else f"error on rank {rank}: {text}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
-    except OSError as error:  # a full disk, a folder that cannot be made: the message names it
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    with owner_only():
+        return main(arguments) or 0

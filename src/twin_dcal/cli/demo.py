@@ -23,7 +23,8 @@ QUICKSTART = Path("runs/quickstart/best_model.pth")
 def parser() -> Parser:
     parser = Parser(
         prog="dcal-demo",
-        description="Do two pictures show one person? Exit code 0: same person, 1: different people, 2: error.",
+        description="Do two pictures show one person? Exit code 0: same person, 1: different people, "
+        "any other: not decided.",
     )
     option = parser.option
     option("model", metavar="FILE", help="best_model.pth of a run, or an exported .onnx")

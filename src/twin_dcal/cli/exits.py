@@ -1,0 +1,123 @@
+"""How a command ends: one table of exit codes, and what is said on stderr. Only the standard library is imported here.
+
+`dcal-demo` answers with its code, so whatever is no answer must have another one (docs/commands.md).
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+
+from twin_dcal.errors import TwinDcalError
+
+DONE = 0
+DIFFERENT = 1
+"""`dcal-demo --img1 --img2` alone: different people."""
+MISTAKE = 2
+"""Of the user, or of a file or the machine: one line says which."""
+INTERNAL = 70
+"""A fault of this program, as in BSD's sysexits.h (EX_SOFTWARE)."""
+INTERRUPTED = 130
+UNREAD = 141
+"""Whoever read the output went away, as a shell counts SIGPIPE."""
+
+
+class Answered(SystemExit):
+    """What argparse ends with (--help, a wrong option), told from a library that calls sys.exit."""
+
+
+def ended(command: Callable[[], int]) -> int:
+    """Run a command's body and give its exit code, whatever happens in it. Only `Answered` passes."""
+    with interrupts_noted() as interrupts:
+        try:
+            code = command()
+            _flush()
+        except Answered:
+            raise
+        except BaseException as error:
+            code = _told(KeyboardInterrupt() if interrupts else error)
+            _give_up_unwritten()
+        # Noted and swallowed, by a library or by a page that Ctrl-C ends: nobody may take the rest for an answer.
+        return INTERRUPTED if interrupts else code
+
+
+@contextlib.contextmanager
+def interrupts_noted() -> Iterator[list[int]]:
+    """Ctrl-C raises KeyboardInterrupt in the block, and is noted: an import that it breaks off raises what it likes.
+
+    Leaves alone a handler of somebody else, and one that ignores Ctrl-C (a job in the background).
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT)
+    ours = before is signal.default_int_handler or hasattr(before, "of_start")
+    if not (is_main and ours):
+        yield came
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def internal(error: BaseException) -> int:
+    """Tell of a fault of ours, with its traceback, and that it decides nothing."""
+    _say("".join(traceback.format_exception(error)).rstrip())
+    _say(
+        f"internal error: a fault of twin_dcal, not a result; please report the lines above (exit code {INTERNAL})"
+    )
+    return INTERNAL
+
+
+def _told(error: BaseException) -> int:
+    """Say what an error means to the user. Returns its exit code."""
+    if isinstance(error, TwinDcalError):
+        return _mistake(_own_line(str(error)))
+    if isinstance(error, KeyboardInterrupt):
+        _say("interrupted")
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):
+        return UNREAD
+    if isinstance(error, OSError):  # a full disk, a folder that cannot be made: the message names it
+        return _mistake(str(error))
+    return internal(error)
+
+
+def _mistake(text: str) -> int:
+    rank = os.environ.get("RANK", "0")
+    _say(f"error: {text}" if rank == "0" else f"error on rank {rank}: {text}")
+    return MISTAKE
+
+
+def _own_line(text: str) -> str:
+    """A DataLoader worker's error arrives with the worker's traceback around it; its last line is ours."""
+    return text.strip().splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+        print(text, file=sys.stderr, flush=True)
+
+
+def _flush() -> None:
+    """Write out what was printed. OSError where it cannot be."""
+    if sys.stdout is not None and not sys.stdout.closed:
+        sys.stdout.flush()
+
+
+def _give_up_unwritten() -> None:
+    """Python would try again as it ends, and exit with 120."""
+    try:
+        _flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            sys.stdout.close()

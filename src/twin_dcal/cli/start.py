@@ -1,0 +1,56 @@
+"""Where commands start: their exit codes hold from here on, while everything else is still being imported.
+
+Importing takes longer than many a command. Ctrl-C at that time, or a package that is broken, must not leave Python's
+own exit code 1, which `dcal-demo` has for "different people". So nothing is imported here, nor by the packages around
+this module, before Ctrl-C has its handler.
+"""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def _command(name: str) -> "Callable[[], int]":
+    def start() -> int:
+        _end_at_once_on_interrupts()
+        try:
+            from importlib import import_module
+
+            main = import_module(f"twin_dcal.cli.{name}").main
+        except BaseException as error:
+            from .exits import internal
+
+            return internal(error)
+        code: int = main()
+        return code
+
+    start.__name__ = start.__qualname__ = name
+    return start
+
+
+def _end_at_once_on_interrupts() -> None:
+    """There is nothing to tidy up yet, and an import that is broken off can raise anything."""
+    # What `signal` is made of, without its enumerations, which take half of this time.
+    import _signal  # type: ignore[import-not-found]
+    import os
+
+    def end(number: int, frame: object) -> None:
+        try:
+            os.write(2, b"interrupted\n")
+        finally:
+            os._exit(130)
+
+    end.__dict__["of_start"] = True  # so that `exits` may take its place for the command itself
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, end)
+
+
+ablate = _command("ablate")
+demo = _command("demo")
+evaluate = _command("evaluate")
+export = _command("export")
+extract = _command("extract")
+lookalikes = _command("lookalikes")
+prepare = _command("prepare")
+synth = _command("synth")
+train = _command("train")
