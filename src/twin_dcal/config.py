@@ -56,6 +56,28 @@ class ModelConfig(_Section):
     """Dropout after projections and in the feed-forward layers."""
     drop_path: float = Field(0.1, ge=0, lt=1)
     """Stochastic depth of the last block; grows linearly from 0 at the first."""
+    pwca_blocks: int | None = Field(None, gt=0)
+    """How many of the last self-attention blocks are pair-wise in training; null is all of them, as in the paper."""
+    pwca_partner: Literal["random", "twin"] = "random"
+    """PWCA's distractor: any other image of the batch (the paper), or one of the twin (AHAN)."""
+    feature_strides: tuple[int, ...] = (8,)
+    """Face networks: the feature maps that patch tokens come from, by their stride in pixels of the network's input."""
+    frozen_stride: int = Field(0, ge=0)
+    """Face networks: stages whose maps have this stride or a smaller one keep their weights; 0 freezes none."""
+    fusion: float | Literal["auto"] = "auto"
+    """Face networks: share of the untouched network's cosine in a pair's score, between 0 and 1; "auto" chooses it on
+    the validation pairs."""
+    face_template: Literal["auto", "arcface112", "ours", "none"] = "auto"
+    """Where a face network expects the face: "auto" is what its layout was trained on, "none" takes crops whole."""
+    face_pixels: Literal["auto", "rgb/127.5", "rgb/128", "rgb/1", "bgr/127.5", "bgr/128", "bgr/1"] = "auto"
+    """Channel order and scale of a face network's input: (pixel − 127.5) / 127.5 or / 128, or pixels as they are (1)."""
+
+    @field_validator("fusion")
+    @classmethod
+    def _share(cls, value: float | str) -> float | str:
+        if isinstance(value, float | int) and not 0 <= value <= 1:
+            raise ValueError(f"fusion {value} is a share: give a number from 0 to 1, or \"auto\"")
+        return value
 
     @field_validator("branches")
     @classmethod
@@ -143,6 +165,9 @@ class DataConfig(_Section):
     test_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of families for a split that the data set does not define itself."""
     image_size: int = Field(224, ge=32)
+    crop_template: Literal["auto", "ours", "arcface112", "none"] = "auto"
+    """How faces lie in the crops, for face networks: as `dcal-prepare` places them ("ours"), on the ArcFace template, or
+    in no known way ("none": crops are given whole). "auto" measures it on some of the training crops."""
     min_images: int = Field(2, ge=1)
     """People with fewer images are left out of training, and said so."""
     augmentation: bool = True

@@ -55,3 +55,20 @@ def random_partners(num_images: int, generator: torch.Generator | None = None) -
     partner = torch.empty_like(order)
     partner[order] = order.roll(-1)
     return partner
+
+
+def twin_partners(
+    people_B: Tensor, families_B: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
+    """The twin as the distractor (AHAN, arXiv 2602.21503): a random image of another person of the same family.
+
+    An image whose twin is not in the batch gets a random partner, as in `random_partners`.
+    Returns (B,) int64 on the CPU. ValueError for fewer than 2 images.
+    """
+    partner = random_partners(len(people_B), generator)
+    people_B, families_B = people_B.cpu(), families_B.cpu()
+    twin_BB = (families_B[:, None] == families_B[None]) & (people_B[:, None] != people_B[None])
+    has_twin = twin_BB.any(1)
+    if has_twin.any():
+        partner[has_twin] = torch.multinomial(twin_BB[has_twin].float(), 1, generator=generator).squeeze(1)
+    return partner

@@ -7,7 +7,7 @@ map, projected to `attention_dim`, gets a CLS token, a position embedding and a 
 import logging
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 import torch
@@ -22,6 +22,18 @@ from twin_dcal.privacy import hub_allowed
 from .blocks import check_block
 
 logger = logging.getLogger(__name__)
+
+
+Frozen = tuple[Tensor, ...]
+"""Outputs of a backbone's frozen parts, each with a batch axis in front."""
+
+
+class Tokens(NamedTuple):
+    """tokens: (B, T, C), as they enter the first block. untouched: (B, E), the embedding of the face network as it was
+    before training; None where the backbone is none, or does not keep it."""
+
+    tokens: Tensor
+    untouched: Tensor | None
 
 
 class TokenBackbone(nn.Module):
@@ -40,10 +52,23 @@ class TokenBackbone(nn.Module):
     grid: tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    starts_as_verifier = False
+    """Whether the class token tells people apart before any training of ours."""
+    untouched_dim = 0
+    """E of `Tokens.untouched`; 0 where there is none."""
 
     def tokens(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) normalised images to (B, T, C) tokens, as they enter the first block."""
         raise NotImplementedError
+
+    def read(self, images: Tensor | Frozen) -> Tokens:
+        """Tokens of normalised images, or of what `frozen` gave for them."""
+        (images,) = images if isinstance(images, tuple) else (images,)
+        return Tokens(self.tokens(images), None)
+
+    def frozen(self, images: Tensor) -> Frozen:
+        """What parts that are never trained make of normalised images: computed once, it can be kept."""
+        return (images,)
 
     @property
     def pretrained(self) -> nn.Module:

@@ -17,8 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from twin_dcal.config import Branch, TwinVerificationConfig
 
 from .attention import attend, merge_heads, pair_attend, random_partners
-from .backbone import build_backbone
+from .backbone import Frozen, TokenBackbone, Tokens, build_backbone
 from .blocks import attention_dropout, finish, project_qkv, query_block
+from .face.open import FaceOptions, Skeleton, build_face_backbone, is_face_network
 from .rollout import QueryKey, rollout_cls, top_tokens
 
 FeatureType = Literal["combined", "sa", "glca"]
@@ -32,6 +33,8 @@ class BranchEmbeddings(NamedTuple):
     sa: Tensor
     glca: Tensor | None
     pwca: Tensor | None
+    untouched: Tensor | None = None
+    """(B, E) of the face network before training, where the backbone is one: no branch, a reference."""
 
     def active(self) -> dict[Branch, Tensor]:
         named: dict[Branch, Tensor | None] = {"sa": self.sa, "glca": self.glca, "pwca": self.pwca}
@@ -40,11 +43,12 @@ class BranchEmbeddings(NamedTuple):
 
 class Encoded(NamedTuple):
     """What leaves the SA blocks: all SA tokens (B, T, C) before the final norm, PWCA's CLS (B, 1, C) or None,
-    and the queries and keys of each block, where a rollout needs them."""
+    the queries and keys of each block, where a rollout needs them, and the untouched embedding of `Tokens`."""
 
     sa_BTC: Tensor
     pwca_B1C: Tensor | None
     layers: list[QueryKey]
+    untouched_BE: Tensor | None = None
 
 
 class DCALVerificationModel(nn.Module):
@@ -61,6 +65,10 @@ class DCALVerificationModel(nn.Module):
         dropout, drop_path: regularisation of the blocks, in training only.
         feature_dim: channels expected of a CNN's last map, or None.
         gradient_checkpointing: recompute blocks in the backward pass to save memory.
+        pwca_blocks: how many of the last blocks are pair-wise; None is all, as in the paper.
+        fusion: share of the untouched face network's cosine in that of combined features, where the backbone keeps it.
+        face: what only a face network as the backbone needs.
+        skeleton: graph of a face network that came as an ONNX file, for a model without weights.
     """
 
     def __init__(
@@ -68,30 +76,50 @@ class DCALVerificationModel(nn.Module):
         attention_dim: int = 768, num_heads: int = 12, num_blocks: int = 4,
         branches: Sequence[Branch] = ("sa", "glca", "pwca"), local_ratio: float = 0.1,
         glca_pool: Literal["cls", "local"] = "cls", dropout: float = 0.0, drop_path: float = 0.0,
-        feature_dim: int | None = None, gradient_checkpointing: bool = False,
+        feature_dim: int | None = None, gradient_checkpointing: bool = False, pwca_blocks: int | None = None,
+        fusion: float = 0.5, face: FaceOptions | None = None, skeleton: Skeleton | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.backbone = build_backbone(
-            backbone, pretrained=pretrained, image_size=image_size, attention_dim=attention_dim,
-            num_heads=num_heads, num_blocks=num_blocks, dropout=dropout, drop_path=drop_path,
-            feature_dim=feature_dim,
-        )  # fmt: skip
+        ours = {
+            "attention_dim": attention_dim, "num_heads": num_heads, "num_blocks": num_blocks, "dropout": dropout,
+            "drop_path": drop_path,
+        }  # fmt: skip
+        self.backbone: TokenBackbone
+        if is_face_network(backbone):
+            self.backbone = build_face_backbone(
+                backbone, pretrained, face or FaceOptions(), image_size=image_size, skeleton=skeleton, **ours
+            )
+        else:
+            self.backbone = build_backbone(
+                backbone, pretrained=pretrained, image_size=image_size, feature_dim=feature_dim, **ours
+            )
         self.branches = tuple(branches)
+        self.pwca_blocks = pwca_blocks
         self.image_size, self.local_ratio, self.glca_pool = image_size, local_ratio, glca_pool
         self.gradient_checkpointing = gradient_checkpointing
         if "glca" in self.branches:
             # Weights of its own, starting from those of the last block and norm, which read the same tokens.
             self.glca_block = copy.deepcopy(self.backbone.blocks[-1])
             self.glca_norm = copy.deepcopy(self.backbone.norm)
+            if self.backbone.starts_as_verifier and glca_pool == "local":
+                self.glca_local = nn.Linear(self.width, self.width)  # zero: the class token alone, until it is trained
+                nn.init.zeros_(self.glca_local.weight)
+                nn.init.zeros_(self.glca_local.bias)
+        if self.backbone.untouched_dim:
+            self.register_buffer("fusion", torch.tensor(float(fusion)))
 
     @classmethod
-    def from_config(cls, config: TwinVerificationConfig, *, with_weights: bool = True) -> Self:
+    def from_config(
+        cls, config: TwinVerificationConfig, *, with_weights: bool = True, skeleton: Skeleton | None = None
+    ) -> Self:  # fmt: skip
         """Build what the configuration says; `with_weights=False` skips the pretrained file (a checkpoint follows)."""
-        options = config.model.model_dump()
-        if not with_weights:
-            options["pretrained"] = False
+        model = config.model
         return cls(
-            **options, image_size=config.data.image_size,
+            model.backbone, pretrained=model.pretrained if with_weights else False, image_size=config.data.image_size,
+            attention_dim=model.attention_dim, num_heads=model.num_heads, num_blocks=model.num_blocks,
+            branches=model.branches, local_ratio=model.local_ratio, glca_pool=model.glca_pool, dropout=model.dropout,
+            drop_path=model.drop_path, feature_dim=model.feature_dim, pwca_blocks=model.pwca_blocks,
+            fusion=0.5 if model.fusion == "auto" else model.fusion, face=FaceOptions.of(config), skeleton=skeleton,
             gradient_checkpointing=config.runtime.gradient_checkpointing,
         )  # fmt: skip
 
@@ -101,27 +129,31 @@ class DCALVerificationModel(nn.Module):
         return self.backbone.width
 
     def embedding_dim(self, feature_type: FeatureType = "combined") -> int:
-        return self.width * (2 if feature_type == "combined" and "glca" in self.branches else 1)
+        if feature_type != "combined":
+            return self.width
+        return self.width * (2 if "glca" in self.branches else 1) + self.backbone.untouched_dim
 
-    def forward(self, images: Tensor, partner_B: Tensor | None = None) -> BranchEmbeddings:
+    def forward(self, images: Tensor | Frozen, partner_B: Tensor | None = None) -> BranchEmbeddings:
         """Embeddings of all active branches.
 
-        Args: images: (B, 3, S, S), normalised. partner_B: (B,) distractor of each image; drawn at random when
-        None. PWCA runs in training mode only and needs two images.
+        Args: images: (B, 3, S, S), normalised, or what `backbone.frozen` gave for them. partner_B: (B,) distractor of
+        each image; drawn at random when None. PWCA runs in training mode only and needs two images.
         """
-        x_BTC = self.backbone.tokens(images)
-        encoded = self._encode(x_BTC, self._partners(x_BTC, partner_B))
+        tokens = self.backbone.read(images)
+        encoded = self._encode(tokens, self._partners(tokens.tokens, partner_B))
         norm = self.backbone.norm
         return BranchEmbeddings(
             sa=norm(encoded.sa_BTC[:, 0]),
             glca=self.glca(encoded) if "glca" in self.branches else None,
             pwca=None if encoded.pwca_B1C is None else norm(encoded.pwca_B1C[:, 0]),
+            untouched=encoded.untouched_BE,
         )
 
     def embed(self, images: Tensor, feature_type: FeatureType = "combined") -> Tensor:
         """Verification features: SA and GLCA embeddings, each at unit length, concatenated and at unit length.
 
-        The cosine of two such features is the mean of the branch cosines. "sa" costs exactly the backbone.
+        The cosine of two such features is the mean of the branch cosines; where the backbone is a face network, the
+        untouched network's cosine has the share `fusion` in it. "sa" costs exactly the backbone.
         Args: images: (B, 3, S, S), normalised. Returns (B, E) with unit rows. Pure in evaluation mode: an
         image's feature does not depend on its batch mates.
         """
@@ -135,13 +167,13 @@ class DCALVerificationModel(nn.Module):
 
     def features(self, images: Tensor) -> dict[FeatureType, Tensor]:
         """Every feature that `embed` gives, from one pass. Traceable with a batch of unknown size, for export."""
-        tokens_BTC = self.backbone.tokens(images)
-        return self.features_of(self._encode(tokens_BTC, None, cls_only="glca" not in self.branches))
+        tokens = self.backbone.read(images)
+        return self.features_of(self._encode(tokens, None, cls_only="glca" not in self.branches))
 
     def encode(self, images: Tensor) -> Encoded:
         """What leaves the SA blocks, with queries and keys of every block: features and attention maps both follow
         from it."""
-        return self._encode(self.backbone.tokens(images), None, keep=True)
+        return self._encode(self.backbone.read(images), None, keep=True)
 
     def features_of(self, encoded: Encoded, rollout_BT: Tensor | None = None) -> dict[FeatureType, Tensor]:
         """Every feature of images that are encoded already. Args: rollout_BT: that of their blocks, if it is known."""
@@ -149,11 +181,15 @@ class DCALVerificationModel(nn.Module):
         parts["sa"] = F.normalize(self.backbone.norm(encoded.sa_BTC[:, 0]).float(), dim=-1)
         if "glca" in self.branches:
             parts["glca"] = F.normalize(self.glca(encoded, rollout_BT).float(), dim=-1)
-        return {"combined": F.normalize(torch.cat(list(parts.values()), dim=-1), dim=-1), **parts}
+        ours = F.normalize(torch.cat(list(parts.values()), dim=-1), dim=-1)
+        if encoded.untouched_BE is not None:
+            untouched = F.normalize(encoded.untouched_BE.float(), dim=-1)
+            ours = torch.cat([self.fusion.sqrt() * untouched, (1 - self.fusion).sqrt() * ours], dim=-1)
+        return {"combined": ours, **parts}
 
     def _embed(self, images: Tensor, feature_type: FeatureType) -> Tensor:
         if feature_type == "sa":
-            encoded = self._encode(self.backbone.tokens(images), None, cls_only=True)
+            encoded = self._encode(self.backbone.read(images), None, cls_only=True)
             return F.normalize(self.backbone.norm(encoded.sa_BTC[:, 0]).float(), dim=-1)
         features = self.features(images)
         return features.get(feature_type, features["sa"])
@@ -164,8 +200,9 @@ class DCALVerificationModel(nn.Module):
         Queries: CLS and the R·N patches with the highest rollout; keys and values: all tokens. Queries do not
         see each other, so in a single block (the paper's M = 1) CLS comes out the same whichever patches were
         kept: with ``glca_pool="cls"`` (the paper) only CLS is computed and no rollout is needed. ``"local"``
-        averages CLS and the kept patches, which makes the choice of regions count. Args: rollout_BT: of the
-        encoded blocks, where it is known already.
+        averages CLS and the kept patches, which makes the choice of regions count; on a face network, whose patches
+        do not lie in its embedding's space, their mean is added to CLS by a layer that starts at zero. Args:
+        rollout_BT: of the encoded blocks, where it is known already.
         """
         x_BTC = encoded.sa_BTC
         if self.glca_pool == "cls":
@@ -178,6 +215,9 @@ class DCALVerificationModel(nn.Module):
             self.glca_block, x_BKC, x_BTC, partial(attend, dropout=attention_dropout(self.glca_block))
         )
         out: Tensor = self.glca_norm(out_BKC)
+        if self.glca_pool == "local" and self.backbone.starts_as_verifier:
+            local: Tensor = self.glca_local(out[:, 1:].mean(1))
+            return out[:, 0] + local
         return out.mean(1)
 
     def _partners(self, x_BTC: Tensor, partner_B: Tensor | None) -> Tensor | None:
@@ -188,35 +228,36 @@ class DCALVerificationModel(nn.Module):
         return partner_B.to(x_BTC.device)
 
     def _encode(
-        self, x_BTC: Tensor, partner_B: Tensor | None, *, cls_only: bool = False, keep: bool = False
+        self, tokens: Tokens, partner_B: Tensor | None, *, cls_only: bool = False, keep: bool = False
     ) -> Encoded:
         """Run the SA blocks, with PWCA's stream stacked under SA's in one batch.
 
         Both streams start as the same tokens, so the first block projects them once; of PWCA only CLS is used,
-        so its last block computes that row alone (so does SA's, with `cls_only`). With `keep`, queries and keys
-        are kept even where GLCA needs none.
+        so its last block computes that row alone (so does SA's, with `cls_only`). Blocks before the last `pwca_blocks`
+        run once, for SA alone. With `keep`, queries and keys are kept even where GLCA needs none.
         """
         keep = keep or ("glca" in self.branches and self.glca_pool == "local" and not cls_only)
         layers: list[QueryKey] = []
         *earlier, last = self.backbone.blocks
-        streams, num_streams = x_BTC, 1
-        for block in earlier:
-            streams, *layer = self._run(_block, block, streams, num_streams, partner_B, keep)
-            num_streams = 1 if partner_B is None else 2
+        streams, num_streams = tokens.tokens, 1
+        num_shared = len(earlier) + 1 - (self.pwca_blocks or len(earlier) + 1)
+        for place, block in enumerate(earlier):
+            partner = None if place < num_shared else partner_B
+            streams, *layer = self._run(_block, block, streams, num_streams, partner, keep)
+            num_streams = 1 if partner is None else 2
             layers += layer
         sa_BTC, *pair = streams.chunk(num_streams) if num_streams > 1 else [streams]
         pwca_BTC = pair[0] if pair else sa_BTC  # a single block: the streams have not parted yet
         dropout = attention_dropout(last)
         if cls_only:
-            return Encoded(
-                query_block(last, sa_BTC[:, :1], sa_BTC, partial(attend, dropout=dropout)), None, []
-            )
+            sa_B1C = query_block(last, sa_BTC[:, :1], sa_BTC, partial(attend, dropout=dropout))
+            return Encoded(sa_B1C, None, [], tokens.untouched)
         pwca_B1C = None
         if partner_B is not None:
             attend_pair = partial(pair_attend, partner_B=partner_B, dropout=dropout)
             pwca_B1C = self._run(query_block, last, pwca_BTC[:, :1], pwca_BTC, attend_pair)
         sa_BTC, *layer = self._run(_block, last, sa_BTC, 1, None, keep)
-        return Encoded(sa_BTC, pwca_B1C, [*layers, *layer])
+        return Encoded(sa_BTC, pwca_B1C, [*layers, *layer], tokens.untouched)
 
     def _run(self, step: Callable[..., Any], *arguments: object) -> Any:
         if self.gradient_checkpointing and torch.is_grad_enabled():

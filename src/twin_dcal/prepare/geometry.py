@@ -7,16 +7,14 @@ are in YuNet's order: eye on the viewer's left, eye on the right, tip of the nos
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_dcal.data.templates import OURS
+
 Points = NDArray[np.float64]
 """(P, 2)"""
 Matrix = NDArray[np.float64]
 """(2, 3): maps p to m[:, :2] @ p + m[:, 2]."""
 
-TEMPLATE: Points = np.array(
-    [[0.3594, 0.4759], [0.6406, 0.4759], [0.5, 0.6455], [0.3797, 0.7732], [0.6203, 0.7732]]
-)
-"""Landmarks in a crop of side 1: the mean of YuNet's landmarks over 644 crops of a look-alike set that was aligned
-with a margin around hairline, ears and chin, made symmetric. The eyes are 0.28 of the side apart."""
+TEMPLATE: Points = OURS
 
 
 def fit_similarity(source_P2: Points, target_P2: Points) -> Matrix:

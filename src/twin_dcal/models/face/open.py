@@ -1,0 +1,85 @@
+"""A face network by name, with what its file says, as the backbone of a DCAL model."""
+
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.data.templates import ARCFACE112, OURS
+from twin_dcal.errors import ModelError
+
+from ..face_backbone import FaceBackbone
+from .geometry import WHOLE, Similarity, similarity
+from .network import FaceInput, FaceNetwork, Template
+from .onnx_network import OnnxNetwork
+
+_POINTS = {"arcface112": ARCFACE112, "ours": OURS}
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """A face network's graph without weights, and the bytes that its weights may take."""
+
+    graph: bytes
+    max_bytes: int
+
+
+@dataclass(frozen=True)
+class FaceOptions:
+    """The keys of a configuration that only face networks need; see `ModelConfig` and `DataConfig`."""
+
+    feature_strides: tuple[int, ...] = (8,)
+    frozen_stride: int = 0
+    face_template: str = "auto"
+    face_pixels: str = "auto"
+    crop_template: str = "auto"
+
+    @classmethod
+    def of(cls, config: TwinVerificationConfig) -> Self:
+        model = config.model
+        return cls(
+            model.feature_strides, model.frozen_stride, model.face_template, model.face_pixels, config.data.crop_template
+        )
+
+
+def is_face_network(backbone: str) -> bool:
+    """Whether a backbone's name is that of a face network rather than timm's."""
+    return backbone == "onnx"
+
+
+def build_face_backbone(
+    backbone: str, pretrained: bool | str, options: FaceOptions, *, image_size: int, skeleton: Skeleton | None,
+    attention_dim: int, num_heads: int, num_blocks: int, dropout: float, drop_path: float,
+) -> FaceBackbone:  # fmt: skip
+    """The network that `backbone` and `pretrained` name. ModelError where they do not fit."""
+    network = _network(backbone, pretrained, skeleton)
+    network.input = _with_options(network.input, options)
+    return FaceBackbone(
+        network, backbone, image_size=image_size, similarity=_similarity(network.input.template, options.crop_template),
+        width=attention_dim, num_heads=num_heads, num_blocks=num_blocks, dropout=dropout, drop_path=drop_path,
+        feature_strides=options.feature_strides, frozen_stride=options.frozen_stride,
+    )  # fmt: skip
+
+
+def _network(backbone: str, pretrained: bool | str, skeleton: Skeleton | None) -> FaceNetwork:
+    if skeleton is not None:
+        return OnnxNetwork.from_skeleton(skeleton.graph, backbone, skeleton.max_bytes)
+    if not isinstance(pretrained, str):
+        raise ModelError("model.backbone onnx: set model.pretrained to the .onnx file of a face network")
+    return OnnxNetwork.from_file(pretrained)
+
+
+def _with_options(found: FaceInput, options: FaceOptions) -> FaceInput:
+    changes: dict[str, Any] = {}
+    if options.face_template != "auto":
+        changes["template"] = options.face_template
+    if options.face_pixels != "auto":
+        channels, scale = options.face_pixels.split("/")
+        changes |= {"channels": channels, "std": float(scale), "mean": 0.0 if scale == "1" else 127.5}
+    return replace(found, **changes)
+
+
+def _similarity(network: Template, crops: str) -> Similarity:
+    """From crops to the network's input; "auto" crops are taken for ours until they are measured."""
+    if network == "none" or crops == "none":
+        return WHOLE
+    return similarity(_POINTS["ours" if crops == "auto" else crops], _POINTS[network])
