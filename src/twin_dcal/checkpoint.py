@@ -19,6 +19,7 @@ from .config import TwinVerificationConfig
 from .errors import MetricError, ModelError
 from .files import replacing
 from .models.dcal import DCALVerificationModel
+from .models.face.open import Skeleton
 from .models.preprocessing import Preprocessing
 from .verification.calibration import Calibration, calibration_from_dict
 from .verification.stored import ErrorCurve, Threshold
@@ -57,6 +58,7 @@ def save_model(
         "twin_dcal": __version__,
         "config": config.model_dump(mode="json"),
         "weights": {key: value.detach().cpu() for key, value in (weights or model.state_dict()).items()},
+        "face_graph": _face_graph(model),
         "preprocessing": Preprocessing.of(model.backbone, config).to_dict(),
         **_decision(threshold, calibration, error_curve),
         "training": dict(training or {}),
@@ -91,6 +93,20 @@ def _decision(
     }
 
 
+def _face_graph(model: DCALVerificationModel) -> torch.Tensor | None:
+    """The structure of a face network that came as an ONNX file: uint8, its protobuf without the weights."""
+    skeleton = model.backbone.skeleton
+    return None if skeleton is None else torch.frombuffer(bytearray(skeleton), dtype=torch.uint8)
+
+
+def _skeleton(content: Mapping[str, Any]) -> Skeleton | None:
+    graph = content.get("face_graph")  # absent in files of earlier releases
+    if graph is None:
+        return None
+    num_bytes = sum(value.numel() * value.element_size() for value in content["weights"].values())
+    return Skeleton(graph.numpy().tobytes(), num_bytes)
+
+
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:
     """Read an inference checkpoint. ModelError: missing, foreign, damaged, or of another format version."""
     content = read_tensors(path, FORMAT, FORMAT_VERSION)
@@ -103,7 +119,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
 
 def _loaded(path: str | Path, content: Mapping[str, Any], device: torch.device | str) -> LoadedModel:
     config = TwinVerificationConfig.from_dict(content["config"], str(path))
-    model = DCALVerificationModel.from_config(config, with_weights=False)
+    model = DCALVerificationModel.from_config(config, with_weights=False, skeleton=_skeleton(content))
     try:
         model.load_state_dict(content["weights"], strict=True)
     except RuntimeError as error:

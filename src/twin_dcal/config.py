@@ -76,7 +76,7 @@ class ModelConfig(_Section):
     @classmethod
     def _share(cls, value: float | str) -> float | str:
         if isinstance(value, float | int) and not 0 <= value <= 1:
-            raise ValueError(f"fusion {value} is a share: give a number from 0 to 1, or \"auto\"")
+            raise ValueError(f'fusion {value} is a share: give a number from 0 to 1, or "auto"')
         return value
 
     @field_validator("branches")

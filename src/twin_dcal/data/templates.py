@@ -28,7 +28,9 @@ ARCFACE112: NDArray[np.float64] = (
 TEMPLATES: dict[TemplateName, NDArray[np.float64]] = {"ours": OURS, "arcface112": ARCFACE112}
 
 
-def scale_and_shift(source_52: NDArray[np.float64], target_52: NDArray[np.float64]) -> tuple[float, float, float]:
+def scale_and_shift(
+    source_52: NDArray[np.float64], target_52: NDArray[np.float64]
+) -> tuple[float, float, float]:
     """The scale and shift that bring upright landmarks closest to others, in the sum of squares.
 
     Returns (scale, x, y): a point p of the source lies at scale · p + (x, y) in the target. Without a rotation, since

@@ -57,9 +57,7 @@ def random_partners(num_images: int, generator: torch.Generator | None = None) -
     return partner
 
 
-def twin_partners(
-    people_B: Tensor, families_B: Tensor, generator: torch.Generator | None = None
-) -> Tensor:
+def twin_partners(people_B: Tensor, families_B: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """The twin as the distractor (AHAN, arXiv 2602.21503): a random image of another person of the same family.
 
     An image whose twin is not in the batch gets a random partner, as in `random_partners`.

@@ -56,6 +56,8 @@ class TokenBackbone(nn.Module):
     """Whether the class token tells people apart before any training of ours."""
     untouched_dim = 0
     """E of `Tokens.untouched`; 0 where there is none."""
+    skeleton: bytes | None = None
+    """Structure of a network that came as an ONNX file."""
 
     def tokens(self, images: Tensor) -> Tensor:
         """(B, 3, S, S) normalised images to (B, T, C) tokens, as they enter the first block."""

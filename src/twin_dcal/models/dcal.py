@@ -71,6 +71,8 @@ class DCALVerificationModel(nn.Module):
         skeleton: graph of a face network that came as an ONNX file, for a model without weights.
     """
 
+    fusion: Tensor
+
     def __init__(
         self, backbone: str = "vit_base_patch16_224", *, pretrained: bool | str = False, image_size: int = 224,
         attention_dim: int = 768, num_heads: int = 12, num_blocks: int = 4,
@@ -80,7 +82,7 @@ class DCALVerificationModel(nn.Module):
         fusion: float = 0.5, face: FaceOptions | None = None, skeleton: Skeleton | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        ours = {
+        ours: dict[str, Any] = {
             "attention_dim": attention_dim, "num_heads": num_heads, "num_blocks": num_blocks, "dropout": dropout,
             "drop_path": drop_path,
         }  # fmt: skip
@@ -102,7 +104,9 @@ class DCALVerificationModel(nn.Module):
             self.glca_block = copy.deepcopy(self.backbone.blocks[-1])
             self.glca_norm = copy.deepcopy(self.backbone.norm)
             if self.backbone.starts_as_verifier and glca_pool == "local":
-                self.glca_local = nn.Linear(self.width, self.width)  # zero: the class token alone, until it is trained
+                self.glca_local = nn.Linear(
+                    self.width, self.width
+                )  # zero: the class token alone, until it is trained
                 nn.init.zeros_(self.glca_local.weight)
                 nn.init.zeros_(self.glca_local.bias)
         if self.backbone.untouched_dim:

@@ -39,6 +39,8 @@ class FaceBackbone(TokenBackbone):
     """
 
     starts_as_verifier = True
+    rows: Tensor
+    columns: Tensor
 
     def __init__(
         self, network: FaceNetwork, name: str, *, image_size: int, similarity: Similarity = WHOLE,
@@ -50,9 +52,10 @@ class FaceBackbone(TokenBackbone):
         self.network = network.eval().to(memory_format=torch.channels_last)
         if width < network.embedding_dim:
             raise ModelError(
-                f"model.attention_dim {width} is below the {network.embedding_dim} numbers of the embedding of '{name}', "
-                "which is the class token; use that or more"
+                f"model.attention_dim {width} is below the {network.embedding_dim} numbers of the embedding of "
+                f"'{name}', which is the class token; use that or more"
             )
+        self.skeleton = network.skeleton
         self.width, self.num_heads, self.num_prefix = width, num_heads, 1
         self.taken = _stages_of(network, feature_strides, name)
         self.num_frozen = sum(stride <= frozen_stride for stride in network.strides)
@@ -65,12 +68,14 @@ class FaceBackbone(TokenBackbone):
         self.register_buffer("columns", resampling(image_size, columns, scale, x))
         self.is_resampled = similarity != WHOLE or network.input.size != (image_size, image_size)
         self.project = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(network.channels[i]), nn.Linear(network.channels[i], width)) for i in self.taken
+            nn.Sequential(nn.LayerNorm(network.channels[i]), nn.Linear(network.channels[i], width))
+            for i in self.taken
         )
         self.position = nn.Parameter(torch.zeros(1, self.grid[0] * self.grid[1], width))
         nn.init.trunc_normal_(self.position, std=0.02)
         self.blocks = nn.ModuleList(
-            residual_block(width, num_heads, dropout, drop_path * i / max(1, num_blocks - 1)) for i in range(num_blocks)
+            residual_block(width, num_heads, dropout, drop_path * i / max(1, num_blocks - 1))
+            for i in range(num_blocks)
         )
         self.norm = nn.Identity()
         for module in self._frozen():
@@ -145,14 +150,16 @@ class FaceBackbone(TokenBackbone):
         cls_BC = F.pad(unit_BE, (0, self.width - unit_BE.shape[1]))
         patches_BNC: Tensor = self.position
         for place, output, project in zip(self.taken, outputs, self.project, strict=True):
-            patches_BNC = patches_BNC + self._on_grid(project(self.network.patches(output)), self.network.grids[place])
+            patches_BNC = patches_BNC + self._on_grid(
+                project(self.network.patches(output)), self.network.grids[place]
+            )
         return torch.cat([cls_BC.to(patches_BNC.dtype)[:, None], patches_BNC], dim=1)
 
     def _on_grid(self, patches_BNC: Tensor, grid: tuple[int, int]) -> Tensor:
         """A coarser map's patches repeated on the finest grid."""
         if grid == self.grid:
             return patches_BNC
-        map_BChw = patches_BNC.transpose(1, 2).unflatten(2, grid)
+        map_BChw = patches_BNC.transpose(1, 2).reshape(-1, self.width, *grid)
         return F.interpolate(map_BChw, self.grid, mode="nearest").flatten(2).transpose(1, 2)
 
     def _frozen(self) -> list[nn.Module]:

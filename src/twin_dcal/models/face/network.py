@@ -51,6 +51,8 @@ class FaceNetwork(nn.Module):
     channels: tuple[int, ...]
     grids: tuple[tuple[int, int], ...]
     embedding_dim: int
+    skeleton: bytes | None = None
+    """Structure of a network that came as an ONNX file; layouts that have a name need none."""
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, rows, columns), in the network's own scale and channel order, to (B, E)."""

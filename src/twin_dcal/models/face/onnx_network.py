@@ -92,7 +92,9 @@ class OnnxNetwork(FaceNetwork):
         try:
             model = onnx.load_model_from_string(skeleton)
         except Exception as error:
-            raise ModelError(f"{name}: its face network's graph is damaged ({type(error).__name__})") from error
+            raise ModelError(
+                f"{name}: its face network's graph is damaged ({type(error).__name__})"
+            ) from error
         _fill(model, name, max_bytes)
         return cls(model, name, face_input, has_weights=False)
 
@@ -115,7 +117,9 @@ class OnnxNetwork(FaceNetwork):
         with torch.no_grad():
             both, one = self.eval()(pair), self(pair[1:])
         if both.shape != (2, self.embedding_dim) or not torch.allclose(both[1:], one, rtol=1e-3, atol=1e-4):
-            raise ModelError("its embeddings depend on the other images of a batch; export it with a dynamic batch")
+            raise ModelError(
+                "its embeddings depend on the other images of a batch; export it with a dynamic batch"
+            )
 
 
 class _GraphPart(nn.Module):
@@ -173,7 +177,7 @@ class _PReLU(nn.Module):
 
     def forward(self, x: Tensor, *_: Tensor) -> Tensor:
         if x.requires_grad and torch.is_grad_enabled() and x.ndim == 4:
-            out: Tensor = _FixedPReLU.apply(x, self.slope)  # type: ignore[no-untyped-call]
+            out: Tensor = _FixedPReLU.apply(x, self.slope)
             return out
         return F.prelu(x, self.slope)
 
@@ -183,13 +187,13 @@ class _FixedPReLU(torch.autograd.Function):
     torch's own backward pass takes a quarter of a training step of MobileFaceNet."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
         ctx.save_for_backward(x, slope)
         slope_F11 = slope.view(-1, 1, 1)
         return torch.relu(x).mul_(1 - slope_F11).addcmul_(x, slope_F11)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         x, slope = ctx.saved_tensors
         slope_F11 = slope.view(-1, 1, 1)
         where_positive = torch.ops.aten.threshold_backward(gradient, x, 0)
@@ -199,7 +203,9 @@ class _FixedPReLU(torch.autograd.Function):
 def _require() -> None:
     missing = [name for name in ("onnx", "onnx2pytorch") if find_spec(name) is None]
     if missing:
-        raise ConfigError(f"a face network from an ONNX file needs {' and '.join(missing)}: pip install 'twin-dcal[face]'")
+        raise ConfigError(
+            f"a face network from an ONNX file needs {' and '.join(missing)}: pip install 'twin-dcal[face]'"
+        )
 
 
 def _checked(model: "onnx.ModelProto", name: str) -> "onnx.ModelProto":
@@ -208,7 +214,9 @@ def _checked(model: "onnx.ModelProto", name: str) -> "onnx.ModelProto":
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise ModelError(f"{name}: keeps weights in other files, which are not read; save it as one file")
     if model.metadata_props and any(entry.key.startswith("twin_dcal.") for entry in model.metadata_props):
-        raise ModelError(f"{name}: was written by dcal-export; start from its checkpoint with --model.init_from")
+        raise ModelError(
+            f"{name}: was written by dcal-export; start from its checkpoint with --model.init_from"
+        )
     try:
         onnx.checker.check_model(model)
     except Exception as error:
@@ -233,7 +241,11 @@ def _input(model: "onnx.ModelProto", name: str) -> FaceInput:
         raise ModelError(f"{name}: takes pictures of {rows} x {columns} pixels; at most 1024 are supported")
     # Some files subtract and scale themselves and are given bytes (InsightFace's own reader asks the same question).
     first = {node.op_type for node in list(model.graph.node)[:8]}
-    own = bool(first & {"Sub", "Add"}) and bool(first & {"Mul", "Div"}) and _starts_with_arithmetic(model, value.name)
+    own = (
+        bool(first & {"Sub", "Add"})
+        and bool(first & {"Mul", "Div"})
+        and _starts_with_arithmetic(model, value.name)
+    )
     return FaceInput((rows, columns), mean=0.0 if own else 127.5, std=1.0 if own else 127.5)
 
 
@@ -287,19 +299,22 @@ def _stage_ends(model: "onnx.ModelProto", source: str, shapes: dict[str, tuple[i
         alive -= {name for name in alive if last_read.get(name, -1) <= place}
         if len(alive) == 1:
             alone.append(next(iter(alive)))
-    best: dict[tuple[int, ...], str] = {}
+    best: dict[tuple[int, int], str] = {}
     for name in alone:
         shape = shapes.get(name, ())
         if len(shape) == 4 and min(shape[2:]) >= 2:
-            key, width = shape[2:], shape[1]
+            key, width = (shape[2], shape[3]), shape[1]
         elif len(shape) == 3 and shape[1] >= 16 and shape[1] - math.isqrt(shape[1]) ** 2 <= 1:
-            key, width = (-shape[1],), shape[2]
+            key, width = (shape[1], 1), shape[2]
         else:
             continue
         if key not in best or width <= (shapes[best[key]][1] if len(shape) == 4 else shapes[best[key]][2]):
             best[key] = name
-    maps = [name for key, name in best.items() if len(key) == 2 and len(shapes[name]) == 4]
-    source_shape = [dim.dim_value for dim in next(v for v in model.graph.input if v.name == source).type.tensor_type.shape.dim]
+    maps = [name for name in best.values() if len(shapes[name]) == 4]
+    source_shape = [
+        dim.dim_value
+        for dim in next(v for v in model.graph.input if v.name == source).type.tensor_type.shape.dim
+    ]
     maps = [name for name in maps if shapes[name][2] < source_shape[2]]
     return sorted(maps or list(best.values()), key=alone.index)
 
@@ -329,8 +344,12 @@ def _fill(model: "onnx.ModelProto", name: str, max_bytes: int) -> None:
         for tensor in model.graph.initializer
         if tensor.data_type == onnx.TensorProto.FLOAT and not tensor.raw_data and not tensor.float_data
     ]
-    sizes = [4 * math.prod(tensor.dims) if all(dim >= 0 for dim in tensor.dims) else _LARGEST for tensor in bare]
+    sizes = [
+        4 * math.prod(tensor.dims) if all(dim >= 0 for dim in tensor.dims) else _LARGEST for tensor in bare
+    ]
     if sum(sizes) > min(max_bytes, _LARGEST):
-        raise ModelError(f"{name}: its face network's graph asks for {sum(sizes)} bytes, its weights are {max_bytes}")
+        raise ModelError(
+            f"{name}: its face network's graph asks for {sum(sizes)} bytes, its weights are {max_bytes}"
+        )
     for tensor, size in zip(bare, sizes, strict=True):
         tensor.raw_data = bytes(size)

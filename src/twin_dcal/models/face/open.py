@@ -6,12 +6,15 @@ from typing import Any, Self
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.templates import ARCFACE112, OURS
 from twin_dcal.errors import ModelError
+from twin_dcal.models.face_backbone import FaceBackbone
 
-from ..face_backbone import FaceBackbone
 from .geometry import WHOLE, Similarity, similarity
+from .layouts import LAYOUTS, build_face_network, load_face_network
 from .network import FaceInput, FaceNetwork, Template
 from .onnx_network import OnnxNetwork
 
+ONNX = "onnx"
+"""The backbone whose layout is in its file."""
 _POINTS = {"arcface112": ARCFACE112, "ours": OURS}
 
 
@@ -35,15 +38,13 @@ class FaceOptions:
 
     @classmethod
     def of(cls, config: TwinVerificationConfig) -> Self:
-        model = config.model
-        return cls(
-            model.feature_strides, model.frozen_stride, model.face_template, model.face_pixels, config.data.crop_template
-        )
+        model, crops = config.model, config.data.crop_template
+        return cls(model.feature_strides, model.frozen_stride, model.face_template, model.face_pixels, crops)
 
 
 def is_face_network(backbone: str) -> bool:
     """Whether a backbone's name is that of a face network rather than timm's."""
-    return backbone == "onnx"
+    return backbone == ONNX or backbone in LAYOUTS
 
 
 def build_face_backbone(
@@ -61,6 +62,12 @@ def build_face_backbone(
 
 
 def _network(backbone: str, pretrained: bool | str, skeleton: Skeleton | None) -> FaceNetwork:
+    if backbone != ONNX:
+        if pretrained is True:
+            raise ModelError(
+                f"model.backbone {backbone}: set model.pretrained to the weights file of that network"
+            )
+        return load_face_network(backbone, pretrained) if pretrained else build_face_network(backbone)
     if skeleton is not None:
         return OnnxNetwork.from_skeleton(skeleton.graph, backbone, skeleton.max_bytes)
     if not isinstance(pretrained, str):
