@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from face_weights import random_table
 from safetensors.torch import save_file
@@ -28,6 +29,7 @@ def tiny(monkeypatch):
         build = partial(iresnet.IResNet, [depth] * 4, (4, 4, 6, 6), embedding_dim=5, face_input=SMALL)
         known[name] = Layout(name, build, iresnet.public_name, "", ("head.",))
     monkeypatch.setattr(layouts, "LAYOUTS", known)
+    monkeypatch.setattr(layouts, "_TIMM_NAMES", ("resnet18",))
     layouts._known.cache_clear()
     yield known["tiny"]
     layouts._known.cache_clear()
@@ -166,6 +168,24 @@ def test_a_wrong_file_is_one_line_that_names_what_it_resembles(tmp_path, tiny):
     assert "\n" not in str(error.value)
     assert "not weights of 'tiny': 72 are left over (layer1.1.bn1." in str(error.value)
     assert "They resemble taller (100 % fit), tiny (" in str(error.value)
+
+
+def test_a_file_of_a_timm_network_is_named(tmp_path, tiny):
+    network = timm.create_model("resnet18", num_classes=3)
+    torch.save(network.state_dict(), tmp_path / "face.pth")
+    with pytest.raises(ModelError, match=r"They resemble timm's resnet18 \(100 % fit\)"):
+        load_face_network("tiny", tmp_path / "face.pth")
+
+
+def test_a_file_that_resembles_nothing_says_so(tmp_path, tiny):
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "face.pth")
+    with pytest.raises(ModelError, match="They resemble none of the layouts in docs/face_networks.md"):
+        load_face_network("tiny", tmp_path / "face.pth")
+
+
+def test_every_timm_name_that_files_are_compared_with_is_known():
+    for name in layouts._TIMM_NAMES:
+        assert isinstance(timm.models.get_pretrained_cfg(name).classifier, str), name
 
 
 @pytest.mark.parametrize(

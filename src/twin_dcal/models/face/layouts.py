@@ -6,22 +6,37 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
+import timm
 import torch
 from torch import Tensor
 
 from twin_dcal.errors import ModelError
 
-from . import adaface, iresnet
+from . import adaface, inception_resnet, iresnet, timm_face, vit
 from .network import FaceInput, FaceNetwork
 from .weights import read_tensors, some
 
 logger = logging.getLogger(__name__)
 
 Shapes = Mapping[str, tuple[int, ...]]
+Names = Mapping[str, tuple[str, tuple[int, ...]]]
+"""Published name to (our name, shape)."""
 
 _PREFIXES = ("", "module.", "model.", "backbone.", "net.", "features.", "encoder.", "student.", "teacher.")
 """What training programs put before the names of a network's tensors, once or twice."""
+
+TIMM = "timm"
+"""The kind whose layout a config.json tells."""
+
+_TIMM_NAMES = (
+    "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224", "vit_large_patch16_224",
+    "vit_small_patch14_dinov2", "vit_base_patch14_dinov2", "vit_small_patch16_dinov3", "vit_base_patch16_dinov3",
+    "convnext_atto", "convnext_nano", "convnext_tiny", "convnext_base", "resnet18", "resnet34", "resnet50", "resnet101",
+    "mobilenetv3_large_100", "efficientnet_b0", "swin_tiny_patch4_window7_224", "swin_base_patch4_window7_224",
+)  # fmt: skip
+"""Networks of timm that a wrong file is compared with: those whose weights go around most."""
 
 _COUNTER = "num_batches_tracked"
 """A counter of batch norms that embeddings do not depend on; files of torch before 1.0 lack it."""
@@ -41,7 +56,7 @@ class Layout:
     source: str
     spare: tuple[str, ...] = ()
 
-    def names(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+    def names(self) -> Names:
         """Published name to (our name, shape) of every tensor."""
         with torch.device("meta"):
             outline = self.build().state_dict()
@@ -67,18 +82,30 @@ class Fit:
         return not (self.missing or self.left_over or self.misshapen)
 
 
-def load_face_network(kind: str, path: str | Path) -> FaceNetwork:
+def load_face_network(kind: str, source: str | Path) -> FaceNetwork:
     """The network of layout `kind` with the weights of a file, every tensor accounted for.
 
+    Args: kind: a name in LAYOUTS, or 'timm' for a network in timm's format. source: the weights file; for 'timm' a
+    folder with its config.json and weights, or `hf_hub:owner/name`, which asks the network where the cache lacks it.
     ModelError, in one line: unknown layout, unreadable file, weights of another network (which ones are named).
     """
-    layout = layout_of(kind)
-    weights = read_tensors(path)
-    return load(layout, weights, str(path))
+    if kind == TIMM:
+        layout = _timm(timm_face.describe(source))
+        return load(layout, read_tensors(timm_face.weights_file(source)), str(source))
+    return load(layout_of(kind), read_tensors(source), str(source))
 
 
-def build_face_network(kind: str) -> FaceNetwork:
-    """The network of layout `kind` with random weights, to be filled from a checkpoint of ours."""
+def build_face_network(kind: str, description: Mapping[str, Any] | None = None) -> FaceNetwork:
+    """The network of layout `kind` with random weights, to be filled from a checkpoint of ours.
+
+    Args: description: of a network in timm's format, its `TimmFace.description`.
+    """
+    if kind == TIMM:
+        if description is None:
+            raise ModelError(
+                "a face network in timm's format is built from its description, which is missing"
+            )
+        return timm_face.TimmFace(description)
     return layout_of(kind).build()
 
 
@@ -86,7 +113,7 @@ def layout_of(kind: str) -> Layout:
     """A layout by name. ModelError names those that are close."""
     if kind in LAYOUTS:
         return LAYOUTS[kind]
-    close = get_close_matches(kind, LAYOUTS, 5, 0.4) or sorted(LAYOUTS)
+    close = get_close_matches(kind, [*LAYOUTS, TIMM], 5, 0.4) or sorted([*LAYOUTS, TIMM])
     raise ModelError(f"no face network layout '{kind}'; did you mean {' or '.join(close)}?")
 
 
@@ -115,24 +142,32 @@ def load(layout: Layout, weights: Mapping[str, Tensor], origin: str) -> FaceNetw
     return network.eval()
 
 
-def fit_to(names: Mapping[str, tuple[str, tuple[int, ...]]], spare: tuple[str, ...], shapes: Shapes) -> Fit:
+def fit_to(names: Names, spare: tuple[str, ...], shapes: Shapes) -> Fit:
     """The best fit over the prefixes that names may begin with; no prefix if several are equal."""
     fits = [_fit(prefix, names, spare, shapes) for prefix in _candidate_prefixes(shapes)]
     return max(fits, key=lambda fit: (fit.exact, fit.share, -len(fit.prefix)))
 
 
 def resembling(shapes: Shapes) -> str:
-    """A sentence on the layouts that these tensors suit best, or an empty string."""
-    shares = {name: fit_to(names, layout.spare, shapes).share for name, (layout, names) in _known().items()}
-    best = sorted((name for name in shares if shares[name] > 0.2), key=lambda name: -shares[name])[:3]
+    """A sentence on the layouts and timm networks that these tensors suit best, or that they suit none."""
+    shares = {name: fit_to(names, spare, shapes).share for name, (names, spare) in _known().items()}
+    best = sorted((name for name in shares if shares[name] > 0.3), key=lambda name: -shares[name])[:3]
     if not best:
         return " They resemble none of the layouts in docs/face_networks.md."
     return f" They resemble {', '.join(f'{name} ({100 * shares[name]:.0f} % fit)' for name in best)}."
 
 
 @cache
-def _known() -> dict[str, tuple[Layout, dict[str, tuple[str, tuple[int, ...]]]]]:
-    return {name: (layout, layout.names()) for name, layout in LAYOUTS.items()}
+def _known() -> dict[str, tuple[Names, tuple[str, ...]]]:
+    known = {name: (layout.names(), layout.spare) for name, layout in LAYOUTS.items()}
+    for name in _TIMM_NAMES:
+        with torch.device("meta"):
+            network = timm.create_model(name)
+        classifier = f"{network.pretrained_cfg['classifier']}."
+        table = network.state_dict().items()
+        names = {key: (key, tuple(value.shape)) for key, value in table if not key.startswith(classifier)}
+        known[f"timm's {name}"] = names, (classifier,)
+    return known
 
 
 def _candidate_prefixes(shapes: Shapes) -> list[str]:
@@ -140,9 +175,7 @@ def _candidate_prefixes(shapes: Shapes) -> list[str]:
     return [prefix for prefix in both if not prefix or any(key.startswith(prefix) for key in shapes)]
 
 
-def _fit(
-    prefix: str, names: Mapping[str, tuple[str, tuple[int, ...]]], spare: tuple[str, ...], shapes: Shapes
-) -> Fit:
+def _fit(prefix: str, names: Names, spare: tuple[str, ...], shapes: Shapes) -> Fit:
     inside = {key[len(prefix) :]: shape for key, shape in shapes.items() if key.startswith(prefix)}
     beside = [key for key in shapes if not key.startswith(prefix)]
     beside += [prefix + key for key in inside if key not in names]
@@ -189,11 +222,43 @@ def _adaface(layers: int, name: str, face_input: FaceInput, source: str) -> Layo
     )
 
 
+def _vit(
+    name: str, source: str, patch_size: int, width: int, depth: int, num_heads: int, mlp_ratio: int
+) -> Layout:
+    build = partial(
+        vit.FaceViT, patch_size=patch_size, width=width, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio
+    )
+    # The token that stands for hidden patches is used in training from scratch only.
+    return Layout(name, build, partial(vit.public_name, depth=depth), source, ("mask_token", "head."))
+
+
+def _timm(description: Mapping[str, Any]) -> Layout:
+    network = timm_face.TimmFace(description)
+    names = network.names
+    return Layout(
+        f"{description['architecture']} in timm's format", lambda: network, names.__getitem__, "timm"
+    )
+
+
 def _all() -> dict[str, Layout]:
     layouts = [_arcface(layers) for layers in iresnet.DEPTHS]
     for layers, number in ((18, 18), (34, 34), (50, 50), (100, 101)):
         bgr = FaceInput(channels="bgr")
         layouts.append(_adaface(layers, f"adaface_ir{number}", bgr, "github.com/mk-minchul/AdaFace net.py"))
+    for layers, number in ((18, 18), (50, 50), (100, 101)):
+        source = "github.com/mk-minchul/CVLface models/iresnet/model.py"
+        layouts.append(_adaface(layers, f"cvlface_ir{number}", FaceInput(), source))
+    facenet = "github.com/timesler/facenet-pytorch models/inception_resnet_v1.py"
+    build = inception_resnet.InceptionResnetV1
+    layouts.append(Layout("inception_resnet_v1", build, inception_resnet.public_name, facenet, ("logits.",)))
+    source = "github.com/deepinsight/insightface recognition/arcface_torch/backbones/vit.py"
+    layouts += [
+        _vit(f"arcface_vit_{size}", source, 9, width, depth, 8, 4)
+        for size, width, depth in (("t", 256, 12), ("s", 512, 12), ("b", 512, 24), ("l", 768, 24))
+    ]
+    source = "github.com/mk-minchul/CVLface models/vit/vit.py"
+    layouts.append(_vit("cvlface_vit_small", source, 8, 512, 12, 8, 5))
+    layouts.append(_vit("cvlface_vit_base", source, 8, 512, 24, 16, 3))
     return {layout.name: layout for layout in layouts}
 
 
