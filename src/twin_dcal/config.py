@@ -70,7 +70,7 @@ class ModelConfig(_Section):
     face_template: Literal["auto", "arcface112", "ours", "none"] = "auto"
     """Where a face network expects the face: "auto" is what its layout was trained on, "none" takes crops whole."""
     face_pixels: Literal["auto", "rgb/127.5", "rgb/128", "rgb/1", "bgr/127.5", "bgr/128", "bgr/1"] = "auto"
-    """Channel order and scale of a face network's input: (pixel − 127.5) / 127.5 or / 128, or pixels as they are (1)."""
+    """Channel order and scale of a face network's input: (pixel − 127.5) / 127.5 or / 128, or pixels as they are."""
 
     @field_validator("fusion")
     @classmethod
@@ -166,8 +166,8 @@ class DataConfig(_Section):
     """Share of families for a split that the data set does not define itself."""
     image_size: int = Field(224, ge=32)
     crop_template: Literal["auto", "ours", "arcface112", "none"] = "auto"
-    """How faces lie in the crops, for face networks: as `dcal-prepare` places them ("ours"), on the ArcFace template, or
-    in no known way ("none": crops are given whole). "auto" measures it on some of the training crops."""
+    """How faces lie in the crops, for face networks: as `dcal-prepare` places them ("ours"), on the ArcFace template,
+    or in no known way ("none": crops are given whole). "auto" measures it on some of the training crops."""
     min_images: int = Field(2, ge=1)
     """People with fewer images are left out of training, and said so."""
     augmentation: bool = True

@@ -24,9 +24,9 @@ def similarity(crop_52: np.ndarray, network_52: np.ndarray) -> Similarity:
 def resampling(num_in: int, num_out: int, scale: float = 1.0, shift: float = 0.0) -> Tensor:
     """One axis of a resize of a part, as a matrix (num_out, num_in) whose rows sum to 1.
 
-    Output pixel i, at u = (i + ½) / num_out, shows the input at (u − shift) / scale. The filter is a triangle as wide as
-    an output pixel is in the input, at least one pixel to each side, which is Pillow's BILINEAR; beyond its edges the
-    input goes on as it ends.
+    Output pixel i, at u = (i + ½) / num_out, shows the input at (u − shift) / scale. The filter is a triangle as
+    wide as an output pixel is in the input, at least one pixel to each side, which is Pillow's BILINEAR; beyond its
+    edges the input goes on as it ends.
     """
     if num_in < 1 or num_out < 1 or scale <= 0:
         raise ValueError(f"cannot resample {num_in} to {num_out} pixels at scale {scale}")

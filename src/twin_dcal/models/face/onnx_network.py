@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -276,7 +277,7 @@ def _parts(model: "onnx.ModelProto", size: tuple[int, int]) -> Iterator["onnx.Mo
         raise ModelError("no feature map was found in its graph")
     extractor = Extractor(shaped)
     ends = [value.name, *cuts, shaped.graph.output[0].name]
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         yield extractor.extract_model([start], [end])
 
 
