@@ -26,6 +26,7 @@ from .verification.stored import ErrorCurve, Threshold
 
 FORMAT = "twin_dcal.model"
 FORMAT_VERSION = 1
+MODEL_NAME = "best_model.pth"
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,18 @@ def _face_graph(model: DCALVerificationModel) -> torch.Tensor | None:
     return None if skeleton is None else torch.frombuffer(bytearray(skeleton), dtype=torch.uint8)
 
 
-def _skeleton(content: Mapping[str, Any]) -> Skeleton | None:
+def skeleton_of(content: Mapping[str, Any]) -> Skeleton | None:
+    """The structure of the face network in a checkpoint's content, where it came as an ONNX file."""
     graph = content.get("face_graph")  # absent in files of earlier releases
     if graph is None:
         return None
     num_bytes = sum(value.numel() * value.element_size() for value in content["weights"].values())
     return Skeleton(graph.numpy().tobytes(), num_bytes)
+
+
+def read_model_content(path: str | Path) -> dict[str, Any]:
+    """The entries of an inference checkpoint as they were written. ModelError as `load_model`."""
+    return read_tensors(path, FORMAT, FORMAT_VERSION)
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:
@@ -119,7 +126,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
 
 def _loaded(path: str | Path, content: Mapping[str, Any], device: torch.device | str) -> LoadedModel:
     config = TwinVerificationConfig.from_dict(content["config"], str(path))
-    model = DCALVerificationModel.from_config(config, with_weights=False, skeleton=_skeleton(content))
+    model = DCALVerificationModel.from_config(config, with_weights=False, skeleton=skeleton_of(content))
     try:
         model.load_state_dict(content["weights"], strict=True)
     except RuntimeError as error:

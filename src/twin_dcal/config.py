@@ -39,6 +39,9 @@ class ModelConfig(_Section):
     backbone: str = "vit_base_patch16_224"
     pretrained: bool | str = True
     """true: timm's weights (asks the network once); a path: that file, strictly; false: random."""
+    init_from: str | None = None
+    """A best_model.pth (or the folder of its run) to start from, instead of `pretrained`: of other people, on other
+    data. The classifier of its people is left behind."""
     feature_dim: int | None = Field(None, gt=0)
     """Channels of a CNN's last feature map; null reads them from the backbone, a number is checked."""
     attention_dim: int = Field(768, gt=0)
@@ -103,7 +106,8 @@ class TrainingConfig(_Section):
     Every process gets its part, with families whole."""
     images_per_person: int = Field(4, ge=2)
     accumulation_steps: int = Field(1, ge=1)
-    num_epochs: int = Field(100, ge=1)
+    num_epochs: int = Field(100, ge=0)
+    """0 trains nothing: best_model.pth is the network as it came, with a threshold from the validation pairs."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = Field(3e-4, gt=0)
     lr_reference_batch: int | None = Field(64, gt=0)
@@ -135,18 +139,23 @@ class TrainingConfig(_Section):
 
 
 class LossConfig(_Section):
-    head: Literal["softmax", "cosface", "arcface"] = "softmax"
+    head: Literal["softmax", "cosface", "arcface", "pairs"] = "softmax"
+    """Cross-entropy over people, by a linear layer or with a margin on cosines; "pairs" has no classifier and compares
+    the batch's images with each other, which suits a network that tells people apart already (docs/training.md)."""
     softmax_over: Literal["all", "batch"] = "all"
     """People an image is told from by cross-entropy: all of the training set, or those of the batch, where the twin
     always is. "batch" turns a network that starts from nothing to twins much sooner (docs/results.md)."""
     scale: float = Field(30.0, gt=0)
-    """Scale of the cosine logits (cosface, arcface)."""
+    """Scale of the cosine logits (cosface, arcface, pairs)."""
     margin: float = Field(0.35, ge=0)
-    """cosface: subtracted from the cosine; arcface: added to the angle, in radians."""
+    """cosface, pairs: subtracted from the cosine; arcface: added to the angle, in radians."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     triplet_weight: float = Field(1.0, ge=0)
     triplet_margin: float = Field(0.3, gt=0)
     """Hinge margin on cosine distance, 1 − cosine."""
+    strangers_weight: float = Field(0.0, ge=0)
+    """Face networks: weight of the mean squared difference between cosines of unrelated images of a batch and those of
+    the untouched network, which knows strangers from millions of people."""
     uncertainty_weighting: bool = True
     """Learned branch weights of METHOD §1; false takes half the plain sum (all w = 0, not learned)."""
     across_ranks: bool = True

@@ -34,6 +34,35 @@ def arcface_logits(cosine_BK: Tensor, labels_B: Tensor, *, scale: float, margin:
     return scale * cosine_BK.scatter(1, labels_B[:, None], target_B1)
 
 
+def pair_loss(embedding_BC: Tensor, labels_B: Tensor, *, scale: float, margin: float) -> Tensor:
+    """Mean over genuine pairs (a, p) of log(1 + Σ_n exp(s·(cos_an − cos_ap + m))), n being all images of other people.
+
+    The supervised contrastive loss (Khosla et al. 2020, eq. 2) with one positive at a time in the denominator and an
+    additive margin m: without a classifier to be learned first, its gradient is that of cosines from the first step.
+    A scalar; 0, still attached to the graph, when the batch has no genuine pair.
+    """
+    unit_BC = F.normalize(embedding_BC, dim=1)
+    logits_BB = scale * (unit_BC @ unit_BC.T)
+    same_BB = labels_B[:, None] == labels_B[None]
+    genuine_BB = same_BB & ~torch.eye(len(labels_B), dtype=torch.bool, device=labels_B.device)
+    if not genuine_BB.any():
+        return embedding_BC.sum() * 0
+    impostors_B1 = logits_BB.masked_fill(same_BB, -math.inf).logsumexp(1, keepdim=True)
+    return F.softplus(impostors_B1 - logits_BB + scale * margin)[genuine_BB].mean()
+
+
+def strangers_loss(embedding_BC: Tensor, untouched_BE: Tensor, families_B: Tensor) -> Tensor:
+    """Mean squared difference of the cosines of images of different families to those of a reference network's.
+
+    A scalar; 0, still attached to the graph, when the batch is of one family.
+    """
+    stranger_BB = families_B[:, None] != families_B[None]
+    if not stranger_BB.any():
+        return embedding_BC.sum() * 0
+    unit_BC, reference_BE = F.normalize(embedding_BC, dim=1), F.normalize(untouched_BE, dim=1)
+    return (unit_BC @ unit_BC.T - reference_BE @ reference_BE.T)[stranger_BB].square().mean()
+
+
 class IdentityHead(nn.Module):
     """Classifier over training identities: plain softmax, CosFace or ArcFace logits from an embedding."""
 
@@ -105,35 +134,50 @@ class DCALLoss(nn.Module):
     def __init__(self, width: int, num_people: int, branches: tuple[str, ...], config: LossConfig) -> None:
         super().__init__()
         self.config = config
-        self.heads = nn.ModuleDict({"sa": IdentityHead(width, num_people, config)})
-        if "glca" in branches:
-            self.heads["glca"] = IdentityHead(width, num_people, config)
+        self.heads = nn.ModuleDict()
+        if config.head != "pairs":
+            for branch in ("sa", "glca") if "glca" in branches else ("sa",):
+                self.heads[branch] = IdentityHead(width, num_people, config)
         self.branches = tuple(branches)
         self.log_variances = nn.Parameter(
             torch.zeros(len(branches)), requires_grad=config.uncertainty_weighting
         )
 
     def forward(
-        self, embeddings: Mapping[str, Tensor], labels_B: Tensor, families_B: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The joint loss and, detached, each branch's own: ``{"sa": …, "glca": …, "pwca": …}``."""
+        self, embeddings: Mapping[str, Tensor], labels_B: Tensor, families_B: Tensor,
+        untouched_BE: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:  # fmt: skip
+        """The joint loss and, detached, each branch's own: ``{"sa": …, "glca": …, "pwca": …}``.
+
+        Args: untouched_BE: embeddings of the untouched face network, which `loss.strangers_weight` needs.
+        """
         losses = {
             branch: self._branch_loss(branch, embedding_BC, labels_B, families_B)
             for branch, embedding_BC in embeddings.items()
         }
+        if untouched_BE is not None and self.config.strangers_weight:
+            for branch, embedding_BC in embeddings.items():
+                strangers = strangers_loss(embedding_BC.float(), untouched_BE.float(), families_B)
+                losses[branch] = losses[branch] + self.config.strangers_weight * strangers
         weights = self.log_variances[[self.branches.index(branch) for branch in losses]]
         total = joint_loss(torch.stack(list(losses.values())), weights)
         return total, {branch: loss.detach() for branch, loss in losses.items()}
 
     def _branch_loss(self, branch: str, embedding_BC: Tensor, labels_B: Tensor, families_B: Tensor) -> Tensor:
         config, embedding_BC = self.config, embedding_BC.float()
-        head = self.heads["glca" if branch == "glca" else "sa"]
-        logits_BK, targets_B = head(embedding_BC, labels_B), labels_B
-        if config.softmax_over == "batch":
-            present, targets_B = torch.unique(labels_B, return_inverse=True)
-            logits_BK = logits_BK[:, present]
-        loss = F.cross_entropy(logits_BK, targets_B, label_smoothing=config.label_smoothing)
+        if config.head == "pairs":
+            loss = pair_loss(embedding_BC, labels_B, scale=config.scale, margin=config.margin)
+        else:
+            loss = self._classification_loss(branch, embedding_BC, labels_B)
         if config.triplet_weight:
             triplet = triplet_loss(embedding_BC, labels_B, families_B, margin=config.triplet_margin)
             loss = loss + config.triplet_weight * triplet
         return loss
+
+    def _classification_loss(self, branch: str, embedding_BC: Tensor, labels_B: Tensor) -> Tensor:
+        head = self.heads["glca" if branch == "glca" else "sa"]
+        logits_BK, targets_B = head(embedding_BC, labels_B), labels_B
+        if self.config.softmax_over == "batch":
+            present, targets_B = torch.unique(labels_B, return_inverse=True)
+            logits_BK = logits_BK[:, present]
+        return F.cross_entropy(logits_BK, targets_B, label_smoothing=self.config.label_smoothing)

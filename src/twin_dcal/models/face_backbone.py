@@ -80,10 +80,13 @@ class FaceBackbone(TokenBackbone):
         self.norm = nn.Identity()
         for module in self._frozen():
             module.requires_grad_(False)
-        self.untouched: nn.ModuleList | None = None
+        self.untouched: nn.ModuleDict | None = None
         if keep_untouched and not self.is_frozen:
-            later = [*network.stages[self.num_frozen :], network.head]
-            self.untouched = nn.ModuleList(copy.deepcopy(part) for part in later).requires_grad_(False)
+            later = {
+                str(place): stage for place, stage in enumerate(network.stages) if place >= self.num_frozen
+            }
+            copies = {name: copy.deepcopy(part) for name, part in (later | {"head": network.head}).items()}
+            self.untouched = nn.ModuleDict(copies).requires_grad_(False)
         if keep_untouched:
             self.untouched_dim = network.embedding_dim
 
@@ -134,7 +137,7 @@ class FaceBackbone(TokenBackbone):
         untouched = x
         if self.untouched is not None:
             with torch.no_grad():
-                for part in self.untouched:
+                for part in self.untouched.values():
                     untouched = part(untouched)
         if not self.is_frozen:
             for place, stage in enumerate(self.network.stages[self.num_frozen :], self.num_frozen):

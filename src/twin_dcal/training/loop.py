@@ -25,13 +25,13 @@ from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.samplers import FamilyBatchSampler
 from twin_dcal.errors import ModelError
 from twin_dcal.losses import DCALLoss
-from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.models.preprocessing import Preprocessing
 
 from .batchnorm import BatchStatistics, share_statistics
 from .checks import check_processes, check_validation
 from .console import Clock, figures_line, losses_line
 from .device import amp_dtype, process_device, random_state, seed_process, set_random_state
+from .initial import initial_model
 from .objective import Objective, two_images
 from .optimization import build_optimizer, freeze_backbone, learning_rate, learning_rates, rate_factor
 from .parallel import Parallel, grad_norm, load_optimizer, load_whole, parallelize, to_whole
@@ -74,7 +74,7 @@ class Trainer:
         self.device = process_device(config.runtime.device)
         check_processes(config, self.device)
         torch.manual_seed(config.runtime.seed)
-        self.model = DCALVerificationModel.from_config(config).to(self.device)
+        self.model = initial_model(config).to(self.device)
         self.preprocessing = Preprocessing.of(self.model.backbone, config)
         self.loss = DCALLoss(self.model.width, data.num_people, self.model.branches, config.loss).to(
             self.device
@@ -103,7 +103,11 @@ class Trainer:
         if distributed.world_size() > 1:
             share_statistics(self.model, self.device)
         objective = Objective(
-            self.model, self.loss, across_ranks=self.config.loss.across_ranks, amp_dtype=dtype
+            self.model,
+            self.loss,
+            across_ranks=self.config.loss.across_ranks,
+            amp_dtype=dtype,
+            twin_partners=self.config.model.pwca_partner == "twin",
         )
         self.model.train()
         example = two_images(self.config.data.image_size, self.device)
@@ -123,6 +127,7 @@ class Trainer:
         num_epochs = self.config.training.num_epochs
         self._saved_at = self._stepped_at = began
         with self.stop.heeded():
+            self._validate_start()
             while finished and self.progress.epoch < num_epochs and not self._should_stop_early():
                 finished = self._run_epoch()
         self.save_state()
@@ -304,6 +309,23 @@ class Trainer:
         else:
             progress.stale_validations += 1
         return {f"val/{name}": value for name, value in figures.items()}
+
+    def _validate_start(self) -> None:
+        """Before the first step of a network that can tell people apart already: it competes for best_model.pth."""
+        is_start = self.progress.step == 0 and self.progress.best_key is None
+        config = self.config
+        competes = (
+            self.model.backbone.starts_as_verifier
+            or config.model.init_from
+            or config.training.num_epochs == 0
+        )
+        if not (is_start and competes and self.data.face_data.val.num_images):
+            return
+        figures = self._validate()
+        if distributed.is_main():
+            self.tracker.log(figures, step=0, epoch=0)
+        logger.info("before training  %s", figures_line(figures))
+        self.model.train()
 
     def _should_stop_early(self) -> bool:
         patience = self.config.training.early_stopping_patience
