@@ -94,7 +94,7 @@ def test_unknown_keys_are_refused_with_the_nearest(values, message):
         ("training", "learning_rate", -1e-3),
         ("training", "learning_rate", float("nan")),
         ("training", "optimizer", "adam"),
-        ("training", "num_epochs", 0),
+        ("training", "num_epochs", -1),
         ("training", "images_per_person", 1),
         ("training", "accumulation_steps", 0),
         ("model", "pretrained", None),
@@ -133,7 +133,9 @@ def test_a_wrong_branch_is_named_with_its_place():
 
 
 def test_all_mistakes_are_named_at_once():
-    message = refusal({"modl": {}, "training": {"num_epochs": 0, "epochs": 3}, "data": {"image_size": "big"}})
+    message = refusal(
+        {"modl": {}, "training": {"num_epochs": -1, "epochs": 3}, "data": {"image_size": "big"}}
+    )
     for part in ("'modl'", "training.num_epochs", "'training.epochs'", "data.image_size"):
         assert part in message
     assert message.count("; ") >= 3

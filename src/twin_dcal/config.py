@@ -118,6 +118,9 @@ class TrainingConfig(_Section):
     scheduler: Literal["cosine", "constant"] = "cosine"
     warmup_epochs: float = Field(5.0, ge=0)
     clip_norm: float | None = Field(1.0, gt=0)
+    cached_views: int = Field(0, ge=0)
+    """Face networks with frozen stages: so many augmented views of each training image go through these stages once
+    and are kept beside the checkpoints, in half precision; 0 keeps nothing and draws new views every epoch."""
     validate_every: int = Field(1, ge=1)
     """Epochs between validations."""
     best_by: Literal["twin_eer", "mean_eer"] = "twin_eer"

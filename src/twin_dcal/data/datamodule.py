@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from twin_dcal.config import TwinVerificationConfig
 
 from .dataset import FaceDataset, Sample
 from .faceset import FaceData, FaceSet
 from .manifest import load_face_data
-from .samplers import FamilyBatchSampler
+from .samplers import FamilyBatchSampler, SampleKey
 from .transforms import ImageTransform, eval_transform, train_transform
 
 
@@ -104,6 +104,10 @@ class TwinDataModule:
             dataset = FaceDataset.of_paths(faces, self.evaluation_transform, seed)
         size = batch_size or self.config.training.batch_size
         return DataLoader(dataset, batch_size=size, sampler=part, **self._worker_options(persistent=False))
+
+    def loader_of(self, dataset: Dataset[Any], batches: Sequence[list[SampleKey]]) -> DataLoader[Any]:
+        """These batches of a data set, once."""
+        return DataLoader(dataset, batch_sampler=batches, **self._worker_options(persistent=False))
 
     def _worker_options(self, persistent: bool) -> dict[str, Any]:
         runtime = self.config.runtime

@@ -57,6 +57,8 @@ class TokenBackbone(nn.Module):
     """Whether the class token tells people apart before any training of ours."""
     untouched_dim = 0
     """E of `Tokens.untouched`; 0 where there is none."""
+    num_frozen = 0
+    """Stages that are never trained, whose output `frozen` gives."""
     skeleton: bytes | None = None
     """Structure of a network that came as an ONNX file."""
 

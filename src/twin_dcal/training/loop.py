@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from twin_dcal import distributed
@@ -25,12 +26,14 @@ from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.samplers import FamilyBatchSampler
 from twin_dcal.errors import ModelError
 from twin_dcal.losses import DCALLoss
+from twin_dcal.models.backbone import Frozen
 from twin_dcal.models.preprocessing import Preprocessing
 
 from .batchnorm import BatchStatistics, share_statistics
 from .checks import check_processes, check_validation
 from .console import Clock, figures_line, losses_line
 from .device import amp_dtype, process_device, random_state, seed_process, set_random_state
+from .frozen_features import FOLDER, kept_features
 from .initial import initial_model
 from .objective import Objective, two_images
 from .optimization import build_optimizer, freeze_backbone, learning_rate, learning_rates, rate_factor
@@ -90,6 +93,9 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=is_fp16)
         self.loader = data.train_loader(distributed.rank(), distributed.world_size())
         self.sampler = cast(FamilyBatchSampler, self.loader.batch_sampler)
+        if config.training.cached_views:
+            kept = kept_features(self.model, data, self.preprocessing, config, output_dir / FOLDER)
+            self.loader = DataLoader[Any](kept, batch_sampler=self.sampler, generator=torch.Generator())
         self.progress = Progress()
         self.best_figures: Mapping[str, float] = {}
         self.stop = StopSignals()
@@ -187,7 +193,7 @@ class Trainer:
         """
         progress, steps = self.progress, self.config.training.accumulation_steps
         group = min(steps, num_batches - progress.batch // steps * steps)
-        images = self.preprocessing.normalize(batch["image"].to(self.device, non_blocking=True))
+        images = self._inputs(batch)
         people, families = (batch[key].to(self.device) for key in ("person", "family"))
         is_step = self._is_step(progress.batch + 1, num_batches)
         self.statistics.save()
@@ -208,6 +214,13 @@ class Trainer:
         if is_step:
             self._step(outcome.image_index)
         return dict(zip(self._loss_names, values, strict=True))
+
+    def _inputs(self, batch: Mapping[str, Tensor]) -> Tensor | Frozen:
+        """What the model takes: normalised images, or kept outputs of its frozen part."""
+        if "image" in batch:
+            return self.preprocessing.normalize(batch["image"].to(self.device, non_blocking=True))
+        kept = [value for name, value in sorted(batch.items()) if name.startswith("frozen_")]
+        return tuple(value.to(self.device, non_blocking=True).float() for value in kept)
 
     @property
     def _loss_names(self) -> list[str]:

@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from twin_dcal.distributed import world_size
+from twin_dcal.models.backbone import Frozen
 
 from .objective import Objective, Outcome
 
@@ -30,8 +31,8 @@ class Parallel:
         self.objective = objective
         self._call: nn.Module = objective
 
-    def __call__(self, *arguments: Tensor) -> Outcome:
-        return cast(Outcome, self._call(*arguments))
+    def __call__(self, images: Tensor | Frozen, *labels: Tensor) -> Outcome:
+        return cast(Outcome, self._call(images, *labels))
 
     @contextmanager
     def synchronizing(self, wanted: bool) -> Iterator[None]:

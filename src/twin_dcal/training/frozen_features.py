@@ -1,0 +1,148 @@
+"""What the frozen part of a face network makes of the training images, computed once and kept in a file.
+
+Stages that never change give the same maps every epoch. Each image is passed through them in a fixed number of
+augmented views; training then reads a random view's maps, and runs only what comes after.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from twin_dcal import distributed
+from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.data.datamodule import TwinDataModule
+from twin_dcal.data.dataset import FaceDataset, augmentation_seed
+from twin_dcal.data.faceset import FaceSet
+from twin_dcal.data.samplers import SampleKey
+from twin_dcal.errors import ConfigError
+from twin_dcal.files import make_folder, owner_only
+from twin_dcal.models.dcal import DCALVerificationModel
+from twin_dcal.models.preprocessing import Preprocessing
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "frozen_features"
+"""Beside a run's checkpoints."""
+
+
+class KeptDataset(Dataset[dict[str, Tensor | int]]):
+    """Frozen features of a face set, by the sampler's keys: a random one of the kept views for each sample.
+
+    Like `FaceDataset`, but "image" is absent and "frozen_0", "frozen_1", … are a backbone's frozen outputs, float16.
+    """
+
+    def __init__(self, files: Sequence[Path], faces: FaceSet, num_views: int, seed: int) -> None:
+        self._arrays = [np.load(file, mmap_mode="r") for file in files]
+        self._person_of, self._image_families = faces.person_of, faces.image_families
+        self._num_images, self._num_views, self._seed = faces.num_images, num_views, seed
+
+    def __len__(self) -> int:
+        return self._num_images
+
+    def __getitem__(self, key: SampleKey) -> dict[str, Tensor | int]:
+        view = np.random.default_rng(augmentation_seed(self._seed, key)).integers(self._num_views)
+        place = int(view) * self._num_images + key.index
+        sample: dict[str, Tensor | int] = {
+            f"frozen_{number}": torch.from_numpy(np.array(array[place]))
+            for number, array in enumerate(self._arrays)
+        }
+        person, family = int(self._person_of[key.index]), int(self._image_families[key.index])
+        return sample | {"person": person, "family": family, "index": key.index}
+
+
+def kept_features(
+    model: DCALVerificationModel, data: TwinDataModule, preprocessing: Preprocessing, config: TwinVerificationConfig,
+    folder: Path,
+) -> KeptDataset:  # fmt: skip
+    """The frozen features of the training images, from the file of an earlier run or computed now.
+
+    Args: model: on its device; its frozen stages must not change any more. folder: where files are kept; they are named
+    by what they depend on: weights, images, geometry, augmentation. ConfigError for a backbone without frozen stages,
+    and for several processes.
+    """
+    faces, num_views = data.face_data.train, config.training.cached_views
+    if not model.backbone.num_frozen:
+        raise ConfigError("training.cached_views keeps what frozen stages give: set model.frozen_stride too")
+    if distributed.world_size() > 1:
+        raise ConfigError("training.cached_views is for one process; leave it at 0 with several")
+    outputs = _shapes(model, config.data.image_size)
+    key = _key(model, data, config)
+    files = [folder / f"{key}_{number}.npy" for number in range(len(outputs))]
+    if not all(file.is_file() for file in files):
+        _compute(model, data, preprocessing, config, files, outputs)
+    else:
+        logger.info("frozen features: %s, from an earlier run", files[0].parent)
+    return KeptDataset(files, faces, num_views, config.runtime.seed)
+
+
+def _shapes(model: DCALVerificationModel, image_size: int) -> list[tuple[int, ...]]:
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        outputs = model.backbone.frozen(torch.zeros(1, 3, image_size, image_size, device=device))
+    return [tuple(output.shape[1:]) for output in outputs]
+
+
+def _compute(
+    model: DCALVerificationModel, data: TwinDataModule, preprocessing: Preprocessing, config: TwinVerificationConfig,
+    files: Sequence[Path], outputs: Sequence[tuple[int, ...]],
+) -> None:  # fmt: skip
+    faces, num_views = data.face_data.train, config.training.cached_views
+    total = faces.num_images * num_views
+    num_bytes = 2 * total * sum(int(np.prod(shape)) for shape in outputs)
+    logger.info(
+        "frozen features: %d views of %d images, %.2f GB", num_views, faces.num_images, num_bytes / 1e9
+    )
+    make_folder(files[0].parent)
+    begun = [file.with_suffix(".part") for file in files]
+    with owner_only():
+        arrays = [
+            np.lib.format.open_memmap(file, "w+", np.float16, (total, *shape))
+            for file, shape in zip(begun, outputs, strict=True)
+        ]
+    dataset = FaceDataset(faces, data.train_transform, config.runtime.seed)
+    loader = data.loader_of(
+        dataset, list(_batches_of_keys(faces.num_images, num_views, config.training.batch_size))
+    )
+    device, start = next(model.parameters()).device, 0
+    for batch in tqdm(loader, desc="frozen features", unit="batch", disable=None, leave=False):
+        with torch.no_grad():
+            frozen = model.backbone.frozen(preprocessing.normalize(batch["image"].to(device)))
+        for array, output in zip(arrays, frozen, strict=True):
+            array[start : start + len(output)] = output.half().cpu().numpy()
+        start += len(batch["index"])
+    for array, part, file in zip(arrays, begun, files, strict=True):
+        array.flush()
+        part.replace(file)
+
+
+def _batches_of_keys(num_images: int, num_views: int, batch_size: int) -> Iterator[list[SampleKey]]:
+    """View after view, images in their order; a view is augmented as an epoch of its own."""
+    keys = [SampleKey(index, view, 0, index) for view in range(num_views) for index in range(num_images)]
+    for start in range(0, len(keys), batch_size):
+        yield keys[start : start + batch_size]
+
+
+def _key(model: DCALVerificationModel, data: TwinDataModule, config: TwinVerificationConfig) -> str:
+    """24 hexadecimal digits of everything that the features depend on."""
+    digest = hashlib.sha256()
+    backbone = model.backbone
+    for name, value in backbone.state_dict().items():
+        part = name.split(".")
+        if part[:2] == ["network", "stages"] and int(part[2]) >= backbone.num_frozen:
+            continue
+        if part[0] in ("network", "rows", "columns"):
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    faces = data.face_data.train
+    files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in faces.paths]
+    told = [files, config.data.model_dump(mode="json"), config.training.cached_views, config.runtime.seed]
+    told += [list(config.model.feature_strides), backbone.num_frozen, repr(data.train_transform)]
+    digest.update(json.dumps(told).encode())
+    return digest.hexdigest()[:24]
