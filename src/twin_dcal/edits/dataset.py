@@ -49,6 +49,8 @@ class Settings:
     jpeg_quality: int = 95
     seed: int = 0
     limits: Limits = field(default_factory=Limits)
+    calibration: dict[str, Any] | None = None
+    """How the strength was found, where it was measured (`calibrate.Calibration`)."""
 
     def __post_init__(self) -> None:
         for name, low, high in (("strength", 0, 3), ("selves", 2, 3), ("min_images", 1, 1000)):

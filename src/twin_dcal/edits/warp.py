@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .face import Camera
 from .identity import Bump, Edit, Mark
+from .skin import Skin, skin_of
 
 Pixels = NDArray[np.uint8]
 Array = NDArray[np.float64]
@@ -21,6 +22,7 @@ _FACING_FULL, _FACING_NONE = (
     0.45,
     0.15,
 )  # cosine to the line of sight at which marks begin to fade, and are gone
+_BARE_FULL, _BARE_NONE = 0.75, 0.55  # share of skin under a mark, likewise
 
 
 def apply_edit(pixels_HW3: Pixels, camera: Camera, edit: Edit) -> Pixels:
@@ -78,31 +80,43 @@ def _fading(grid: Array, height: int, width: int) -> Array:
 
 
 def paint_marks(pixels_HW3: Pixels, camera: Camera, marks: tuple[Mark, ...]) -> Pixels:
-    """Marks as the head's turn shows them: smaller towards the outline, none on the far side or on what is not skin."""
-    painted = pixels_HW3
+    """Marks as the photograph would show them: foreshortened, fading towards the far side, and on this skin alone."""
+    if not marks:
+        return pixels_HW3
+    skin = skin_of(pixels_HW3, camera)
+    painted = pixels_HW3.copy()
     for mark in marks:
-        seen = visibility(painted, camera, mark)
-        if seen > 0:
-            painted = _paint(painted, camera, mark, seen)
+        _paint(painted, pixels_HW3, camera, mark, skin)
     return painted
 
 
-def visibility(pixels_HW3: Pixels, camera: Camera, mark: Mark) -> float:
+def facing_share(camera: Camera, mark: Mark) -> float:
     """How much of a mark is seen, 0 to 1, by the head's turn."""
     facing = float(camera.facing(np.array([mark.u, mark.v])))
     return float(np.clip((facing - _FACING_NONE) / (_FACING_FULL - _FACING_NONE), 0, 1))
 
 
-def _paint(pixels: Pixels, camera: Camera, mark: Mark, seen: float) -> Pixels:
-    height, width = pixels.shape[:2]
+def _paint(painted: Pixels, original: Pixels, camera: Camera, mark: Mark, skin: Skin) -> None:
+    """One mark, into `painted`; a mark that would lie across an edge of the skin is left out, not cut off."""
+    height, width = original.shape[:2]
     middle = camera.project(np.array([mark.u, mark.v]))
     reach = 3.5 * mark.radius * mark.long * camera.eye_distance + 2
     left, top = np.maximum(np.floor(middle - reach), 0).astype(int)
     right, bottom = np.minimum(np.ceil(middle + reach), [width, height]).astype(int)
-    if left >= right or top >= bottom:
-        return pixels
+    seen = facing_share(camera, mark)
+    if seen == 0 or left >= right or top >= bottom:
+        return
     rows, columns = np.mgrid[top:bottom, left:right] + 0.5
-    around = np.stack([columns, rows], axis=-1) - middle
+    cover = _cover(np.stack([columns, rows], axis=-1) - middle, camera, mark)
+    where = slice(top, bottom), slice(left, right)
+    bare = float((skin.likelihood(original[where]) * cover).sum() / cover.sum())
+    seen *= float(np.clip((bare - _BARE_NONE) / (_BARE_FULL - _BARE_NONE), 0, 1))
+    loss = seen * mark.darkening * cover[..., None] * np.array(mark.tint)
+    painted[where] = np.clip(np.round(painted[where] * (1 - loss)), 0, 255).astype(np.uint8)
+
+
+def _cover(around: Array, camera: Camera, mark: Mark) -> Array:
+    """How much of each pixel the mark covers, 0 to 1. Args: around: pixels from its middle."""
     u, v = np.moveaxis(around @ np.linalg.inv(_local(camera, mark)).T, -1, 0)
     along, across = (
         u * np.cos(mark.turn) + v * np.sin(mark.turn),
@@ -110,13 +124,8 @@ def _paint(pixels: Pixels, camera: Camera, mark: Mark, seen: float) -> Pixels:
     )
     distance = np.hypot(along / mark.long, across) / mark.radius
     # A flat middle and a soft rim, as pigment under skin has; a mark smaller than a pixel spreads over it.
-    soft = np.maximum(0.35, 0.5 / (mark.radius * camera.eye_distance))
-    cover = 1 / (1 + np.exp((distance - 1) / (soft * 0.5)))
-    loss = seen * mark.darkening * cover[..., None] * np.array(mark.tint)
-    changed = pixels.copy()
-    patch = pixels[top:bottom, left:right].astype(np.float64) * (1 - loss)
-    changed[top:bottom, left:right] = np.clip(np.round(patch), 0, 255).astype(np.uint8)
-    return changed
+    soft = max(0.35, 0.5 / (mark.radius * camera.eye_distance))
+    return np.asarray(1 / (1 + np.exp((distance - 1) / (soft * 0.5))))
 
 
 def _local(camera: Camera, mark: Mark) -> Array:
