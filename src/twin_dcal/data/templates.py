@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+Points = NDArray[np.float64]
+"""(5, 2)"""
 TemplateName = Literal["ours", "arcface112"]
 
 OURS: NDArray[np.float64] = np.array(
@@ -25,7 +27,7 @@ ARCFACE112: NDArray[np.float64] = (
 ) / 112
 """Crops that ArcFace networks are trained on (InsightFace, `face_align.py`); the eyes are 0.31 of the side apart."""
 
-TEMPLATES: dict[TemplateName, NDArray[np.float64]] = {"ours": OURS, "arcface112": ARCFACE112}
+TEMPLATES: dict[str, Points] = {"ours": OURS, "arcface112": ARCFACE112}
 
 
 def scale_and_shift(

@@ -1,6 +1,6 @@
 """Photographs to the crops a model was trained on, with the code that prepares data sets. No torch here."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
@@ -13,6 +13,7 @@ from twin_dcal.data.fit import fit
 from twin_dcal.errors import ConfigError, ImageError
 from twin_dcal.prepare.align import AlignedFace, align_face
 from twin_dcal.prepare.detector import NEEDED, FaceDetector, is_available
+from twin_dcal.prepare.geometry import TEMPLATE
 
 from .images import read_pixels
 
@@ -48,13 +49,15 @@ class Aligner:
     "auto": a face is looked for; aligned crops, and pictures that a face fills to the edges, are left alone; a picture
     without a face is used as it is. Without the extra `prepare` nothing is looked for. "always": every picture is
     aligned; ImageError if it has no face. "never": the central square.
-    Args: align: the way. ConfigError for another, and for "always" without the extra. Safe to use from several threads.
+    Args: align: the way. landmarks: (5, 2) where faces lie in the model's crops, of side 1; None where `dcal-prepare`
+    places them. ConfigError for another, and for "always" without the extra. Safe to use from several threads.
     """
 
-    def __init__(self, align: Align) -> None:
+    def __init__(self, align: Align, landmarks: Sequence[Sequence[float]] | None = None) -> None:
         if align not in get_args(Align):
             raise ConfigError(f"align {align!r}: give one of {', '.join(get_args(Align))}")
         self.align: Align = align
+        self._template = TEMPLATE if landmarks is None else np.array(landmarks, float)
         self._lock = Lock()
         self._detector: FaceDetector | None = FaceDetector() if align == "always" else None
 
@@ -64,7 +67,7 @@ class Aligner:
         if self.align == "auto" and not is_available():
             return Prepared(fit(pixels_HWC, size), Seen(None, _unlooked(pixels_HWC)))
         tolerance = CROP_TOLERANCE if self.align == "auto" else 0
-        found = align_face(pixels_HWC, size, self._made(), tolerance=tolerance)
+        found = align_face(pixels_HWC, size, self._made(), tolerance=tolerance, template=self._template)
         if found is None and self.align == "always":
             raise ImageError(f'{name}: no face found. Give another picture, or a crop with align="never".')
         if found is None:
@@ -86,15 +89,17 @@ class Aligner:
             return self._detector
 
 
-def prepare_file(align: Align, image_size: int, path: str) -> NDArray[np.uint8]:
+def prepare_file(
+    align: Align, image_size: int, landmarks: tuple[tuple[float, float], ...] | None, path: str
+) -> NDArray[np.uint8]:  # fmt: skip
     """A file as an engine with this `align` prepares it, (S, S, 3) uint8; for worker processes without an engine."""
-    return _aligner(align)(read_pixels(path), image_size, path).pixels
+    return _aligner(align, landmarks)(read_pixels(path), image_size, path).pixels
 
 
 @cache
-def _aligner(align: Align) -> Aligner:
+def _aligner(align: Align, landmarks: tuple[tuple[float, float], ...] | None) -> Aligner:
     """One for a process: a detector takes longer to load than to use."""
-    return Aligner(align)
+    return Aligner(align, landmarks)
 
 
 def _unlooked(pixels_HWC: NDArray[np.uint8]) -> tuple[str, ...]:

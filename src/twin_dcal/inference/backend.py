@@ -37,6 +37,8 @@ class ModelSource:
     calibration: Calibration | None
     error_curve: ErrorCurve | None
     training: Mapping[str, Any] = field(default_factory=dict)
+    landmarks: tuple[tuple[float, float], ...] | None = None
+    """(5, 2) where faces lie in the crops it takes, of side 1; None where `dcal-prepare` places them."""
 
     def feature_types(self) -> tuple[FeatureType, ...]:
         """What can be extracted: both branches together, or each."""

@@ -48,8 +48,8 @@ class TwinInferenceEngine:
         self, model_path: str | Path, device: str | None = None, threshold: float | None = None,
         align: Align = "auto",
     ) -> None:  # fmt: skip
-        self._aligner = Aligner(align)
         self.backend: Backend = open_backend(model_path, device or "auto")
+        self._aligner = Aligner(align, self.source.landmarks)
         stored = self.source.threshold
         self._threshold: tuple[float, Mapping[str, Any]] | None = None
         if stored is not None:

@@ -94,6 +94,7 @@ def _described(content: Mapping[str, Any], path: str, sha256: str) -> Described:
         threshold=None if threshold is None else _threshold(threshold),
         calibration=None if calibration is None else calibration_from_dict(calibration),
         error_curve=None if curve is None else ErrorCurve.from_dict(curve), training=dict(content["training"]),
+        landmarks=_landmarks(pixels.get("landmarks")),
     )  # fmt: skip
     features = {_text(name): _count(length) for name, length in content["features"].items()}
     if set(features) != set(source.feature_types()):
@@ -109,6 +110,15 @@ def _threshold(values: Mapping[str, Any]) -> Threshold:
     if not -1 <= value <= 1:
         raise ValueError(f"threshold {value}")
     return Threshold(value, dict(values["origin"]))
+
+
+def _landmarks(values: Any) -> tuple[tuple[float, float], ...] | None:
+    if values is None:
+        return None
+    points = tuple((float(x), float(y)) for x, y in values)
+    if len(points) != 5 or not all(0 <= value <= 1 for point in points for value in point):
+        raise ValueError(f"{values!r:.60} are no five places in a crop")
+    return points
 
 
 def _text(value: Any) -> str:

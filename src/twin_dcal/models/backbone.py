@@ -25,6 +25,8 @@ from .blocks import check_block
 logger = logging.getLogger(__name__)
 
 
+Landmarks = tuple[tuple[float, float], ...]
+"""Five points (x, y) in a crop of side 1."""
 Frozen = tuple[Tensor, ...]
 """Outputs of a backbone's frozen parts, each with a batch axis in front."""
 
@@ -57,6 +59,8 @@ class TokenBackbone(nn.Module):
     """Whether the class token tells people apart before any training of ours."""
     untouched_dim = 0
     """E of `Tokens.untouched`; 0 where there is none."""
+    landmarks: Landmarks | None = None
+    """Where faces lie in the crops that come in, if not where `dcal-prepare` places them."""
     num_frozen = 0
     """Stages that are never trained, whose output `frozen` gives."""
     skeleton: bytes | None = None

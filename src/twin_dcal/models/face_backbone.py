@@ -12,15 +12,17 @@ import math
 from collections.abc import Sequence
 from typing import Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from twin_dcal.data.templates import TEMPLATES, Points, scale_and_shift
 from twin_dcal.errors import ModelError
 
-from .backbone import Frozen, TokenBackbone, Tokens, new_block
-from .face.geometry import WHOLE, Similarity, resample, resampling
+from .backbone import Frozen, Landmarks, TokenBackbone, Tokens, new_block
+from .face.geometry import WHOLE, resample, resampling
 from .face.network import FaceNetwork
 
 
@@ -30,7 +32,7 @@ class FaceBackbone(TokenBackbone):
     Args:
         network: with its weights, if any.
         image_size: pixels of the square crops that come in.
-        similarity: where the network's input lies in such a crop, see `face.geometry`.
+        crops: landmarks (5, 2) of such crops, of side 1; None gives crops to the network whole.
         width: C, at least E: wider tokens are padded with zeros, which leaves every cosine as it is.
         feature_strides: maps that patch tokens come from; all are brought to the grid of the finest.
         frozen_stride: stages up to this stride keep their weights; 0 freezes none. The head is frozen with the last.
@@ -41,9 +43,11 @@ class FaceBackbone(TokenBackbone):
     starts_as_verifier = True
     rows: Tensor
     columns: Tensor
+    crop_landmarks: Tensor
+    """(5, 2) of the crops that come in, of side 1."""
 
     def __init__(
-        self, network: FaceNetwork, name: str, *, image_size: int, similarity: Similarity = WHOLE,
+        self, network: FaceNetwork, name: str, *, image_size: int, crops: Points | None = None,
         width: int, num_heads: int, num_blocks: int, feature_strides: Sequence[int], frozen_stride: int = 0,
         keep_untouched: bool = True, dropout: float = 0.0, drop_path: float = 0.0,
     ) -> None:  # fmt: skip
@@ -62,11 +66,10 @@ class FaceBackbone(TokenBackbone):
         self.grid = network.grids[self.taken[0]]
         mean, std = network.input.mean / 255, network.input.std / 255
         self.mean, self.std = (mean, mean, mean), (std, std, std)
-        scale, x, y = similarity
-        rows, columns = network.input.size
-        self.register_buffer("rows", resampling(image_size, rows, scale, y))
-        self.register_buffer("columns", resampling(image_size, columns, scale, x))
-        self.is_resampled = similarity != WHOLE or network.input.size != (image_size, image_size)
+        self._image_size = image_size
+        for buffer in ("rows", "columns", "crop_landmarks"):
+            self.register_buffer(buffer, torch.zeros(0))
+        self.frame(crops)
         self.project = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(network.channels[i]), nn.Linear(network.channels[i], width))
             for i in self.taken
@@ -89,6 +92,27 @@ class FaceBackbone(TokenBackbone):
             self.untouched = nn.ModuleDict(copies).requires_grad_(False)
         if keep_untouched:
             self.untouched_dim = network.embedding_dim
+
+    def frame(self, crops: Points | None) -> None:
+        """Cut the network's input out of crops with these landmarks, (5, 2) in a crop of side 1; None: out of all.
+
+        Where the network has no template of its own, crops are given whole too.
+        """
+        template = TEMPLATES.get(self.network.input.template)
+        scale, x, y = WHOLE if crops is None or template is None else scale_and_shift(crops, template)
+        rows, columns = self.network.input.size
+        device = self.rows.device
+        self.rows = resampling(self._image_size, rows, scale, y).to(device)
+        self.columns = resampling(self._image_size, columns, scale, x).to(device)
+        known = TEMPLATES["ours"] if crops is None else crops
+        self.crop_landmarks = torch.tensor(known, dtype=torch.float32, device=device)
+
+    @property
+    def landmarks(self) -> Landmarks | None:  # type: ignore[override]
+        points = np.round(self.crop_landmarks.cpu().numpy().astype(float), 5)
+        if np.abs(points - TEMPLATES["ours"]).max() < 1e-4:
+            return None
+        return tuple((float(x), float(y)) for x, y in points)
 
     @property
     def is_frozen(self) -> bool:
@@ -119,7 +143,7 @@ class FaceBackbone(TokenBackbone):
 
         It does not change in training, so it can be computed once and kept.
         """
-        x = resample(images, self.rows, self.columns) if self.is_resampled else images
+        x = resample(images, self.rows, self.columns)
         if self.network.input.channels == "bgr":
             x = x.flip(1)
         x = x.contiguous(memory_format=torch.channels_last)

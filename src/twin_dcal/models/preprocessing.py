@@ -8,27 +8,33 @@ from torch import Tensor
 
 from twin_dcal.config import TwinVerificationConfig
 
-from .backbone import TokenBackbone
+from .backbone import Landmarks, TokenBackbone
 
 _IDENTITY = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Input size in pixels, and the mean and deviation of each channel on the [0, 1] scale."""
+    """Input size in pixels, and the mean and deviation of each channel on the [0, 1] scale.
+
+    landmarks: (5, 2) where faces lie in the crops, of side 1, if these are not those of `dcal-prepare`.
+    """
 
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    landmarks: Landmarks | None = None
 
     @classmethod
     def of(cls, backbone: TokenBackbone, config: TwinVerificationConfig) -> Self:
         mean, std = (backbone.mean, backbone.std) if config.data.normalize else _IDENTITY
-        return cls(config.data.image_size, mean, std)
+        return cls(config.data.image_size, mean, std, backbone.landmarks)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        return cls(int(values["image_size"]), tuple(values["mean"]), tuple(values["std"]))
+        landmarks = values.get("landmarks")  # absent in files of earlier releases
+        points = None if landmarks is None else tuple((float(x), float(y)) for x, y in landmarks)
+        return cls(int(values["image_size"]), tuple(values["mean"]), tuple(values["std"]), points)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

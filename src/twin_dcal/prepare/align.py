@@ -68,26 +68,30 @@ def align_face(
     *,
     tolerance: float = STABLE,
     limits: Limits | None = None,
+    template: Points = TEMPLATE,
 ) -> AlignedFace | None:
     """The crop of the largest central face, (size, size, 3); None if no face is found.
 
     Args: pixels: uint8 RGB, upright. tolerance: a picture that aligning would move by less, as a share of its side, is
     an aligned crop and is left alone; 0 aligns everything. limits: what a warning is about; by default `Limits()`.
+    template: landmarks of the crop, of side 1.
     """
-    crops = align_faces(pixels_HWC, size, detector, tolerance=tolerance, limits=limits, most=1)
+    crops = align_faces(
+        pixels_HWC, size, detector, tolerance=tolerance, limits=limits, most=1, template=template
+    )
     return crops[0] if crops else None
 
 
 def align_faces(
     pixels_HWC: Pixels, size: int, detector: FaceDetector, *,
-    tolerance: float = STABLE, limits: Limits | None = None, most: int | None = None,
+    tolerance: float = STABLE, limits: Limits | None = None, most: int | None = None, template: Points = TEMPLATE,
 ) -> tuple[AlignedFace, ...]:  # fmt: skip
     """Crops of a photo's faces, the largest central one first. Arguments as in `align_face`; most: how many at most."""
     faces = by_prominence(find_faces(pixels_HWC, detector), pixels_HWC.shape)
     limits = Limits() if limits is None else limits
     crops = []
     for face in faces[:most]:
-        found, matrix, moved = place(pixels_HWC, face, detector, tolerance)
+        found, matrix, moved = place(pixels_HWC, face, detector, tolerance, template)
         crop = warp(pixels_HWC, matrix * size, size) if moved else fit(pixels_HWC, size)
         quality = measure(crop, found, matrix, pixels_HWC.shape)
         warnings = limits.complaints(quality)
@@ -128,7 +132,7 @@ def by_prominence(faces: tuple[Face, ...], shape: tuple[int, ...]) -> tuple[Face
 
 
 def place(
-    pixels_HWC: Pixels, face: Face, detector: FaceDetector, tolerance: float
+    pixels_HWC: Pixels, face: Face, detector: FaceDetector, tolerance: float, template: Points = TEMPLATE
 ) -> tuple[Face, Matrix, bool]:
     """The face with refined landmarks, the similarity from the photo to a crop of side 1, and whether that differs from
     the whole picture by at least `tolerance`."""
@@ -138,10 +142,10 @@ def place(
         corner = [(width - short) // 2, (height - short) // 2]
         whole = np.column_stack([np.eye(2), -np.array(corner, float)]) / short
         seen = _look(pixels_HWC, whole, detector)
-        if seen is not None and displacement(seen) < tolerance:
+        if seen is not None and displacement(seen, template) < tolerance:
             return Face(face.box, transform(invert(whole), seen), face.score), whole, False
     landmarks = refine(pixels_HWC, face.landmarks, detector)
-    return Face(face.box, landmarks, face.score), fit_similarity(landmarks, TEMPLATE), True
+    return Face(face.box, landmarks, face.score), fit_similarity(landmarks, template), True
 
 
 def refine(pixels_HWC: Pixels, landmarks_52: Points, detector: FaceDetector) -> Points:

@@ -59,12 +59,12 @@ def roll_of(matrix: Matrix) -> float:
     return float(-np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
 
 
-def displacement(landmarks_52: Points) -> float:
+def displacement(landmarks_52: Points, template: Points = TEMPLATE) -> float:
     """How far aligning would move a crop's pixels: root mean square over its square, as a share of the side.
 
     Args: landmarks: in a crop of side 1.
     """
-    matrix = fit_similarity(landmarks_52, TEMPLATE)
+    matrix = fit_similarity(landmarks_52, template)
     # Over the unit square, (A - I) p + b has the mean square |(A - I) c + b|^2 + |A - I|_F^2 / 12, c its centre.
     change = matrix[:, :2] - np.eye(2)
     at_centre = change @ [0.5, 0.5] + matrix[:, 2]

@@ -27,12 +27,14 @@ from twin_dcal.data.samplers import FamilyBatchSampler
 from twin_dcal.errors import ModelError
 from twin_dcal.losses import DCALLoss
 from twin_dcal.models.backbone import Frozen
+from twin_dcal.models.face_backbone import FaceBackbone
 from twin_dcal.models.preprocessing import Preprocessing
 
 from .batchnorm import BatchStatistics, share_statistics
 from .checks import check_processes, check_validation
 from .console import Clock, figures_line, losses_line
 from .device import amp_dtype, process_device, random_state, seed_process, set_random_state
+from .framing import crop_landmarks
 from .frozen_features import FOLDER, kept_features
 from .initial import initial_model
 from .objective import Objective, two_images
@@ -77,7 +79,11 @@ class Trainer:
         self.device = process_device(config.runtime.device)
         check_processes(config, self.device)
         torch.manual_seed(config.runtime.seed)
-        self.model = initial_model(config).to(self.device)
+        self.model = initial_model(config)
+        if isinstance(self.model.backbone, FaceBackbone):
+            paths = data.face_data.train.paths
+            self.model.backbone.frame(distributed.together(lambda: crop_landmarks(config, paths)))
+        self.model.to(self.device)
         self.preprocessing = Preprocessing.of(self.model.backbone, config)
         self.loss = DCALLoss(self.model.width, data.num_people, self.model.branches, config.loss).to(
             self.device

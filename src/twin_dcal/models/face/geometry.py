@@ -8,17 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from twin_dcal.data.templates import scale_and_shift
-
-Similarity = tuple[float, float, float]
-"""(scale, x, y): a point p of the crop, of side 1, lies at scale · p + (x, y) in the network's input, of side 1."""
-
-WHOLE: Similarity = (1.0, 0.0, 0.0)
-
-
-def similarity(crop_52: np.ndarray, network_52: np.ndarray) -> Similarity:
-    """What brings a crop's landmark template onto a network's, both (5, 2) in a picture of side 1."""
-    return scale_and_shift(crop_52, network_52)
+WHOLE = (1.0, 0.0, 0.0)
+"""Scale and shift that leave a picture as it is."""
 
 
 def resampling(num_in: int, num_out: int, scale: float = 1.0, shift: float = 0.0) -> Tensor:

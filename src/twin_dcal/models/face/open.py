@@ -4,18 +4,16 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from twin_dcal.config import TwinVerificationConfig
-from twin_dcal.data.templates import ARCFACE112, OURS
+from twin_dcal.data.templates import TEMPLATES, Points
 from twin_dcal.errors import ModelError
 from twin_dcal.models.face_backbone import FaceBackbone
 
-from .geometry import WHOLE, Similarity, similarity
 from .layouts import LAYOUTS, build_face_network, load_face_network
-from .network import FaceInput, FaceNetwork, Template
+from .network import FaceInput, FaceNetwork
 from .onnx_network import OnnxNetwork
 
 ONNX = "onnx"
 """The backbone whose layout is in its file."""
-_POINTS = {"arcface112": ARCFACE112, "ours": OURS}
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ def build_face_backbone(
     network = _network(backbone, pretrained, skeleton)
     network.input = _with_options(network.input, options)
     return FaceBackbone(
-        network, backbone, image_size=image_size, similarity=_similarity(network.input.template, options.crop_template),
+        network, backbone, image_size=image_size, crops=_landmarks(options.crop_template),
         width=attention_dim, num_heads=num_heads, num_blocks=num_blocks, dropout=dropout, drop_path=drop_path,
         feature_strides=options.feature_strides, frozen_stride=options.frozen_stride,
     )  # fmt: skip
@@ -85,8 +83,6 @@ def _with_options(found: FaceInput, options: FaceOptions) -> FaceInput:
     return replace(found, **changes)
 
 
-def _similarity(network: Template, crops: str) -> Similarity:
-    """From crops to the network's input; "auto" crops are taken for ours until they are measured."""
-    if network == "none" or crops == "none":
-        return WHOLE
-    return similarity(_POINTS["ours" if crops == "auto" else crops], _POINTS[network])
+def _landmarks(crops: str) -> Points | None:
+    """Of crops on a named template; "auto" crops are taken for ours until they are measured."""
+    return None if crops == "none" else TEMPLATES["ours" if crops == "auto" else crops]

@@ -1,0 +1,77 @@
+"""How faces lie in a data set's crops, which a face network has to know: told by the configuration, or measured."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.data.decode import decode_pixels, read_bytes
+from twin_dcal.data.fit import fit
+from twin_dcal.data.templates import TEMPLATES, Points
+from twin_dcal.errors import ImageError
+from twin_dcal.prepare.align import by_prominence, find_faces
+from twin_dcal.prepare.detector import NEEDED, FaceDetector, is_available
+
+logger = logging.getLogger(__name__)
+
+NUM_MEASURED = 48
+"""Crops that are looked at: the median of so many landmarks is exact to about half a per cent of the side."""
+_FEWEST = 8
+_SAME = 0.03
+"""Root mean square distance of landmarks, as a share of the side, up to which crops count as those of a template. Two
+detectors differ by less than this on the same crops, and templates by more."""
+_SIDE = 224
+
+
+def crop_landmarks(config: TwinVerificationConfig, paths: Sequence[Path]) -> Points | None:
+    """Landmarks (5, 2) of the crops at `paths`, in a crop of side 1, as `data.crop_template` says; logs what it found.
+
+    None for crops that are to be given whole. Without a detector, or where too few faces are found, crops are taken for
+    those of `dcal-prepare`, and that is said.
+    """
+    told = config.data.crop_template
+    if told == "none":
+        return None
+    if told != "auto":
+        return TEMPLATES[told]
+    if not is_available():
+        logger.warning(
+            "data.crop_template: no face detector to measure how faces lie in the crops (%s); they are taken for those "
+            "of dcal-prepare. Set it to ours, arcface112 or none", NEEDED,
+        )  # fmt: skip
+        return TEMPLATES["ours"]
+    chosen = [
+        paths[place] for place in np.linspace(0, len(paths) - 1, min(NUM_MEASURED, len(paths))).astype(int)
+    ]
+    found = _landmarks(chosen)
+    if len(found) < min(_FEWEST, len(chosen)):
+        logger.warning(
+            "data.crop_template: faces were found in %d of %d crops only; they are taken for those of dcal-prepare. "
+            "Set it to ours, arcface112 or none", len(found), len(chosen),
+        )  # fmt: skip
+        return TEMPLATES["ours"]
+    measured: Points = np.median(found, axis=0)
+    apart = {
+        name: float(np.sqrt(((measured - points) ** 2).sum(1).mean())) for name, points in TEMPLATES.items()
+    }
+    nearest = min(apart, key=lambda name: apart[name])
+    logger.info(
+        "crops: in %d of %d faces lie %.1f %% of the side from template '%s'%s", len(found), len(chosen),
+        100 * apart[nearest], nearest, "" if apart[nearest] < _SAME else "; the measured places are used",
+    )  # fmt: skip
+    return TEMPLATES[nearest] if apart[nearest] < _SAME else measured
+
+
+def _landmarks(paths: Sequence[Path]) -> list[Points]:
+    detector, found = FaceDetector(), []
+    for path in paths:
+        try:
+            pixels = fit(decode_pixels(read_bytes(path), str(path)), _SIDE)
+        except ImageError:  # reported where data are read
+            continue
+        faces = by_prominence(find_faces(pixels, detector), pixels.shape)
+        if faces:
+            found.append(faces[0].landmarks / _SIDE)
+    return found
