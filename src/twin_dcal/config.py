@@ -190,6 +190,11 @@ class DataConfig(_Section):
     """Largest relative change of brightness, contrast and saturation by augmentation."""
     erase_probability: float = Field(0.25, ge=0, le=1)
     """Share of training images that get a small grey patch."""
+    virtual_twins: Literal["off", "fixed", "fresh"] = "off"
+    """Every training person as two, made by editing photographs while training: the hardest impostor of any data set.
+    "fresh" edits anew each epoch, for losses that learn no classes; "fixed" keeps the edits of the first."""
+    virtual_strength: float = Field(1.0, gt=0, le=3)
+    """How much virtual twins are edited; see docs/edited_twins.md."""
     normalize: bool = True
     """With the mean and deviation the backbone was pretrained with; false feeds [0, 1]."""
     strict: bool = False

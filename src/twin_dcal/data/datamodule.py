@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,11 +13,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from twin_dcal.config import TwinVerificationConfig
 
-from .dataset import FaceDataset, Sample
+from .dataset import FaceDataset, Sample, VirtualFaceDataset
 from .faceset import FaceData, FaceSet
 from .manifest import load_face_data
 from .samplers import FamilyBatchSampler, SampleKey
 from .transforms import ImageTransform, eval_transform, train_transform
+from .virtual import VirtualTwins
 
 
 class TwinDataModule:
@@ -28,12 +30,16 @@ class TwinDataModule:
     def __init__(self, config: TwinVerificationConfig) -> None:
         self.config = config
         self._face_data: FaceData | None = None
+        self.virtual: VirtualTwins | None = None
         self.setup_transforms()
 
     def setup(self) -> None:
         """Read the data set once. ManifestError if it cannot be used."""
         if self._face_data is None:
-            self._face_data = load_face_data(self.config.data, self.config.runtime.seed)
+            data, seed = self.config.data, self.config.runtime.seed
+            self._face_data = load_face_data(data, seed)
+            if data.virtual_twins != "off":
+                self.virtual = VirtualTwins.build(self._face_data.train, data, seed)
 
     def setup_transforms(
         self, train: ImageTransform | None = None, evaluation: ImageTransform | None = None
@@ -66,9 +72,14 @@ class TwinDataModule:
         return self._face_data
 
     @property
+    def train_faces(self) -> FaceSet:
+        """What the indices of training batches count."""
+        return self.virtual.faces if self.virtual else self.face_data.train
+
+    @property
     def num_people(self) -> int:
         """People to train on: the classes of the identity loss."""
-        return self.face_data.train.num_people
+        return self.virtual.num_people if self.virtual else self.face_data.train.num_people
 
     @property
     def summary(self) -> str:
@@ -77,17 +88,22 @@ class TwinDataModule:
     def train_loader(self, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
         """Family batches of the training set, this process's part of each; call `loader.batch_sampler.set_epoch`
         before each epoch."""
-        faces, training = self.face_data.train, self.config.training
+        faces, training, virtual = self.face_data.train, self.config.training, self.virtual
+        seed = self.config.runtime.seed
         sampler = FamilyBatchSampler(
-            faces.person_of,
-            faces.family_of,
+            virtual.person_of(0) if virtual else faces.person_of,
+            virtual.family_of if virtual else faces.family_of,
             num_people=training.batch_size // training.images_per_person,
             images_per_person=training.images_per_person,
-            seed=self.config.runtime.seed,
+            seed=seed,
             rank=rank,
             world_size=world_size,
+            person_in=virtual.person_of if virtual else None,
         )
-        dataset = FaceDataset(faces, self.train_transform, self.config.runtime.seed)
+        if virtual:
+            dataset: FaceDataset = VirtualFaceDataset(virtual, self.train_transform, seed)
+        else:
+            dataset = FaceDataset(faces, self.train_transform, seed)
         return DataLoader(dataset, batch_sampler=sampler, **self._worker_options(persistent=True))
 
     def eval_loader(
@@ -131,6 +147,9 @@ def init_worker(worker: int) -> None:
     Windows) SIGTERM ends the worker.
     """
     torch.set_num_threads(1)
+    if "cv2" in sys.modules:  # its own threads do not survive being forked
+        sys.modules["cv2"].setNumThreads(1)
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

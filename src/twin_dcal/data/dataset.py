@@ -13,6 +13,7 @@ from .faceset import FaceSet
 from .images import read_image
 from .samplers import SampleKey
 from .transforms import ImageTransform
+from .virtual import VirtualTwins
 
 
 class Sample(TypedDict):
@@ -66,14 +67,36 @@ class FaceDataset(Dataset[Sample]):
         if not isinstance(key, SampleKey):
             key = SampleKey(int(key), epoch=0, batch=0, slot=int(key))
         path = self.paths[key.index]
-        image_CHW = read_image(path)
+        image_CHW = self._read(key)
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would also reseed the GPUs.
             torch.default_generator.manual_seed(augmentation_seed(self._seed, key))
             image_CSS = self._transform(image_CHW)
         _check_transformed(image_CSS, path)
-        person, family = int(self._person_of[key.index]), int(self._image_families[key.index])
-        return Sample(image=image_CSS, person=person, family=family, index=key.index)
+        return Sample(image=image_CSS, person=self._person(key), family=self._family(key), index=key.index)
+
+    def _read(self, key: SampleKey) -> Tensor:
+        return read_image(self.paths[key.index])
+
+    def _person(self, key: SampleKey) -> int:
+        return int(self._person_of[key.index])
+
+    def _family(self, key: SampleKey) -> int:
+        return int(self._image_families[key.index])
+
+
+class VirtualFaceDataset(FaceDataset):
+    """Training photographs as virtual twins: edited by the epoch, then augmented like any others."""
+
+    def __init__(self, twins: VirtualTwins, transform: ImageTransform, seed: int) -> None:
+        super().__init__(twins.faces, transform, seed)
+        self._twins = twins
+
+    def _read(self, key: SampleKey) -> Tensor:
+        return self._twins.edited(super()._read(key), key.index, key.epoch)
+
+    def _person(self, key: SampleKey) -> int:
+        return int(self._twins.person_of(key.epoch)[key.index])
 
 
 def augmentation_seed(seed: int, key: SampleKey) -> int:

@@ -4,7 +4,7 @@ Shapes: N images, P people; a batch holds up to `num_people` people with `images
 """
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -122,10 +122,12 @@ class FamilyBatchSampler:
         seed: int,
         rank: int = 0,
         world_size: int = 1,
+        person_in: Callable[[int], np.ndarray] | None = None,
     ) -> None:
+        """Args: person_in: whose each image is in an epoch, where that changes; `person_of` then only counts."""
         if not 0 <= rank < world_size:
             raise ValueError(f"rank {rank} is not in 0..{world_size - 1}")
-        self._person_of, self._family_of = person_of, family_of
+        self._person_of, self._family_of, self._person_in = person_of, family_of, person_in
         self._num_people, self._images_per_person = num_people, images_per_person
         self._seed, self._rank, self._world_size = seed, rank, world_size
         self.set_epoch(0)
@@ -135,8 +137,9 @@ class FamilyBatchSampler:
 
         ManifestError if a batch has fewer people than there are processes.
         """
+        person_of = self._person_of if self._person_in is None else self._person_in(epoch)
         batches = family_batches(
-            self._person_of,
+            person_of,
             self._family_of,
             num_people=self._num_people,
             images_per_person=self._images_per_person,
@@ -145,7 +148,7 @@ class FamilyBatchSampler:
         )
         if self._world_size > 1:
             batches = [
-                split_batch(batch, self._person_of, self._family_of, self._world_size)[self._rank]
+                split_batch(batch, person_of, self._family_of, self._world_size)[self._rank]
                 for batch in batches
             ]
         self._batches = batches

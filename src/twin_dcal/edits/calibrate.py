@@ -208,7 +208,9 @@ def twin_eer(network: FaceNetwork, sample: Sequence[Sampled], strength: float) -
     The network sees each picture where the data set's faces lie on the whole, as it would in training and use; not
     aligned by the picture's own landmarks.
     """
-    shares = [shot.landmarks / shot.pixels.shape[0] for hands, _ in sample for hand in hands for shot in hand]
+    shares = [
+        shot.found.points / shot.pixels.shape[0] for hands, _ in sample for hand in hands for shot in hand
+    ]
     usual = np.mean(shares, axis=0)
     genuine, twins = [], []
     for hands, edits in sample:

@@ -27,7 +27,7 @@ from twin_dcal.workers import begin_worker, interrupts_held
 from .dealing import deal
 from .folder import claim, describe, is_complete, note_of, numbers_of
 from .identity import draw_edit
-from .looking import LeftOut, Limits, Seen, groups_of_copies, look
+from .looking import LeftOut, Limits, Seen, groups_of_copies, look, new_detector
 from .warp import apply_edit
 
 STRENGTHS = {"easy": 1.4, "medium": 1.0, "hard": 0.83}
@@ -123,7 +123,7 @@ def in_parallel(work: Callable[..., Any], calls: Sequence[tuple[Any, ...]], work
 @cache
 def detector() -> FaceDetector:
     """This process's."""
-    return FaceDetector()
+    return new_detector()
 
 
 def write_person(folder: Path, settings: Settings, faces: Path, number: int, person: Person) -> None:
@@ -177,9 +177,9 @@ def _about(person: Person) -> dict[str, Any]:
 
 def _about_face(shot: Seen) -> dict[str, Any]:
     return {
-        "landmarks": shot.landmarks.round(2).tolist(),
+        "landmarks": [list(point) for point in shot.found.landmarks],
         "yaw": round(shot.camera.yaw, 1),
         "pitch": round(shot.camera.pitch, 1),
         "misfit": round(shot.camera.misfit, 4),
-        "score": round(shot.score, 3),
+        "score": shot.found.score,
     }

@@ -31,14 +31,26 @@ class Limits:
     """How far landmarks may lie from where a face has them, in eye distances."""
 
 
+@dataclass(frozen=True)
+class Found:
+    """The face of a photograph: landmarks in pixels, x and y of each, in YuNet's order; the detector's score."""
+
+    landmarks: tuple[tuple[float, float], ...]
+    score: float
+
+    @property
+    def points(self) -> NDArray[np.float64]:
+        """(5, 2)"""
+        return np.array(self.landmarks, np.float64)
+
+
 @dataclass(frozen=True, eq=False)
 class Seen:
     """A photograph whose face can be edited."""
 
     path: Path
     pixels: Pixels
-    landmarks: NDArray[np.float64]
-    score: float
+    found: Found
     camera: Camera
 
 
@@ -50,21 +62,43 @@ class LeftOut:
     reason: str
 
 
+def new_detector() -> FaceDetector:
+    """ConfigError where the extra `prepare` is not installed."""
+    return FaceDetector()
+
+
+def find(pixels: Pixels, detector: FaceDetector) -> Found | None:
+    """The largest face near the middle of a picture, to a hundredth of a pixel; None where there is none."""
+    faces = detector.detect(pixels)
+    if not faces:
+        return None
+    face = _largest_near_the_middle(faces, pixels)
+    points = tuple((round(float(x), 2), round(float(y), 2)) for x, y in face.landmarks)
+    return Found(points, round(face.score, 3))
+
+
+def camera_of(found: Found | None, limits: Limits) -> Camera | str:
+    """How the face is seen, or why it cannot be edited."""
+    if found is None:
+        return "no face found"
+    if found.score < limits.min_score:
+        return "doubtful face"
+    camera = fit_camera(found.points)
+    if abs(camera.yaw) > limits.max_yaw:
+        return "turned too far"
+    if camera.misfit > limits.max_misfit:
+        return "landmarks unlike a face's"
+    return camera
+
+
 def look(path: Path, detector: FaceDetector, limits: Limits) -> Seen | LeftOut:
     """ImageError for a file that cannot be read."""
     pixels = decode_pixels(read_bytes(path), str(path))
-    faces = detector.detect(pixels)
-    if not faces:
-        return LeftOut(path, "no face found")
-    face = _largest_near_the_middle(faces, pixels)
-    if face.score < limits.min_score:
-        return LeftOut(path, "doubtful face")
-    camera = fit_camera(face.landmarks)
-    if abs(camera.yaw) > limits.max_yaw:
-        return LeftOut(path, "turned too far")
-    if camera.misfit > limits.max_misfit:
-        return LeftOut(path, "landmarks unlike a face's")
-    return Seen(path, pixels, face.landmarks, face.score, camera)
+    found = find(pixels, detector)
+    camera = camera_of(found, limits)
+    if found is None or isinstance(camera, str):
+        return LeftOut(path, str(camera))
+    return Seen(path, pixels, found, camera)
 
 
 def _largest_near_the_middle(faces: Sequence[Face], pixels: Pixels) -> Face:

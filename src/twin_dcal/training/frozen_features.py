@@ -69,6 +69,8 @@ def kept_features(
     and for several processes.
     """
     faces, num_views = data.face_data.train, config.training.cached_views
+    if data.virtual is not None:
+        raise ConfigError("training.cached_views keeps pictures as they are; data.virtual_twins edits them: leave one")
     if not model.backbone.num_frozen:
         raise ConfigError("training.cached_views keeps what frozen stages give: set model.frozen_stride too")
     if distributed.world_size() > 1:

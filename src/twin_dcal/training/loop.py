@@ -236,7 +236,7 @@ class Trainer:
         """Count a batch that is left out. ModelError naming its images once there are too many."""
         progress, allowed = self.progress, self.config.training.max_skipped_batches
         progress.skipped += 1
-        names = [str(self.data.face_data.train.paths[place]) for place in index[:NUM_NAMED].tolist()]
+        names = [str(self.data.train_faces.paths[place]) for place in index[:NUM_NAMED].tolist()]
         rest = f" and {len(index) - len(names)} more" if len(index) > len(names) else ""
         place = f"{what} at epoch {progress.epoch + 1}, batch {progress.batch}"
         if progress.skipped > allowed:
