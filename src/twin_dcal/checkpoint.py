@@ -22,6 +22,7 @@ from .models.dcal import DCALVerificationModel
 from .models.face.open import Skeleton
 from .models.preprocessing import Preprocessing
 from .verification.calibration import Calibration, calibration_from_dict
+from .verification.fusion import Fusion
 from .verification.stored import ErrorCurve, Threshold
 
 FORMAT = "twin_dcal.model"
@@ -39,6 +40,7 @@ class LoadedModel:
     threshold: Threshold | None
     calibration: Calibration | None
     error_curve: ErrorCurve | None
+    fusion: Fusion | None
     training: Mapping[str, Any]
     sha256: str
 
@@ -46,7 +48,7 @@ class LoadedModel:
 def save_model(
     path: str | Path, model: DCALVerificationModel, config: TwinVerificationConfig, *,
     threshold: Threshold | None = None, calibration: Calibration | None = None,
-    error_curve: ErrorCurve | None = None, training: Mapping[str, Any] | None = None,
+    error_curve: ErrorCurve | None = None, fusion: Fusion | None = None, training: Mapping[str, Any] | None = None,
     weights: Mapping[str, torch.Tensor] | None = None,
 ) -> None:  # fmt: skip
     """Write an inference checkpoint, replacing an older one only when complete.
@@ -62,6 +64,7 @@ def save_model(
         "face_graph": _face_graph(model),
         "preprocessing": Preprocessing.of(model.backbone, config).to_dict(),
         **_decision(threshold, calibration, error_curve),
+        "fusion": None if fusion is None else fusion.to_dict(),
         "training": dict(training or {}),
     }
     write_tensors(path, content)
@@ -133,7 +136,7 @@ def _loaded(path: str | Path, content: Mapping[str, Any], device: torch.device |
         reason = " ".join(str(error).split())[:400]
         raise ModelError(f"{path}: its weights do not fit its configuration: {reason}") from error
     threshold, calibration = content["threshold"], content["calibration"]
-    curve = content.get("error_curve")  # absent in files of earlier releases
+    curve, fusion = content.get("error_curve"), content.get("fusion")  # absent in files of earlier releases
     return LoadedModel(
         model=model.eval().to(device),
         config=config,
@@ -143,6 +146,7 @@ def _loaded(path: str | Path, content: Mapping[str, Any], device: torch.device |
         else Threshold(float(threshold["value"]), dict(threshold["origin"])),
         calibration=None if calibration is None else calibration_from_dict(calibration),
         error_curve=None if curve is None else ErrorCurve.from_dict(curve),
+        fusion=None if fusion is None else Fusion.from_dict(fusion),
         training=dict(content["training"]),
         sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
     )

@@ -110,7 +110,7 @@ def _checked(
 
 def _judged(validation: Comparisons, exact: OnnxBackend, quantized: OnnxBackend) -> TwinAuc:
     before, after = (faces.embed_files(each, validation.names) for each in (exact, quantized))
-    auc = compare_auc(validation, before, after, exact.source.threshold)
+    auc = compare_auc(validation, before, after, exact.source)
     if auc.drop > MAX_AUC_DROP:
         raise ModelError(
             f"int8 lowers the twin AUC on {validation.source} from {auc.before:.4f} to {auc.after:.4f}; at most "
@@ -132,6 +132,7 @@ def with_metadata(graph: "onnx.ModelProto", loaded: LoadedModel, exported: Mappi
             "threshold": None if threshold is None else asdict(threshold),
             "calibration": None if calibration is None else calibration.to_dict(),
             "error_curve": None if curve is None else curve.to_dict(),
+            "fusion": None if loaded.fusion is None else loaded.fusion.to_dict(),
             "config": {"model": config.model.model_dump(mode="json", exclude={"pretrained"})},
             "training": {key: value for key, value in loaded.training.items() if key not in _KEPT_HOME},
             "exported": exported,

@@ -218,6 +218,7 @@ def _write(
         "preprocessing": {
             "image_size": source.image_size, "mean": source.mean, "std": source.std, "align": engine.align,
         },
+        "fusion": source.fusion.to_dict() if source.fusion is not None and feature_type == "combined" else None,
     }  # fmt: skip
     with replacing(path) as file:
         np.savez(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from twin_dcal.errors import ModelError
 from twin_dcal.verification.calibration import Calibration
+from twin_dcal.verification.fusion import Fusion
 from twin_dcal.verification.stored import ErrorCurve, Threshold
 
 FeatureType = Literal["combined", "sa", "glca"]
@@ -37,6 +38,8 @@ class ModelSource:
     calibration: Calibration | None
     error_curve: ErrorCurve | None
     training: Mapping[str, Any] = field(default_factory=dict)
+    fusion: Fusion | None = None
+    """What makes a pair's score of its two features; None takes their cosine."""
     landmarks: tuple[tuple[float, float], ...] | None = None
     """(5, 2) where faces lie in the crops it takes, of side 1; None where `dcal-prepare` places them."""
 

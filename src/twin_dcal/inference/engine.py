@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.verification.fusion import similarity_rows
 from twin_dcal.verification.scores import PairKind, split_by_kind
 from twin_dcal.verification.stored import Rates
 from twin_dcal.verification.thresholds import ThresholdChoice, choose_threshold
@@ -120,16 +121,16 @@ class TwinInferenceEngine:
     ) -> VerificationResult:
         """Decide on two pictures that `look` has prepared. began: `time.perf_counter()` when the work on them began."""
         began = time.perf_counter() if began is None else began
-        first, second = self.backend.embed(np.stack([one.pixels, two.pixels]))
+        pair = self.backend.embed(np.stack([one.pixels, two.pixels]))
         attention = self.explain(one.pixels, two.pixels).to_dict() if return_attention else None
-        return self._decide(_cosine(first, second), began, attention, (one.seen, two.seen))
+        return self._decide(self._similarity(pair), began, attention, (one.seen, two.seen))
 
     def decide_and_look(self, one: Prepared, two: Prepared) -> "tuple[VerificationResult, AttentionMaps]":
         """`decide`, and where the model attended in the two pictures, from the same pass. ConfigError for an exported
         model."""
         began = time.perf_counter()
-        (first, second), maps = self._explainable().embed_and_look(np.stack([one.pixels, two.pixels]))
-        return self._decide(_cosine(first, second), began, None, (one.seen, two.seen)), maps
+        pair, maps = self._explainable().embed_and_look(np.stack([one.pixels, two.pixels]))
+        return self._decide(self._similarity(pair), began, None, (one.seen, two.seen)), maps
 
     def batch_verify(
         self, pairs: Iterable[tuple[ImageInput, ImageInput]], batch_size: int = 32
@@ -199,6 +200,11 @@ class TwinInferenceEngine:
         assert isinstance(self.backend, TorchBackend)
         return self.backend
 
+    def _similarity(self, pair_2E: Features) -> float:
+        """The score that two features are decided by."""
+        (score,) = similarity_rows(pair_2E[:1], pair_2E[1:], self.source.fusion)
+        return float(np.clip(score, -1, 1))
+
     def _similarities(
         self, pairs: Sequence[tuple[ImageInput, ImageInput]], batch_size: int = 32
     ) -> tuple[NDArray[np.float32], list[tuple[Seen, Seen]]]:
@@ -215,7 +221,7 @@ class TwinInferenceEngine:
                 rows[at, side] = row_of[key]
         _check_batch_size(batch_size)
         features, seen = self._embed(distinct, "combined", batch_size)
-        scores = np.einsum("pd,pd->p", features[rows[:, 0]], features[rows[:, 1]])
+        scores = similarity_rows(features[rows[:, 0]], features[rows[:, 1]], self.source.fusion)
         of_pairs = [(seen[one], seen[two]) for one, two in rows.tolist()]
         return np.asarray(np.clip(scores, -1, 1), np.float32), of_pairs
 
@@ -282,10 +288,6 @@ class TwinInferenceEngine:
         if curve is None or rates is None:
             return {}
         return {"data": curve.data, "impostors": rates.on, "fmr": rates.fmr, "fnmr": rates.fnmr}
-
-
-def _cosine(one: Features, two: Features) -> float:
-    return float(np.clip(np.einsum("d,d->", one, two), -1, 1))
 
 
 def _identity(image: ImageInput) -> object:

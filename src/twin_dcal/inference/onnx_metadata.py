@@ -11,6 +11,7 @@ from typing import Any
 
 from twin_dcal.errors import MetricError, ModelError
 from twin_dcal.verification.calibration import calibration_from_dict
+from twin_dcal.verification.fusion import Fusion
 from twin_dcal.verification.stored import ErrorCurve, Threshold
 
 from .backend import ModelSource
@@ -95,6 +96,7 @@ def _described(content: Mapping[str, Any], path: str, sha256: str) -> Described:
         calibration=None if calibration is None else calibration_from_dict(calibration),
         error_curve=None if curve is None else ErrorCurve.from_dict(curve), training=dict(content["training"]),
         landmarks=_landmarks(pixels.get("landmarks")),
+        fusion=None if content.get("fusion") is None else Fusion.from_dict(content["fusion"]),
     )  # fmt: skip
     features = {_text(name): _count(length) for name, length in content["features"].items()}
     if set(features) != set(source.feature_types()):

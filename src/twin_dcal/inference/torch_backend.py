@@ -31,7 +31,7 @@ class TorchBackend:
             branches=tuple(loaded.model.branches), image_size=loaded.preprocessing.image_size,
             mean=loaded.preprocessing.mean, std=loaded.preprocessing.std, threshold=loaded.threshold,
             calibration=loaded.calibration, error_curve=loaded.error_curve, training=loaded.training,
-            landmarks=loaded.preprocessing.landmarks,
+            landmarks=loaded.preprocessing.landmarks, fusion=loaded.fusion,
         )  # fmt: skip
 
     @property

@@ -365,6 +365,7 @@ class Trainer:
                 threshold=validation.threshold if validation else None,
                 calibration=validation.calibration if validation else None,
                 error_curve=validation.error_curve if validation else None,
+                fusion=validation.fusion if validation else None,
                 training={
                     "epoch": progress.epoch, "step": progress.step, "images_seen": progress.images,
                     "figures": dict(validation.figures) if validation else {},

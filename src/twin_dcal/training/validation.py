@@ -4,11 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean
 
+import numpy as np
+from numpy.typing import NDArray
+
 from twin_dcal import distributed
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.models.preprocessing import Preprocessing
 from twin_dcal.verification.calibration import Calibration, fit_platt
 from twin_dcal.verification.embeddings import embed_loaded
+from twin_dcal.verification.fusion import Fusion, fit_fusion
 from twin_dcal.verification.metrics import auc, eer, sort_scores
 from twin_dcal.verification.scores import PairScores, all_pair_scores
 from twin_dcal.verification.stored import ErrorCurve, Threshold
@@ -25,6 +29,7 @@ class Validation:
     threshold: Threshold
     calibration: Calibration
     error_curve: ErrorCurve
+    fusion: Fusion | None = None
 
     def key(self, best_by: str) -> tuple[float, float]:
         """Orders models, smaller is better: EER, then AUC, against the impostors that training.best_by means.
@@ -37,7 +42,7 @@ class Validation:
         return mean(self.figures[f"{k}_eer"] for k in kinds), -mean(self.figures[f"{k}_auc"] for k in kinds)
 
 
-def validate(scores: PairScores, source: str) -> Validation:
+def validate(scores: PairScores, source: str, fusion: Fusion | None = None) -> Validation:
     """EER and AUC against twin, unrelated and all impostors, the EER threshold, and a Platt calibration.
 
     Threshold and calibration are set on twin impostors where there are any: the decision is made for them.
@@ -57,6 +62,7 @@ def validate(scores: PairScores, source: str) -> Validation:
         Threshold(choice.threshold, choice.origin(source)),
         fit_platt(scores.genuine, hardest, source=source),
         ErrorCurve.of(counted(scores), source),
+        fusion,
     )
 
 
@@ -72,5 +78,38 @@ def judge(parallel: Parallel, data: TwinDataModule, preprocessing: Preprocessing
         embeddings = embed_loaded(parallel.objective.model, loader, preprocessing)
     if not distributed.is_main():
         return None
-    scores = all_pair_scores(embeddings, faces.person_of, faces.image_families)
-    return validate(scores, f"validation: {faces.num_people} people, {faces.num_images} images")
+    source = f"validation: {faces.num_people} people, {faces.num_images} images"
+    model = parallel.objective.model
+    if data.config.model.fusion != "auto" or not model.backbone.untouched_dim:
+        return validate(all_pair_scores(embeddings, faces.person_of, faces.image_families), source)
+    fusion, scores = fused(
+        embeddings,
+        faces.person_of,
+        faces.image_families,
+        model.backbone.untouched_dim,
+        float(model.fusion),
+        source,
+    )
+    return validate(scores, source, fusion)
+
+
+def fused(
+    embeddings: NDArray[np.float32], person_of: NDArray[np.intp], family_of_image: NDArray[np.intp], split: int,
+    share: float, source: str,
+) -> tuple[Fusion, PairScores]:  # fmt: skip
+    """The fusion that suits all pairs of combined features best, and what it makes of them.
+
+    Args: split, share: as in `Fusion`.
+    """
+    parts = embeddings[:, :split], embeddings[:, split:]
+    untouched, own = (all_pair_scores(part, person_of, family_of_image) for part in parts)
+    fusion = fit_fusion(_by_kind(untouched), _by_kind(own), split=split, share=share, data=source)
+    genuine, twin, unrelated = (
+        fusion.score(theirs, ours)
+        for theirs, ours in zip(_by_kind(untouched).values(), _by_kind(own).values(), strict=True)
+    )
+    return fusion, PairScores(genuine, twin, unrelated, np.empty(0, np.float32))
+
+
+def _by_kind(scores: PairScores) -> dict[str, NDArray[np.float32]]:
+    return {"genuine": scores.genuine, "twin": scores.twin, "unrelated": scores.unrelated}

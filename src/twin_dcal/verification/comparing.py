@@ -81,7 +81,7 @@ def aligned(first: Run, other: Run) -> tuple[PairSource, PairSource]:
     )
     vectors = other.scored.vectors
     if a.pairs is None and b.pairs is None and not (vectors is None or people is None or families is None):
-        return first.scored.source, AllPairs(vectors[rows], people, families)
+        return first.scored.source, AllPairs(vectors[rows], people, families, other.scored.fusion)
     one, two = _listed_alike(first, other, rows)
     low, high = one.keys // len(rows), one.keys % len(rows)
     made = (

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from twin_dcal.errors import MetricError
 
+from .fusion import Fusion, similarity_matrix
 from .scores import PairKind, image_labels, normalize_rows, row_numbers, run_ends
 from .tally import CountedScores, ScoreArray, Tally, count_scores, refuse_not_finite
 
@@ -83,13 +84,16 @@ class PairSource(Protocol):
 class AllPairs:
     """All pairs of N images: cosines of their embeddings, on the grid of 2^-24.
 
-    Args: embeddings (N, D), need not be unit length; person_of, family_of_image (N,): labels of any sortable type.
-        Rows of a block are rows of `embeddings`. MetricError as in `scores.all_pair_scores`.
+    Args: embeddings (N, D), need not be unit length; person_of, family_of_image (N,): labels of any sortable type;
+        fusion: what makes scores of cosines, if anything does. Rows of a block are rows of `embeddings`. MetricError as
+        in `scores.all_pair_scores`.
     """
 
     on_grid = True
 
-    def __init__(self, embeddings: ArrayLike, person_of: ArrayLike, family_of_image: ArrayLike) -> None:
+    def __init__(
+        self, embeddings: ArrayLike, person_of: ArrayLike, family_of_image: ArrayLike, fusion: Fusion | None = None
+    ) -> None:  # fmt: skip
         self.people, self.families = image_labels(person_of, family_of_image)
         unit = normalize_rows(embeddings)
         if len(unit) != self.people.size:
@@ -97,6 +101,7 @@ class AllPairs:
                 f"{len(unit)} embeddings but {self.people.size} labels. Give one label per image."
             )
         order = np.lexsort((self.people, self.families))
+        self._fusion = fusion
         self._order, self._unit = order.astype(np.int32), unit[order]
         self._family_end = run_ends(self.families[order])
 
@@ -116,7 +121,7 @@ class AllPairs:
 
     def _tile(self, top: int, bottom: int, left: int, right: int) -> Iterator[PairBlock]:
         """One block, or none: rows top to bottom against columns left to right, above the diagonal."""
-        scores = self._unit[top:bottom] @ self._unit[left:right].T
+        scores = similarity_matrix(self._unit[top:bottom], self._unit[left:right], self._fusion)
         np.multiply(scores, np.float32(1 / GRID), out=scores)
         np.rint(scores, out=scores)
         np.multiply(scores, np.float32(GRID), out=scores)

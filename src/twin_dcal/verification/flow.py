@@ -175,7 +175,10 @@ def _write(
     write_tables(evaluation, folder)
     if test.vectors is not None:
         path = Path(outputs.embeddings) if outputs.embeddings else folder / "embeddings.npz"
-        write_embeddings(path, test.what, test.vectors, {**about, "decision": decision_to(decision)})
+        fusion = None if test.fusion is None else test.fusion.to_dict()
+        write_embeddings(
+            path, test.what, test.vectors, {**about, "decision": decision_to(decision), "fusion": fusion}
+        )
     if outputs.scores is not None:
         write_scores(outputs.scores, test.source, test.what)
     return report

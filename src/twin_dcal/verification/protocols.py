@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from twin_dcal.errors import MetricError
 
 from .counting import AllPairs, ListedPairs, PairSource
+from .fusion import Fusion
 from .scores import PairKind, pair_scores
 
 Labels = NDArray[np.str_]
@@ -54,8 +55,10 @@ class Comparisons:
         return set() if self.families is None else set(np.unique(self.families).tolist())
 
 
-def pair_source(what: Comparisons, vectors: ArrayLike) -> PairSource:
-    """The comparisons with their cosines. Args: vectors (N, D), one row per name, any length but zero.
+def pair_source(what: Comparisons, vectors: ArrayLike, fusion: Fusion | None = None) -> PairSource:
+    """The comparisons with their cosines, or what `fusion` makes of them.
+
+    Args: vectors (N, D), one row per name, any length but zero.
 
     MetricError for bad vectors or labels (see AllPairs, ListedPairs).
     """
@@ -65,9 +68,9 @@ def pair_source(what: Comparisons, vectors: ArrayLike) -> PairSource:
                 f"{what.source}: whose images these are is not known, so no pair is genuine or impostor. Name the data "
                 "set (--data_dir or --dataset_info), or list the pairs with labels."
             )
-        return AllPairs(np.asarray(vectors), what.people, what.families)
+        return AllPairs(np.asarray(vectors), what.people, what.families, fusion)
     first, second = what.pairs.first, what.pairs.second
-    return listed_source(what, pair_scores(vectors, first, second))
+    return listed_source(what, pair_scores(vectors, first, second, fusion))
 
 
 def listed_source(what: Comparisons, scores: ArrayLike) -> PairSource:

@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from twin_dcal.errors import MetricError
 
+from .fusion import Fusion, similarity_matrix, similarity_rows
+
 Scores = NDArray[np.float32]
 
 PAIRS_AT_ONCE = 16_384
@@ -84,8 +86,10 @@ def normalize_rows(embeddings: ArrayLike) -> NDArray[np.float32]:
     return np.asarray(rows / norms[:, None], dtype=np.float32)
 
 
-def pair_scores(embeddings: ArrayLike, first: ArrayLike, second: ArrayLike) -> Scores:
-    """Cosines of given pairs, in the order given.
+def pair_scores(
+    embeddings: ArrayLike, first: ArrayLike, second: ArrayLike, fusion: Fusion | None = None
+) -> Scores:
+    """Cosines of given pairs, in the order given, or what `fusion` makes of them.
 
     Args: embeddings (N, D), need not be unit length; first, second (P,): row numbers, 0 to N - 1.
     Returns: (P,) float32. MetricError for row numbers out of range or of unequal count.
@@ -97,7 +101,7 @@ def pair_scores(embeddings: ArrayLike, first: ArrayLike, second: ArrayLike) -> S
     scores = np.empty(left.size, np.float32)
     for start in range(0, left.size, PAIRS_AT_ONCE):
         part = slice(start, start + PAIRS_AT_ONCE)
-        scores[part] = np.einsum("pd,pd->p", unit[left[part]], unit[right[part]])
+        scores[part] = similarity_rows(unit[left[part]], unit[right[part]], fusion)
     return np.clip(scores, -1, 1, out=scores)
 
 
@@ -126,9 +130,10 @@ def split_by_kind(scores: ArrayLike, kinds: ArrayLike) -> PairScores:
 
 
 def all_pair_scores(
-    embeddings: ArrayLike, person_of: ArrayLike, family_of_image: ArrayLike, block: int = 1024
-) -> PairScores:
-    """Cosines of all N(N-1)/2 unordered pairs of images, by kind.
+    embeddings: ArrayLike, person_of: ArrayLike, family_of_image: ArrayLike, block: int = 1024,
+    fusion: Fusion | None = None,
+) -> PairScores:  # fmt: skip
+    """Cosines of all N(N-1)/2 unordered pairs of images, by kind, or what `fusion` makes of them.
 
     Images are put in order of family and person first, so that in every row of the score matrix the genuine,
     twin and unrelated pairs lie side by side and are copied as slices. The order within each kind is by that
@@ -151,7 +156,7 @@ def all_pair_scores(
     counts = (person_end - rows - 1, family_end - person_end, order.size - family_end)
     out = [np.empty(int(count.sum()), np.float32) for count in counts]
     filled = [0, 0, 0]
-    for row, strip in _score_rows(unit[order], block):
+    for row, strip in _score_rows(unit[order], block, fusion):
         bounds = (row + 1, int(person_end[row]), int(family_end[row]), order.size)
         for kind, scores in enumerate(out):
             begin, end = bounds[kind] - order.size, bounds[kind + 1] - order.size  # a strip ends at column N
@@ -161,10 +166,10 @@ def all_pair_scores(
     return PairScores(out[0], out[1], out[2], np.empty(0, np.float32))
 
 
-def _score_rows(unit: NDArray[np.float32], block: int) -> Iterator[tuple[int, Scores]]:
+def _score_rows(unit: NDArray[np.float32], block: int, fusion: Fusion | None) -> Iterator[tuple[int, Scores]]:
     """Row number and cosines of each image to a run of images that reaches from before it to the last one."""
     for start in range(0, len(unit), block):
-        strip = unit[start : start + block] @ unit[start:].T
+        strip = similarity_matrix(unit[start : start + block], unit[start:], fusion)
         np.clip(strip, -1, 1, out=strip)
         for offset, row in enumerate(strip):
             yield start + offset, row

@@ -19,6 +19,7 @@ from .calibration import Calibration, calibration_from_dict
 from .counting import PairSource
 from .embedding_files import Embeddings, read_embeddings
 from .evaluation import Decision
+from .fusion import Fusion
 from .protocols import Comparisons, listed_source, pair_source, sample_unrelated
 from .reading import DataFiles, join_embeddings, join_scores, keep_to_split, read_comparisons
 from .score_files import ScoreTable, is_scores_file, read_scores
@@ -44,11 +45,13 @@ class Sampling:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Comparisons and their scores; vectors (N, D) where the scores are cosines of embeddings at hand."""
+    """Comparisons and their scores; vectors (N, D) where the scores are cosines of embeddings at hand, or made of
+    cosines by `fusion`."""
 
     what: Comparisons
     source: PairSource
     vectors: NDArray[np.float32] | None
+    fusion: Fusion | None = None
 
 
 class System(Protocol):
@@ -97,7 +100,8 @@ class ModelSystem:
             self.loaded, what.names, batch_size=self.batch_size, num_workers=self.num_workers,
             feature_type=feature_type,
         )  # fmt: skip
-        return Scored(what, pair_source(what, vectors), vectors)
+        fusion = self.loaded.fusion if feature_type == "combined" else None
+        return Scored(what, pair_source(what, vectors, fusion), vectors, fusion)
 
     def scored_apart(self, scored: Scored) -> dict[FeatureType, Scored]:
         """What the model scored, and its other features on the same comparisons, with at most one more pass.
@@ -111,8 +115,10 @@ class ModelSystem:
         if self.feature_type != "combined":
             combined = self.scored_with(scored.what, "combined")
         assert combined.vectors is not None
+        start = model.backbone.untouched_dim  # a face network's own embedding comes before the branches
+        middle = start + model.width
         parts: dict[FeatureType, NDArray[np.float32]] = {
-            "sa": combined.vectors[:, : model.width], "glca": combined.vectors[:, model.width :],
+            "sa": combined.vectors[:, start:middle], "glca": combined.vectors[:, middle:],
         }  # fmt: skip
         cut: dict[FeatureType, Scored] = {}
         for name, part in parts.items():
@@ -151,8 +157,8 @@ class EmbeddingsSystem:
             data = self.files.data_set
         wanted = None if data is None else read_comparisons(data, self.files, split)
         what, vectors = join_embeddings(embeddings, wanted, self.files.twin_pairs)
-        what, vectors = self.sampling.of(what), vectors
-        return Scored(what, pair_source(what, vectors), vectors)
+        what, fusion = self.sampling.of(what), fusion_from(embeddings.metadata.get("fusion"), embeddings.file)
+        return Scored(what, pair_source(what, vectors, fusion), vectors, fusion)
 
     def stored(self) -> Decision:
         return decision_from(self.embeddings.metadata.get("decision"), self.embeddings.file)
@@ -210,6 +216,16 @@ def open_model(
     if feature_type == "glca" and "glca" not in loaded.model.branches:
         raise ConfigError(f"--feature_type glca: {path} has no GLCA branch; use combined or sa")
     return ModelSystem(path, loaded, files, sampling, feature_type, batch_size, num_workers)
+
+
+def fusion_from(values: object, file: str) -> Fusion | None:
+    """What makes scores of the embeddings of a file. MetricError for values that are none."""
+    if values is None:
+        return None
+    try:
+        return Fusion.from_dict(values)  # type: ignore[arg-type]
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise MetricError(f"{file}: its entry 'fusion' is damaged ({str(error)[:100]})") from error
 
 
 def decision_to(decision: Decision) -> dict[str, Any] | None:
