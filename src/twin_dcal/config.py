@@ -44,7 +44,7 @@ class ModelConfig(_Section):
     data. The classifier of its people is left behind."""
     feature_dim: int | None = Field(None, gt=0)
     """Channels of a CNN's last feature map; null reads them from the backbone, a number is checked."""
-    attention_dim: int = Field(768, gt=0)
+    attention_dim: int | None = Field(768, gt=0)
     """Width of our blocks on a CNN; a ViT keeps its own."""
     num_heads: int = Field(12, gt=0)
     """Heads of our blocks on a CNN; a ViT keeps its own."""
@@ -93,7 +93,7 @@ class ModelConfig(_Section):
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
-        if self.attention_dim % self.num_heads:
+        if self.attention_dim is not None and self.attention_dim % self.num_heads:
             raise ValueError(
                 f"attention_dim {self.attention_dim} is not a multiple of num_heads {self.num_heads}"
             )

@@ -42,6 +42,19 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training": {"batch_size": 8, "num_epochs": 5, "warmup_epochs": 1},
         "data": {"image_size": 64},
     },
+    # On top of a face network, whose file model.pretrained names: docs/face_networks.md.
+    "face": {
+        "model": {
+            "backbone": "onnx", "attention_dim": None, "num_heads": 4, "num_blocks": 2, "frozen_stride": 4,
+            "drop_path": 0.0,
+        },
+        "training": {
+            "batch_size": 48, "num_epochs": 10, "learning_rate": 5e-4, "lr_reference_batch": None,
+            "backbone_lr_factor": 0.6, "warmup_epochs": 0.5, "weight_decay": 0.05, "best_by": "mean_eer",
+        },
+        "loss": {"head": "pairs", "scale": 16.0, "margin": 0.0, "triplet_weight": 0.0, "uncertainty_weighting": False},
+        "data": {"image_size": 224, "min_crop_area": 0.9, "erase_probability": 0.0},
+    },
     # A tiny CNN with two blocks on top, and cross-entropy over the people of a batch. Twin-first triplets would keep
     # so small a network, which starts from nothing, near chance for many epochs (docs/results.md).
     "quickstart": {

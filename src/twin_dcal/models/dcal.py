@@ -76,7 +76,7 @@ class DCALVerificationModel(nn.Module):
 
     def __init__(
         self, backbone: str = "vit_base_patch16_224", *, pretrained: bool | str = False, image_size: int = 224,
-        attention_dim: int = 768, num_heads: int = 12, num_blocks: int = 4,
+        attention_dim: int | None = 768, num_heads: int = 12, num_blocks: int = 4,
         branches: Sequence[Branch] = ("sa", "glca", "pwca"), local_ratio: float = 0.1,
         glca_pool: Literal["cls", "local"] = "cls", dropout: float = 0.0, drop_path: float = 0.0,
         feature_dim: int | None = None, gradient_checkpointing: bool = False, pwca_blocks: int | None = None,
@@ -93,6 +93,7 @@ class DCALVerificationModel(nn.Module):
                 backbone, pretrained, face or FaceOptions(), image_size=image_size, skeleton=skeleton, **ours
             )
         else:
+            ours["attention_dim"] = attention_dim or 768
             self.backbone = build_backbone(
                 backbone, pretrained=pretrained, image_size=image_size, feature_dim=feature_dim, **ours
             )

@@ -47,14 +47,14 @@ def is_face_network(backbone: str) -> bool:
 
 def build_face_backbone(
     backbone: str, pretrained: bool | str, options: FaceOptions, *, image_size: int, skeleton: Skeleton | None,
-    attention_dim: int, num_heads: int, num_blocks: int, dropout: float, drop_path: float,
+    attention_dim: int | None, num_heads: int, num_blocks: int, dropout: float, drop_path: float,
 ) -> FaceBackbone:  # fmt: skip
     """The network that `backbone` and `pretrained` name. ModelError where they do not fit."""
     network = _network(backbone, pretrained, skeleton)
     network.input = _with_options(network.input, options)
     return FaceBackbone(
         network, backbone, image_size=image_size, crops=_landmarks(options.crop_template),
-        width=attention_dim, num_heads=num_heads, num_blocks=num_blocks, dropout=dropout, drop_path=drop_path,
+        width=attention_dim or network.embedding_dim, num_heads=num_heads, num_blocks=num_blocks, dropout=dropout, drop_path=drop_path,
         feature_strides=options.feature_strides, frozen_stride=options.frozen_stride,
     )  # fmt: skip
 
