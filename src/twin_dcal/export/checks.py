@@ -8,11 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.errors import ManifestError
-from twin_dcal.inference.backend import Backend, ModelSource
+from twin_dcal.inference.backend import Backend
 from twin_dcal.verification import metrics
 from twin_dcal.verification.counting import PairSource, count_pairs
+from twin_dcal.verification.fusion import Fusion
 from twin_dcal.verification.intervals import paired_bootstrap
 from twin_dcal.verification.protocols import Comparisons, pair_source
+from twin_dcal.verification.stored import Threshold
 
 Features = NDArray[np.float32]
 
@@ -70,10 +72,11 @@ def smallest_cosine(one: Features, other: Features) -> float:
     return float(np.einsum("nd,nd->n", one, other).min())
 
 
-def compare_auc(what: Comparisons, before: Features, after: Features, model: ModelSource) -> TwinAuc:
+def compare_auc(
+    what: Comparisons, before: Features, after: Features, threshold: Threshold | None, fusion: Fusion | None = None
+) -> TwinAuc:  # fmt: skip
     """Twin AUC of two sets of features (N, E) of the same images. ManifestError without genuine and twin pairs."""
-    threshold = model.threshold
-    sources = pair_source(what, before, model.fusion), pair_source(what, after, model.fusion)
+    sources = pair_source(what, before, fusion), pair_source(what, after, fusion)
     counts = [count_pairs(source) for source in sources]
     if not counts[0].has("twin"):
         raise ManifestError(

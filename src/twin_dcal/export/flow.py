@@ -110,7 +110,7 @@ def _checked(
 
 def _judged(validation: Comparisons, exact: OnnxBackend, quantized: OnnxBackend) -> TwinAuc:
     before, after = (faces.embed_files(each, validation.names) for each in (exact, quantized))
-    auc = compare_auc(validation, before, after, exact.source)
+    auc = compare_auc(validation, before, after, exact.source.threshold, exact.source.fusion)
     if auc.drop > MAX_AUC_DROP:
         raise ModelError(
             f"int8 lowers the twin AUC on {validation.source} from {auc.before:.4f} to {auc.after:.4f}; at most "

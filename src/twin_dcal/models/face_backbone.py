@@ -60,7 +60,9 @@ class FaceBackbone(TokenBackbone):
                 f"'{name}', which is the class token; use that or more"
             )
         if width % num_heads:
-            raise ModelError(f"model.num_heads {num_heads} does not divide the {width} numbers of a token of '{name}'")
+            raise ModelError(
+                f"model.num_heads {num_heads} does not divide the {width} numbers of a token of '{name}'"
+            )
         self.skeleton = network.skeleton
         self.width, self.num_heads, self.num_prefix = width, num_heads, 1
         self.taken = _stages_of(network, feature_strides, name)

@@ -54,7 +54,8 @@ def build_face_backbone(
     network.input = _with_options(network.input, options)
     return FaceBackbone(
         network, backbone, image_size=image_size, crops=_landmarks(options.crop_template),
-        width=attention_dim or network.embedding_dim, num_heads=num_heads, num_blocks=num_blocks, dropout=dropout, drop_path=drop_path,
+        width=attention_dim or network.embedding_dim, num_heads=num_heads, num_blocks=num_blocks,
+        dropout=dropout, drop_path=drop_path,
         feature_strides=options.feature_strides, frozen_stride=options.frozen_stride,
     )  # fmt: skip
 
