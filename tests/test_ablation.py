@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -274,9 +275,9 @@ def test_a_stop_leaves_the_rest_for_the_next_time(planned, monkeypatch):
     assert not (planned[0].folder / ablation_runs.RECORD_NAME).exists()
 
 
-def test_a_whole_ablation_and_the_same_again(tiny_faces, tmp_path, capsys, monkeypatch):
-    out = tmp_path / "out"
-    given = ["--data_dir", tiny_faces, "--output_dir", out, "--branches", "sa", "sa+glca", "--seeds", "2"]
+def test_a_whole_ablation_and_the_same_again(tiny_faces, tmp_path, capsys, caplog, monkeypatch):
+    out, faces = tmp_path / "out", shutil.copytree(tiny_faces, tmp_path / "faces")
+    given = ["--data_dir", faces, "--output_dir", out, "--branches", "sa", "sa+glca", "--seeds", "2"]
     assert ablate(*given) == 0
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1] == f"ablation: {out / 'ablation.md'}"
@@ -312,6 +313,13 @@ def test_a_whole_ablation_and_the_same_again(tiny_faces, tmp_path, capsys, monke
         capsys,
         ablate(*given, "--training.learning_rate", "0.5"),
         "another configuration: training.learning_rate",
+    )
+    assert "images are not those" not in caplog.text
+    (faces / "train" / "0a" / "0.png").unlink()
+    assert ablate(*given) == 0
+    assert (
+        "sa/seed0/last.pth: the images are not those it was trained with. training people: '0a' (6 im"
+        in caplog.text
     )
 
 

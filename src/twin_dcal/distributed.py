@@ -8,7 +8,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -274,6 +274,14 @@ def together(do: Callable[[], T]) -> T:
     if problem is not None:
         raise problem
     return cast(T, value)
+
+
+@contextmanager
+def entered_by_main(context: AbstractContextManager[None]) -> Iterator[None]:
+    """`context` around the block in rank 0; a TwinDcalError at its beginning is raised in every process."""
+    with ExitStack() as entered:
+        together(lambda: entered.enter_context(context))
+        yield
 
 
 def gather_objects(value: T) -> list[T]:

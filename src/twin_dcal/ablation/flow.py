@@ -11,6 +11,7 @@ from twin_dcal.data.manifest import load_face_data
 from twin_dcal.data.splits import write_split
 from twin_dcal.errors import ConfigError, ManifestError
 from twin_dcal.files import write_text
+from twin_dcal.locking import locked
 from twin_dcal.report.comparison import Overlaid, write_comparison_plot
 from twin_dcal.verification import flow as evaluation_flow
 from twin_dcal.verification.comparing import Run, open_stored
@@ -19,7 +20,7 @@ from twin_dcal.verification.reading import DataFiles, read_comparisons
 from twin_dcal.verification.result import Figures
 from twin_dcal.verification.systems import Sampling, open_model
 
-from .runs import SPLIT_NAME, PlannedRun, plan_runs, split_of, standing_of, train_runs
+from .runs import SPLIT_NAME, PlannedRun, check_images, plan_runs, split_of, standing_of, train_runs
 from .summary import ScoredRun, summarize
 from .tables import latex, markdown
 from .variants import Variant
@@ -56,14 +57,23 @@ def ablate(plan: Plan) -> Figures | None:
     """Train and evaluate every variant and seed, compare them, and write tables and plot into the folder.
 
     Finished runs of the same configuration are not repeated, others go on where they stopped. Returns: what
-    ablation.json holds; None if training was asked to stop. Errors of data, folders and settings come before training.
+    ablation.json holds; None if training was asked to stop. Errors of data, folders and settings come before training,
+    a ConfigError while another process works in the folder too.
     """
+    with locked(plan.folder / ".ablation.lock", f"training and comparing in {plan.folder}"):
+        return _ablate(plan)
+
+
+def _ablate(plan: Plan) -> Figures | None:
     effort = plan.effort
     face_data = load_face_data(plan.config.data, plan.config.runtime.seed)
     _refuse_unusable_test(face_data, plan.config.data)
     runs = plan_runs(plan.config, plan.variants, plan.num_seeds, plan.folder)
     split = split_of(face_data)
     standings = [standing_of(run, split) for run in runs if not plan.overwrite]
+    for run, standing in zip(runs, standings, strict=False):
+        if standing == "finished":  # the others are looked at when they go on
+            check_images(run, face_data)
     write_split(face_data, plan.folder / SPLIT_NAME)
     if not train_runs(runs, standings):
         return None

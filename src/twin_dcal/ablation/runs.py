@@ -28,7 +28,7 @@ Standing = Literal["new", "unfinished", "finished"]
 # What may differ without making it another run: where things lie, and how the computer is used. The people of the
 # splits are compared instead of the file they were read from.
 _MAY_DIFFER = {
-    "data.data_dir", "data.dataset_info", "data.twin_pairs", "data.data_root", "data.split_file",
+    "data.data_dir", "data.dataset_info", "data.twin_pairs", "data.data_root", "data.split_file", "data.strict",
     "runtime.output_dir", "runtime.device", "runtime.num_workers", "runtime.num_threads",
     "runtime.keep_checkpoints", "runtime.gradient_checkpointing", "runtime.save_every_steps",
     "runtime.save_every_minutes", "runtime.max_hours", "runtime.strategy", "training.max_skipped_batches",
@@ -93,6 +93,16 @@ def standing_of(run: PlannedRun, split: Mapping[str, str]) -> Standing:
             "--overwrite to train all runs anew"
         )
     return "finished" if _is_recorded(run) else "unfinished"
+
+
+def check_images(run: PlannedRun, face_data: FaceData) -> None:
+    """Warn where a run that is there was trained on other images, by person. ManifestError when data.strict."""
+    from twin_dcal.training.checks import check_data
+    from twin_dcal.training.state import find_state
+
+    found = find_state(run.folder, "auto")
+    if found is not None:
+        check_data(found[1], face_data, found[0], run.config.data.strict)
 
 
 def train_runs(runs: Sequence[PlannedRun], standings: Sequence[Standing]) -> bool:

@@ -123,23 +123,25 @@ def body(arguments: Sequence[str] | None) -> int:
         options.data_root = options.data_dir  # as in dcal-train: people of the file, images under the folder
     _check(options)
     check_launch(options)
-    if not options.model:  # what follows is not shared between processes
-        return (
-            0
-            if os.environ.get("RANK", "0") != "0"
-            else _compare(options)
-            if options.compare
-            else _evaluate(options)
-        )
-    return _evaluate_together(options)
+    if options.model:
+        return _evaluate_together(options)
+    if os.environ.get("RANK", "0") != "0":  # what follows is not shared between processes
+        return 0
+    from twin_dcal.verification.flow import writing
+
+    with writing(options.output_dir):
+        return _compare(options) if options.compare else _evaluate(options)
 
 
 def _evaluate_together(options: argparse.Namespace) -> int:
     """Processes embed the images together; rank 0 does all the rest."""
-    from twin_dcal.distributed import is_main, process_group
+    from twin_dcal.distributed import entered_by_main, is_main, process_group
     from twin_dcal.verification import flow
 
-    with process_group("cpu"):  # features are gathered on the CPU
+    with (
+        process_group("cpu"),
+        entered_by_main(flow.writing(options.output_dir)),
+    ):  # features are gathered on the CPU
         if is_main():
             return _evaluate(options)
         validation = _validation(options) if options.optimize_threshold else None

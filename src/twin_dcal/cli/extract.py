@@ -12,6 +12,7 @@ from .common import Parser, align_option, check_launch, launch_options, run
 
 if TYPE_CHECKING:
     from twin_dcal.extraction.extract import Extraction
+    from twin_dcal.inference.engine import TwinInferenceEngine
 
 NUM_LISTED = 5
 
@@ -65,10 +66,9 @@ def body(arguments: Sequence[str] | None) -> int:
         raise ConfigError(f"dcal-extract has no option --{next(iter(dotted))}; see dcal-extract --help")
     _check(options)
     check_launch(options)
-    from twin_dcal.distributed import is_main, process_group
+    from twin_dcal.distributed import entered_by_main, process_group
     from twin_dcal.extraction import analysis, listing
-    from twin_dcal.extraction.beside import Wanted, write_beside
-    from twin_dcal.extraction.extract import extract
+    from twin_dcal.extraction.extract import writing
     from twin_dcal.inference.engine import TwinInferenceEngine
 
     images = (
@@ -82,13 +82,25 @@ def body(arguments: Sequence[str] | None) -> int:
     if options.cluster_features and engine.source.threshold is None:
         raise ConfigError("--cluster_features: the model has no threshold to group at")
     output = Path(options.output_dir or "") / options.output
-    with process_group("cpu"):  # only files and their names are shared
-        done = extract(
-            engine, images, output, feature_type=options.feature_type, batch_size=options.batch_size,
-            num_workers=options.num_workers, shard_size=options.shard_size,
-        )  # fmt: skip
-        if not is_main():
-            return 0
+    with process_group("cpu"), entered_by_main(writing(output)):  # only files and their names are shared
+        _extract(options, engine, images, output)
+    return 0
+
+
+def _extract(
+    options: argparse.Namespace, engine: "TwinInferenceEngine", images: Sequence[str], output: Path
+) -> None:
+    """Write the features; rank 0 also what lies beside them."""
+    from twin_dcal.distributed import is_main
+    from twin_dcal.extraction.beside import Wanted, write_beside
+    from twin_dcal.extraction.extract import extract
+
+    done = extract(
+        engine, images, output, feature_type=options.feature_type, batch_size=options.batch_size,
+        num_workers=options.num_workers, shard_size=options.shard_size,
+    )  # fmt: skip
+    if not is_main():
+        return
     _list_failures(done, output)
     wanted = Wanted(
         similarity_matrix=options.similarity_matrix, top_k=options.top_k_similar,
@@ -99,7 +111,6 @@ def body(arguments: Sequence[str] | None) -> int:
     print(f"{done.num_images:,} features: {_few(done.files)}")
     for path in written:
         print(path)
-    return 0
 
 
 def _check(options: argparse.Namespace) -> None:

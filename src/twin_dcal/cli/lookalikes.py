@@ -44,16 +44,18 @@ def body(arguments: Sequence[str] | None) -> int:
     if dotted:
         raise ConfigError(f"dcal-lookalikes has no option --{next(iter(dotted))}; see dcal-lookalikes --help")
 
+    from twin_dcal.locking import locked
     from twin_dcal.lookalikes.matching import Limits
     from twin_dcal.lookalikes.suggest import suggest
     from twin_dcal.verification.reading import DataFiles
 
-    done = suggest(
-        options.embeddings, Path(options.output),
-        Limits(options.neighbours, options.min_cosine, options.max_cosine), options.top,
-        options.data_dir or options.dataset_info, DataFiles(data_root=options.data_root), options.split,
-        options.overwrite,
-    )  # fmt: skip
+    output = Path(options.output)
+    with locked(output / ".lookalikes.lock", f"pairing look-alikes into {output}", "--output"):
+        done = suggest(
+            options.embeddings, output, Limits(options.neighbours, options.min_cosine, options.max_cosine),
+            options.top, options.data_dir or options.dataset_info, DataFiles(data_root=options.data_root),
+            options.split, options.overwrite,
+        )  # fmt: skip
     found = done.found
     print(
         f"{len(found.pairs):,} pairs of {found.num_people:,} people, cosines {found.pairs[-1].cosine:.3f} to "

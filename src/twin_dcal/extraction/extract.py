@@ -9,6 +9,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -26,6 +27,7 @@ from twin_dcal.files import replacing, write_text
 from twin_dcal.inference.aligning import prepare_file
 from twin_dcal.inference.backend import FeatureType
 from twin_dcal.inference.engine import TwinInferenceEngine
+from twin_dcal.locking import locked
 from twin_dcal.prepare.detector import is_available
 from twin_dcal.verification.embedding_files import FORMAT, FORMAT_VERSION
 from twin_dcal.verification.joining import short_ids
@@ -66,8 +68,8 @@ def extract(
 
     Args: output: an .npz file; with more than `shard_size` pictures, shards `NAME-00000-of-00012.npz` in its place.
     With several processes each takes every so many-th part, and rank 0 joins them: the same features. They need to
-    see the same folder. ConfigError for another name or a feature that the model lacks; ImageError if no picture can be
-    read.
+    see the same folder. ConfigError for another name, a feature that the model lacks, or an output that another process
+    writes; ImageError if no picture can be read.
     """
     output = Path(output)
     if output.suffix != ".npz":
@@ -78,6 +80,19 @@ def extract(
         raise ConfigError(
             f"--feature_type {feature_type}: this model has {', '.join(engine.source.feature_types())}"
         )
+    with distributed.entered_by_main(writing(output)):
+        return _extract(engine, images, output, feature_type, batch_size, num_workers, shard_size)
+
+
+def writing(output: Path) -> AbstractContextManager[None]:
+    """The lock of an output and of what lies beside it. ConfigError while another process holds it."""
+    return locked(output.with_name(f".{output.name}.lock"), f"writing {output}", "--output")
+
+
+def _extract(
+    engine: TwinInferenceEngine, images: Sequence[str], output: Path, feature_type: FeatureType, batch_size: int,
+    num_workers: int, shard_size: int,
+) -> Extraction:  # fmt: skip
     parts = output.with_name(f".{output.name}.parts")
     key = _run_key(engine, images, feature_type)
     num_reused = distributed.tell(_open_parts(parts, key) if distributed.is_main() else None) or 0

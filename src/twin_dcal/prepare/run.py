@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from io import StringIO
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from twin_dcal.data.findings import first_few
 from twin_dcal.data.twin_ids import PairFit, fit_pairs
 from twin_dcal.errors import ManifestError
 from twin_dcal.files import write_text
+from twin_dcal.locking import locked
 
 from . import judging, placing
 from .detector import FaceDetector
@@ -31,14 +33,26 @@ def prepare(job: Job, embed: Embed | None = None, threshold: float = 0.0) -> Pre
     """Prepare a data set; whatever was done before with the same bytes and settings is taken over.
 
     Args: embed: crops' files to unit vectors, to set aside what does not fit its person; threshold: the cosine it must
-    reach. ConfigError and ManifestError for what cannot be used; ManifestError, after everything but the description is
-    written, for pictures under two people with conflicts="error".
+    reach. ConfigError and ManifestError for what cannot be used, and while another process prepares into the folder;
+    ManifestError, after all but the description is written, for pictures under two people with conflicts="error".
     """
     sources = find_photos(job.source)
     pairs = pairs_of(job.source, job.twin_pairs)
     named = fit_pairs(pairs, {photo.person for photo in sources.photos})
     named.refuse_misfits(job.twin_pairs or job.source)
     placing.claim(job.output, job.source)
+    with writing(job.output):
+        return _prepare(job, sources, pairs, embed, threshold)
+
+
+def writing(output: Path) -> AbstractContextManager[None]:
+    """The lock of a data set in the making. ConfigError while another process holds it."""
+    return locked(output / STATE / "lock", f"preparing into {output}", "--output")
+
+
+def _prepare(
+    job: Job, sources: Sources, pairs: Sequence[tuple[str, str]], embed: Embed | None, threshold: float
+) -> Prepared:
     FaceDetector(job.detector)  # says at once what is missing
     state = job.output / STATE
     records = list(_records(job, sources, state))

@@ -16,7 +16,7 @@ from twin_dcal.files import write_text
 
 from .settings import Settings
 
-SETTINGS_NAME, NOTES_NAME, MASKS_NAME = "synth.json", ".unfinished", "masks"
+SETTINGS_NAME, NOTES_NAME, MASKS_NAME, LOCK_NAME = "synth.json", ".unfinished", "masks", ".synth.lock"
 META_NAME = "meta.jsonl"
 DESCRIPTIONS = ("dataset_infor.json", "twin_pairs_infor.json", "test_pairs.json")
 SPLITS = ("train", "val", "test")
@@ -28,8 +28,6 @@ _PERSON, _PHOTO, _MASK = (
 
 def claim(folder: Path, settings: Settings, *, resume: bool, overwrite: bool) -> None:
     """Make the folder ready, or raise ConfigError with why it is not ours to write to."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"output: {folder} is a file; name a folder.")
     file = folder / SETTINGS_NAME
     if file.is_file() and overwrite:
         _clear(folder)
@@ -42,7 +40,7 @@ def claim(folder: Path, settings: Settings, *, resume: bool, overwrite: bool) ->
         if is_complete(folder):
             return
         _remove_halves(folder)
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif any(path.name != LOCK_NAME for path in _entries(folder)):
         raise ConfigError(f"output: {folder} is not empty and holds no SynTwins set. Name another folder.")
     write_text(file, json.dumps(asdict(settings), indent=1) + "\n")
     (folder / NOTES_NAME).mkdir(exist_ok=True)

@@ -17,11 +17,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from twin_dcal.errors import ConfigError
 from twin_dcal.files import replacing, write_text
+from twin_dcal.locking import locked
 from twin_dcal.workers import begin_worker, interrupts_held
 
 from .difference import difference_map
-from .folder import MASKS_NAME, META_NAME, NOTES_NAME, claim, is_complete
+from .folder import LOCK_NAME, MASKS_NAME, META_NAME, NOTES_NAME, claim, is_complete
 from .known import Known, know
 from .photo import draw_photo
 from .settings import Settings, mask_name, person_id, photo_name
@@ -38,9 +40,17 @@ def generate(
     """Write a whole data set; the number of images.
 
     Args: workers: processes; with more than one, a script must keep its own start under `if __name__ == "__main__"`.
-    ConfigError for a folder that holds something else, or a set of other settings; OSError for a full disk.
+    ConfigError for a folder that holds something else, a set of other settings, or that another process draws into;
+    OSError for a full disk.
     """
     folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output: {folder} is a file; name a folder.")
+    with locked(folder / LOCK_NAME, f"drawing into {folder}", "--output"):
+        return _generate(folder, settings, workers, resume, overwrite)
+
+
+def _generate(folder: Path, settings: Settings, workers: int, resume: bool, overwrite: bool) -> int:
     claim(folder, settings, resume=resume, overwrite=overwrite)
     if is_complete(folder):
         return sum(map(len, json.loads((folder / "dataset_infor.json").read_text()).values()))

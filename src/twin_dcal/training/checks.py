@@ -3,13 +3,18 @@
 import hashlib
 import json
 import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from twin_dcal import distributed
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.faceset import FaceData, FaceSet
-from twin_dcal.errors import ConfigError, ManifestError
+from twin_dcal.data.findings import first_few
+from twin_dcal.data.fingerprint import changes, fingerprint
+from twin_dcal.errors import ConfigError, ManifestError, ModelError
 
 from .device import amp_dtype
 from .state import MAY_CHANGE
@@ -46,10 +51,12 @@ def check_validation(faces: FaceSet) -> None:
 
 def check_sameness(config: TwinVerificationConfig, data: FaceData) -> None:
     """ConfigError in every process if one has another configuration or data set than rank 0."""
+    if distributed.world_size() == 1:
+        return
     told = json.dumps([
         {f"{section}.{name}": value for section, values in config.model_dump(mode="json").items()
          for name, value in values.items() if f"{section}.{name}" not in MAY_CHANGE},
-        [[list(faces.people), faces.person_of.tolist(), faces.family_of.tolist()] for faces in (data.train, data.val)],
+        [[fingerprint(faces), faces.family_of.tolist()] for faces in (data.train, data.val)],
     ])  # fmt: skip
     digests = distributed.gather_objects(hashlib.sha256(told.encode()).hexdigest())
     other = [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]
@@ -58,3 +65,37 @@ def check_sameness(config: TwinVerificationConfig, data: FaceData) -> None:
             f"rank {', '.join(other)} has another configuration or other people and images than rank 0; give every "
             "node the same options and the same data set"
         )
+
+
+def data_told(data: FaceData) -> dict[str, Any]:
+    """What a checkpoint says of the images it was trained and validated on."""
+    return {name: fingerprint(getattr(data, name)) for name in _USED}
+
+
+def check_data(state: Mapping[str, Any], data: FaceData, path: Path, strict: bool) -> None:
+    """Warn of images that are not those of a checkpoint, which `path` held; ManifestError instead when `strict`.
+
+    ModelError for other people to train on.
+    """
+    if state["people"] != list(data.train.people):
+        raise ModelError(
+            f"{path}: was trained on {len(state['people'])} people that are not the {data.train.num_people} of this "
+            "data set; pass the run's split.json as data.split_file"
+        )
+    told = state.get("data")
+    if told is None:
+        logger.warning("%s: written by an earlier release, it does not say which images it knows", path)
+        return
+    found = {name: changes(told[name], getattr(data, name)) for name in _USED}
+    parts = [f"{_USED[name]}: {first_few(phrases)}" for name, phrases in found.items() if phrases]
+    if not parts:
+        return
+    message = f"{path}: the images are not those it was trained with. {'; '.join(parts)}"
+    if strict:
+        raise ManifestError(
+            f"{message}. Restore them, or leave out --strict (data.strict) to go on with these."
+        )
+    logger.warning("%s. The run goes on with these, but not to the same bits", message)
+
+
+_USED = {"train": "training people", "val": "validation people"}

@@ -31,7 +31,7 @@ from twin_dcal.models.face_backbone import FaceBackbone
 from twin_dcal.models.preprocessing import Preprocessing
 
 from .batchnorm import BatchStatistics, share_statistics
-from .checks import check_processes, check_validation
+from .checks import check_data, check_processes, check_validation, data_told
 from .console import Clock, figures_line, losses_line
 from .device import amp_dtype, process_device, random_state, seed_process, set_random_state
 from .framing import crop_landmarks
@@ -102,6 +102,7 @@ class Trainer:
         if config.training.cached_views:
             kept = kept_features(self.model, data, self.preprocessing, config, output_dir / FOLDER)
             self.loader = DataLoader[Any](kept, batch_sampler=self.sampler, generator=torch.Generator())
+        self._data_told = data_told(data.face_data) if distributed.is_main() else {}
         self.progress = Progress()
         self.best_figures: Mapping[str, float] = {}
         self.stop = StopSignals()
@@ -390,6 +391,7 @@ class Trainer:
             return
         content = {
             "config": self.config.model_dump(mode="json"), "people": list(self.data.face_data.train.people),
+            "data": self._data_told,
             "model": to_whole(self.model.state_dict()), "loss": to_whole(self.loss.state_dict()),
             "optimizer": to_whole(self.optimizer.state_dict()), "scaler": self.scaler.state_dict(),
             "progress": progress.to_dict(), "best_figures": dict(self.best_figures), "began": self.limit.began,
@@ -413,11 +415,7 @@ class Trainer:
     def resume(self, state: Mapping[str, Any], path: Path) -> None:
         """Go on with a state, which `path` held. ConfigError or ModelError if it is of another run or people."""
         refuse_changes(state["config"], self.config, path)
-        if state["people"] != list(self.data.face_data.train.people):
-            raise ModelError(
-                f"{path}: was trained on {len(state['people'])} people that are not the {self.data.num_people} of "
-                "this data set; pass the run's split.json as data.split_file"
-            )
+        check_data(state, self.data.face_data, path, self.config.data.strict)
         try:
             load_whole(self.model, state["model"])
             load_whole(self.loss, state["loss"])

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.splits import write_split
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_folder, owner_only, replacing
+from twin_dcal.locking import locked
 
 from .checks import check_sameness
 from .curves import write_curves
@@ -36,6 +38,7 @@ def train(
 
     Args: resume: a checkpoint, a folder of them, or "auto" for the output folder's newest, if there is one. overwrite:
     allow a folder that holds a run. Returns None with `validate_only`, which stops after data and model were built.
+    ConfigError while another process trains into that folder.
     """
     began = time.time()
     if config.runtime.num_threads is not None:
@@ -49,7 +52,10 @@ def train(
     logger.info("%s", data.summary)
     for finding in data.face_data.findings:
         logger.warning("%s", finding)
-    with distributed.process_group(process_device(config.runtime.device).type):
+    lock = nullcontext() if validate_only else _lock(folder)
+    with (
+        distributed.process_group(process_device(config.runtime.device).type), distributed.entered_by_main(lock),
+    ):  # fmt: skip
         check_sameness(config, data.face_data)
         # Launchers of several nodes count restarts each for themselves.
         (restarted,) = distributed.any_of([distributed.launch().restarts > 0])
@@ -58,6 +64,10 @@ def train(
         distributed.together(lambda: None if may_hold_a_run else _refuse_run(folder))
         trainer = Trainer(config, data, folder, began=began)
         return None if validate_only else _train(trainer, resume, restarted)
+
+
+def _lock(folder: Path) -> AbstractContextManager[None]:
+    return locked(folder / ".train.lock", f"training into {folder}")
 
 
 def _refuse_run(folder: Path) -> None:

@@ -132,7 +132,7 @@ def cut_metrics(path: Path, progress: Progress) -> None:
 MAY_CHANGE = {
     "training.num_epochs", "training.early_stopping_patience", "training.validate_every", "training.best_by",
     "training.max_skipped_batches", "model.pretrained", "data.data_dir", "data.dataset_info", "data.twin_pairs",
-    "data.data_root", "data.split_file",
+    "data.data_root", "data.split_file", "data.strict",
     *(f"runtime.{name}" for name in (
         "device", "num_workers", "num_threads", "output_dir", "keep_checkpoints", "gradient_checkpointing", "strategy",
         "save_every_steps", "save_every_minutes", "max_hours",

@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from twin_dcal._version import __version__
 from twin_dcal.errors import ConfigError
+from twin_dcal.locking import locked
 
 from .counting import count_pairs
 from .embedding_files import write_embeddings
@@ -68,8 +70,21 @@ def run(
     """Evaluate a system and write its figures, tables and embeddings.
 
     Args: data: what to evaluate on; given: a threshold to use instead of the stored one; tune: validation data and
-    metric, to choose threshold and calibration there.
+    metric, to choose threshold and calibration there. ConfigError while another process evaluates into the folder.
     """
+    with writing(outputs.folder):
+        return _run(system, data, effort, outputs, given, tune, compare_features, speed)
+
+
+def writing(folder: str | Path) -> AbstractContextManager[None]:
+    """The lock of a folder of results. ConfigError while another process holds it."""
+    return locked(Path(folder) / ".evaluation.lock", f"evaluating into {folder}")
+
+
+def _run(
+    system: System, data: str | None, effort: Effort, outputs: Outputs, given: Decision | None,
+    tune: tuple[str | None, str] | None, compare_features: bool, speed: bool,
+) -> Outcome:  # fmt: skip
     test = system.scored(data, "test")
     tuning = None if tune is None else tune_on(system, test, *tune, effort)
     decision = given or (tuning.decision() if tuning else system.stored())
