@@ -100,6 +100,9 @@ def test_what_is_left_in_the_file_keeps_nobody_out(place, left):
 
 
 def test_it_removes_what_it_made_and_nothing_else(place):
+    with locked(place.parent / "deep" / "er" / ".lock", "at work"):
+        pass
+    assert not place.parent.exists()
     with locked(place, "at work"):
         assert place.parent.is_dir()
     assert not place.parent.exists()

@@ -38,7 +38,7 @@ def locked(path: str | Path, doing: str, option: str = "--output_dir") -> Iterat
     """Hold the lock file `path` for the block; entering it again in the same thread is allowed.
 
     Args: doing: what its owner does, for the message, such as "trains into runs/mine". option: where to name another
-    place. The file is removed afterwards, and so is its folder if it was made here and nothing else is in it.
+    place. The file is removed afterwards, and so are folders that were made for it and hold nothing else.
     ConfigError, naming process and host, while another process or thread holds it.
     """
     place = Path(path).absolute()
@@ -60,9 +60,9 @@ def locked(path: str | Path, doing: str, option: str = "--output_dir") -> Iterat
             _release(place, handle, made)
 
 
-def _acquire(place: Path, doing: str, option: str) -> tuple[int, bool]:
-    """An open, locked file that names this process; whether its folder was made for it."""
-    made = not place.parent.exists()
+def _acquire(place: Path, doing: str, option: str) -> tuple[int, list[Path]]:
+    """An open, locked file that names this process, and the folders that were made for it, the innermost first."""
+    made = [folder for folder in place.parents if not folder.exists()]
     make_folder(place.parent)
     while True:
         handle = os.open(place, os.O_RDWR | os.O_CREAT, 0o600)
@@ -102,15 +102,15 @@ def _lock(handle: int) -> bool | None:
     return True
 
 
-def _release(place: Path, handle: int, made: bool) -> None:
+def _release(place: Path, handle: int, made: list[Path]) -> None:
     with _held_lock:
         _held.pop(place, None)
         with suppress(OSError):  # the folder may be gone, with all in it
             place.unlink()
         os.close(handle)
-        if made:
-            with suppress(OSError):  # something is in it
-                place.parent.rmdir()
+        with suppress(OSError):  # something is in one of them
+            for folder in made:
+                folder.rmdir()
 
 
 def _is_at(handle: int, place: Path) -> bool:
