@@ -40,12 +40,24 @@ def commands(faces, folder):
         "extract": ([*model, "--images_dir", faces, "--output", out / "f.npz"], out / ".f.npz.lock"),
         "prepare": ([photos.parent, "--output", out], out / ".prepare" / "lock"),
         "synth": (["--output", out, "--families", "3", "--images", "2", "--resume"], out / ".synth.lock"),
+        "synth faces": (["--from_faces", faces, "--output", out], out / ".edits.lock"),
         "lookalikes": (["--embeddings", folder / "none.npz", "--output", out], out / ".lookalikes.lock"),
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "name", ["train", "ablate", "evaluate", "evaluate scores", "extract", "prepare", "synth", "lookalikes"]
+    "name",
+    [
+        "train",
+        "ablate",
+        "evaluate",
+        "evaluate scores",
+        "extract",
+        "prepare",
+        "synth",
+        "synth faces",
+        "lookalikes",
+    ],
 )
 def test_the_second_is_refused(name, tiny_faces, tmp_path, capsys):
     arguments, lock = commands(tiny_faces, tmp_path)[name]

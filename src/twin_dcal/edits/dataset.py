@@ -21,11 +21,12 @@ from twin_dcal.data.families import SPLITS
 from twin_dcal.data.manifest import load_face_data
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_folder, write_text
+from twin_dcal.locking import locked
 from twin_dcal.prepare.detector import FaceDetector
 from twin_dcal.workers import begin_worker, interrupts_held
 
 from .dealing import deal
-from .folder import claim, describe, is_complete, note_of, numbers_of
+from .folder import LOCK_NAME, claim, describe, is_complete, note_of, numbers_of
 from .identity import draw_edit
 from .looking import LeftOut, Limits, Seen, groups_of_copies, look, new_detector
 from .warp import apply_edit
@@ -76,16 +77,26 @@ def generate(
 
     Args: faces: a data set of aligned faces in any layout that training reads; workers: processes; with more than one,
     a script must keep its own start under `if __name__ == "__main__"`.
-    ConfigError for a folder that holds something else, or a set of other settings; ManifestError for faces that are
-    no data set.
+    ConfigError for a folder that holds something else, a set of other settings, or that another process edits into;
+    ManifestError for faces that are no data set.
     """
     folder = Path(output)
     people = read_people(faces, settings.seed)
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"output: {folder} is a file; name a folder.")
+    with locked(folder / LOCK_NAME, f"editing into {folder}", "--output"):
+        return _generate(people, Path(faces), folder, settings, workers, resume, overwrite)
+
+
+def _generate(
+    people: Sequence[Person], faces: Path, folder: Path, settings: Settings, workers: int, resume: bool,
+    overwrite: bool,
+) -> dict[str, Any]:  # fmt: skip
     claim(folder, asdict(settings), resume=resume, overwrite=overwrite)
     if is_complete(folder):
         return numbers_of(folder)
     missing = [number for number in range(len(people)) if not note_of(folder, number).is_file()]
-    work = partial(write_person, folder, settings, Path(faces))
+    work = partial(write_person, folder, settings, faces)
     done = len(people) - len(missing)
     with tqdm(total=len(people), initial=done, desc="editing", unit="person", disable=None) as bar:
         for _ in in_parallel(work, [(number, people[number]) for number in missing], workers):

@@ -23,6 +23,7 @@ SETTINGS_NAME, META_NAME, SOURCES_NAME, NOTES_NAME = (
     "source_families.json",
     ".unfinished",
 )
+LOCK_NAME = ".edits.lock"
 _DESCRIPTIONS = (INFO_NAME, PAIRS_NAME, META_NAME, SOURCES_NAME)
 _PHOTO = re.compile(r"_\d{3,}\.jpg")
 
@@ -31,8 +32,6 @@ Record = Mapping[str, Any]
 
 def claim(folder: Path, settings: Record, *, resume: bool, overwrite: bool) -> None:
     """Make the folder ready, or raise ConfigError with why it is not ours to write to."""
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"output: {folder} is a file; name a folder.")
     file = folder / SETTINGS_NAME
     if file.is_file() and overwrite:
         _clear(folder)
@@ -43,7 +42,7 @@ def claim(folder: Path, settings: Record, *, resume: bool, overwrite: bool) -> N
             )
         _refuse_other_settings(folder, settings, read_settings(folder))
         return
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and any(path.name != LOCK_NAME for path in folder.iterdir()):
         raise ConfigError(
             f"output: {folder} is not empty and holds no set of edited twins. Name another folder."
         )

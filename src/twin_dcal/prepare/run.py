@@ -42,7 +42,7 @@ def prepare(job: Job, embed: Embed | None = None, threshold: float = 0.0) -> Pre
     named.refuse_misfits(job.twin_pairs or job.source)
     placing.claim(job.output, job.source)
     with writing(job.output):
-        return _prepare(job, sources, pairs, embed, threshold)
+        return _prepare(job, sources, named, embed, threshold)
 
 
 def writing(output: Path) -> AbstractContextManager[None]:
@@ -50,9 +50,7 @@ def writing(output: Path) -> AbstractContextManager[None]:
     return locked(output / STATE / "lock", f"preparing into {output}", "--output")
 
 
-def _prepare(
-    job: Job, sources: Sources, pairs: Sequence[tuple[str, str]], embed: Embed | None, threshold: float
-) -> Prepared:
+def _prepare(job: Job, sources: Sources, named: PairFit, embed: Embed | None, threshold: float) -> Prepared:
     FaceDetector(job.detector)  # says at once what is missing
     state = job.output / STATE
     records = list(_records(job, sources, state))
