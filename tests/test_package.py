@@ -14,7 +14,8 @@ SOURCE = Path(twin_dcal.__file__).parent
 # From the bottom up; a room imports only rooms before it (or itself). `cli` may import everything.
 ROOMS = ["_version", "errors", "workers", "files", "locking", "privacy", "jsontext", "spelling", "presets",
          "config", "distributed", "edits", "data", "prepare", "synth", "edits.looking", "edits.landmarks",
-         "data.virtual", "data.dataset", "data.datamodule", "edits.folder", "edits.dataset", "models", "losses",
+         "data.virtual", "data.dataset", "data.datamodule", "edits.folder", "edits.truth",
+         "edits.dataset", "edits.sheet", "models", "losses",
          "verification.result", "verification.fusion", "verification.tally", "verification.metrics",
          "edits.calibrate", "verification.scores", "verification.counting", "verification.bounds",
          "verification.resampling", "verification.replicates", "verification.intervals", "verification.calibration",

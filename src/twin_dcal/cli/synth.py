@@ -3,18 +3,25 @@
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
 
 from .common import Parser, run
 
+if TYPE_CHECKING:
+    from twin_dcal.edits.dataset import Settings
+
 DIFFICULTIES = ("easy", "medium", "hard")
+RECIPES = ("bumps",)
 TARGET_EER = 0.36
-DRAWN: dict[str, float | None] = {"families": 200, "images": 16, "image_size": 112}
-EDITED: dict[str, float | None] = {
-    "strength": None, "calibrate_with": None, "target_eer": None, "selves": 2, "min_images": 4,
+Defaults = dict[str, str | float | None]
+DRAWN: Defaults = {"families": 200, "images": 16, "image_size": 112}
+SHEET: Defaults = {"families": 6, "images": 3, "image_size": 128}
+EDITED: Defaults = {
+    "strength": None, "recipe": "bumps", "calibrate_with": None, "target_eer": None, "selves": 2, "min_images": 4,
 }  # fmt: skip
-"""Options of one of the two kinds of set alone, with their defaults."""
+"""Options of one kind of output alone, with their defaults: a drawn set, a sheet of edited twins, edited twins."""
 
 
 def parser() -> Parser:
@@ -33,17 +40,18 @@ def parser() -> Parser:
     option("workers", type=int, default=2, help="processes; they do not change the pixels")
     option("resume", action="store_true", help="go on with a set that was interrupted")
     option("overwrite", action="store_true", help="replace a set that is there")
-    drawn = "of drawn sets"
+    option("contact_sheet", metavar="FILE", help="one picture of people by photos, instead of a set")
+    drawn = "of drawn sets and contact sheets"
     option(
         "families",
         type=int,
-        help=f"{drawn}: twin pairs, with a few triplets and single people (default: 200)",
+        help=f"{drawn}: twin pairs, with a few triplets and single people (default: 200, 6)",
     )
-    option("images", type=int, help=f"{drawn}: photos of each person (default: 16)")
-    option("image_size", type=int, help=f"{drawn}: pixels a side (default: 112)")
-    option("contact_sheet", metavar="FILE", help=f"{drawn}: one picture, people by photos, instead of a set")
+    option("images", type=int, help=f"{drawn}: photos of each person (default: 16, 3)")
+    option("image_size", type=int, help=f"{drawn}: pixels a side (default: 112, 128)")
     edited = "with --from_faces"
     option("strength", type=float, help=f"{edited}: how much is edited, instead of a difficulty")
+    option("recipe", choices=RECIPES, help=f"{edited}: which kinds of edits (default: bumps)")
     option(
         "calibrate_with", metavar="ONNX", help=f"{edited}: a face network; finds the strength by its twin EER"
     )
@@ -64,7 +72,7 @@ def body(arguments: Sequence[str] | None) -> int:
     if options.resume and options.overwrite:
         raise ConfigError("--resume and --overwrite exclude each other")
     edits = options.from_faces is not None
-    _settle(options, EDITED if edits else DRAWN, DRAWN if edits else EDITED, edits)
+    _settle(options, edits)
     try:
         return _edit(options) if edits else _draw(options)
     except KeyboardInterrupt:
@@ -72,44 +80,32 @@ def body(arguments: Sequence[str] | None) -> int:
         return 130
 
 
-def _settle(
-    options: Namespace, own: dict[str, float | None], foreign: dict[str, float | None], edits: bool
-) -> None:
-    """Defaults for the options of this kind of set; ConfigError for one of the other kind."""
-    for name in foreign:
-        if getattr(options, name) is not None:
-            where = "without --from_faces" if edits else "with --from_faces"
+def _settle(options: Namespace, edits: bool) -> None:
+    """Defaults for the options of this kind of output; ConfigError for one of another kind."""
+    if (options.output is None) == (options.contact_sheet is None):
+        raise ConfigError("give --output DIR for a data set, or --contact_sheet FILE for a picture of one")
+    own = DRAWN if not edits else EDITED if options.contact_sheet is None else EDITED | SHEET
+    for name in [*DRAWN, *EDITED]:
+        if name not in own and getattr(options, name) is not None:
+            where = "with --from_faces" if name in EDITED else "without --from_faces, or with --contact_sheet"
             raise ConfigError(f"--{name} goes {where}; leave it out")
-    for name, default in own.items():
-        if getattr(options, name) is None:
-            setattr(options, name, default)
+        if name in own and getattr(options, name) is None:
+            setattr(options, name, own[name])
 
 
 def _edit(options: Namespace) -> int:
-    if options.output is None or options.contact_sheet is not None:
-        raise ConfigError("--from_faces writes a data set: give --output DIR and no --contact_sheet")
+    from twin_dcal.edits.dataset import generate
 
-    if options.strength is not None and options.calibrate_with is not None:
-        raise ConfigError("--strength sets what --calibrate_with would find; give one of them")
-    if options.target_eer is not None and options.calibrate_with is None:
-        raise ConfigError("--target_eer needs a network to measure with: give --calibrate_with NETWORK.onnx")
+    settings = _edit_settings(options)
+    if options.contact_sheet is not None:
+        from twin_dcal.edits.sheet import write_contact_sheet
 
-    from twin_dcal.edits.dataset import STRENGTHS, Settings, generate
-
-    strength = STRENGTHS[options.difficulty] if options.strength is None else options.strength
-    settings = Settings(
-        strength=strength, selves=options.selves, min_images=options.min_images, seed=options.seed
-    )
-    if options.calibrate_with is not None:
-        from twin_dcal.edits.calibrate import calibrated
-
-        target = TARGET_EER if options.target_eer is None else options.target_eer
-        settings = calibrated(options.from_faces, options.calibrate_with, settings, target, options.output)
-        told = settings.calibration or {}
-        print(
-            f"strength {settings.strength:g}: twin EER {told['achieved_eer']:.3f} of {told['network']} over "
-            f"{told['people']} people of train"
-        )
+        written = write_contact_sheet(
+            options.contact_sheet, options.from_faces, settings, people=options.families, photos=options.images,
+            side=options.image_size,
+        )  # fmt: skip
+        print(f"contact sheet: {written}")
+        return 0
     made = generate(
         options.from_faces,
         options.output,
@@ -126,10 +122,36 @@ def _edit(options: Namespace) -> int:
     return 0
 
 
-def _draw(options: Namespace) -> int:
-    if (options.output is None) == (options.contact_sheet is None):
-        raise ConfigError("give --output DIR for a data set, or --contact_sheet FILE for a picture of one")
+def _edit_settings(options: Namespace) -> "Settings":
+    """From the options, with the strength measured if a network is given."""
+    if options.strength is not None and options.calibrate_with is not None:
+        raise ConfigError("--strength sets what --calibrate_with would find; give one of them")
+    if options.target_eer is not None and options.calibrate_with is None:
+        raise ConfigError("--target_eer needs a network to measure with: give --calibrate_with NETWORK.onnx")
 
+    from twin_dcal.edits.dataset import STRENGTHS, Settings
+
+    strength = STRENGTHS[options.difficulty] if options.strength is None else options.strength
+    settings = Settings(
+        strength=strength, recipe=options.recipe, selves=options.selves, min_images=options.min_images,
+        seed=options.seed,
+    )  # fmt: skip
+    if options.calibrate_with is None:
+        return settings
+
+    from twin_dcal.edits.calibrate import calibrated
+
+    target = TARGET_EER if options.target_eer is None else options.target_eer
+    settings = calibrated(options.from_faces, options.calibrate_with, settings, target, options.output)
+    told = settings.calibration or {}
+    print(
+        f"strength {settings.strength:g}: twin EER {told['achieved_eer']:.3f} of {told['network']} over "
+        f"{told['people']} people of train"
+    )
+    return settings
+
+
+def _draw(options: Namespace) -> int:
     from twin_dcal.synth.generate import Settings, generate
     from twin_dcal.synth.sheet import write_contact_sheet
 

@@ -24,9 +24,8 @@ from twin_dcal.verification.metrics import eer, sort_scores
 
 from .dataset import Person, Settings, dealt, detector, read_people
 from .folder import SETTINGS_NAME, read_settings
-from .identity import Edit, draw_edit
 from .looking import Seen, look
-from .warp import apply_edit
+from .recipes import edited
 
 ARCFACE = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
@@ -114,15 +113,19 @@ class FaceNetwork:
 
 
 def calibrated(
-    faces: str | Path, network: str | Path, settings: Settings, target_eer: float, output: str | Path
+    faces: str | Path,
+    network: str | Path,
+    settings: Settings,
+    target_eer: float,
+    output: str | Path | None = None,
 ) -> Settings:
     """The settings with the strength that a network finds; taken from `output` if a set was begun there with the same.
 
     Errors as `calibrate`'s and FaceNetwork's.
     """
     opened = FaceNetwork(network)
-    file = Path(output) / SETTINGS_NAME
-    kept = read_settings(Path(output)).get("calibration") if file.is_file() else None
+    is_begun = output is not None and (Path(output) / SETTINGS_NAME).is_file()
+    kept = read_settings(Path(output)).get("calibration") if output is not None and is_begun else None
     if kept and (kept.get("sha256"), kept.get("target_eer")) == (opened.sha256, target_eer):
         return replace(settings, strength=kept["strength"], calibration=kept)
     found = calibrate(faces, opened, settings, target_eer)
@@ -142,8 +145,8 @@ def calibrate(faces: str | Path, network: FaceNetwork, settings: Settings, targe
         raise ConfigError(
             f"{faces}: nobody in train has the photographs for {settings.selves} selves to calibrate on"
         )
-    photos = sum(len(hand) for hands, _ in sample for hand in hands)
-    strength, found = _search(partial(twin_eer, network, sample), settings.strength, target_eer)
+    photos = sum(len(hand) for _, hands in sample for hand in hands)
+    strength, found = _search(partial(twin_eer, network, sample, settings), settings.strength, target_eer)
     if abs(found - target_eer) > 5 * _NEAR:
         raise ConfigError(
             f"--target_eer {target_eer}: no strength from {WEAKEST} to {STRONGEST} reaches it; "
@@ -181,11 +184,11 @@ def _search(measure: Callable[[float], float], start: float, target: float) -> t
     return strength, found
 
 
-Sampled = tuple[list[list[Seen]], tuple[Edit, ...]]
+Sampled = tuple[str, list[list[Seen]]]
 
 
 def _sample(people: Sequence[Person], settings: Settings) -> list[Sampled]:
-    """Photographs of some people, dealt as in the set, and their edits at strength 1."""
+    """Some people and their photographs, dealt as in the set."""
     rng = np.random.default_rng((16, settings.seed))
     chosen: list[Sampled] = []
     for at in tqdm(
@@ -197,27 +200,27 @@ def _sample(people: Sequence[Person], settings: Settings) -> list[Sampled]:
         looks = [look(path, detector(), settings.limits) for path in person.paths[:_MOST_PHOTOS]]
         hands = dealt([each for each in looks if isinstance(each, Seen)], settings, person.name)
         if len(hands) > 1:
-            edits = tuple(draw_edit(settings.seed, person.name, half) for half in range(len(hands)))
-            chosen.append((hands, edits))
+            chosen.append((person.name, hands))
     return chosen
 
 
-def twin_eer(network: FaceNetwork, sample: Sequence[Sampled], strength: float) -> float:
+def twin_eer(network: FaceNetwork, sample: Sequence[Sampled], settings: Settings, strength: float) -> float:
     """Equal error rate of genuine pairs against pairs of edited twins, over all pairs of each family.
 
     The network sees each picture where the data set's faces lie on the whole, as it would in training and use; not
     aligned by the picture's own landmarks.
     """
     shares = [
-        shot.found.points / shot.pixels.shape[0] for hands, _ in sample for hand in hands for shot in hand
+        shot.found.points / shot.pixels.shape[0] for _, hands in sample for hand in hands for shot in hand
     ]
     usual = np.mean(shares, axis=0)
     genuine, twins = [], []
-    for hands, edits in sample:
+    wanted = replace(settings, strength=strength)
+    for person, hands in sample:
         crops, whose = [], []
-        for half, (hand, edit) in enumerate(zip(hands, edits, strict=True)):
-            edited = edit.scaled(strength)
-            pictures = [apply_edit(shot.pixels, shot.camera, edited) for shot in hand]
+        for half, hand in enumerate(hands):
+            edit = wanted.edit(person, half)
+            pictures = [edited(settings.recipe, shot.pixels, shot.camera, edit) for shot in hand]
             crops += [network.crop(pixels, usual * pixels.shape[0]) for pixels in pictures]
             whose += [half] * len(hand)
         embedded = network.embed(np.stack(crops))

@@ -11,8 +11,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
@@ -26,15 +24,16 @@ from twin_dcal.prepare.detector import FaceDetector
 from twin_dcal.workers import begin_worker, interrupts_held
 
 from .dealing import deal
-from .folder import LOCK_NAME, claim, describe, is_complete, note_of, numbers_of
-from .identity import draw_edit
+from .difference import difference_map
+from .folder import LOCK_NAME, claim, describe, is_complete, map_name, note_of, numbers_of
 from .looking import LeftOut, Limits, Seen, groups_of_copies, look, new_detector
-from .warp import apply_edit
+from .recipes import RECIPES, edited, self_of
 
 STRENGTHS = {"easy": 1.4, "medium": 1.0, "hard": 0.83}
 """Of the difficulties of `dcal-synth`."""
 
-_LETTERS = "abc"
+LETTERS = "abc"
+"""Of the selves of a person."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ class Settings:
 
     strength: float = 1.0
     """How much is edited; 0 changes nothing."""
+    recipe: str = "bumps"
+    """Which kinds of edits (`recipes`)."""
     selves: int = 2
     """Edited people made of one person."""
     min_images: int = 4
@@ -54,9 +55,15 @@ class Settings:
     """How the strength was found, where it was measured (`calibrate.Calibration`)."""
 
     def __post_init__(self) -> None:
+        if self.recipe not in RECIPES:
+            raise ConfigError(f"recipe '{self.recipe}': there are {', '.join(RECIPES)}")
         for name, low, high in (("strength", 0, 3), ("selves", 2, 3), ("min_images", 1, 1000)):
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} {getattr(self, name)}: use {low} to {high}")
+
+    def edit(self, person: str, half: int) -> Any:
+        """What makes a self of a person."""
+        return self_of(self.recipe, self.seed, person, half, self.strength)
 
 
 class Person(NamedTuple):
@@ -101,7 +108,9 @@ def _generate(
     with tqdm(total=len(people), initial=done, desc="editing", unit="person", disable=None) as bar:
         for _ in in_parallel(work, [(number, people[number]) for number in missing], workers):
             bar.update()
-    return describe(folder, asdict(settings), len(people))
+    return describe(
+        folder, asdict(settings), len(people), lambda person, half: settings.edit(person, half).described()
+    )
 
 
 def read_people(faces: str | Path, seed: int) -> list[Person]:
@@ -146,19 +155,15 @@ def write_person(folder: Path, settings: Settings, faces: Path, number: int, per
         for each in left_out
     ]
     seen = [each for each in looks if isinstance(each, Seen)]
-    for half, photos in enumerate(dealt(seen, settings, person.name)):
-        name = person.name + _LETTERS[half]
-        edit = draw_edit(settings.seed, person.name, half).scaled(settings.strength)
+    hands = dealt(seen, settings, person.name)
+    edits = [settings.edit(person.name, half) for half in range(len(hands))]
+    for half, photos in enumerate(hands):
+        name = person.name + LETTERS[half]
         for at, shot in enumerate(photos):
             path = Path(person.split, name, f"{name}_{at:03d}.jpg")
-            _save(folder / path, apply_edit(shot.pixels, shot.camera, edit), settings.jpeg_quality)
-            record = {
-                "path": path.as_posix(),
-                "person": name,
-                "half": half,
-                "source": _below(faces, shot.path),
-            }
-            records.append({**record, **_about(person), **_about_face(shot)})
+            _write_photo(folder, path, half, settings, shot, edits)
+            kept = {"path": path.as_posix(), "person": name, "half": half, "source": _below(faces, shot.path)}
+            records.append(kept | _about(person) | _about_face(shot))
     lines = [json.dumps(record, separators=(",", ":")) + "\n" for record in records]
     write_text(note_of(folder, number), "".join(lines))
 
@@ -171,10 +176,21 @@ def dealt(seen: Sequence[Seen], settings: Settings, person: str) -> list[list[Se
     return [[seen[at] for at in hand] for hand in deal(len(seen), copies, selves, settings.seed, person)]
 
 
-def _save(path: Path, pixels: NDArray[np.uint8], quality: int) -> None:
-    make_folder(path.parent)
-    with path.open("wb") as file:
-        Image.fromarray(pixels).save(file, format="JPEG", quality=quality, subsampling=0)
+def _write_photo(
+    folder: Path, path: Path, half: int, settings: Settings, shot: Seen, edits: Sequence[Any]
+) -> None:
+    """The photograph as its own self, and a map of its difference to each other self."""
+    versions = [edited(settings.recipe, shot.pixels, shot.camera, edit) for edit in edits]
+    make_folder((folder / path).parent)
+    with (folder / path).open("wb") as file:
+        Image.fromarray(versions[half]).save(
+            file, format="JPEG", quality=settings.jpeg_quality, subsampling=0
+        )
+    for other, version in enumerate(versions):
+        if other != half:
+            mask = folder / map_name(path.as_posix(), LETTERS[other])
+            make_folder(mask.parent)
+            Image.fromarray(difference_map(versions[half], version)).save(mask)
 
 
 def _below(faces: Path, path: Path) -> str:

@@ -54,6 +54,8 @@ class Camera:
     """(2,) pixels for each unit of depth."""
     shift: Array
     """(2,)"""
+    landmarks: Array
+    """(5, 2) what it was fitted to."""
     misfit: float
     """Root mean square distance of the landmarks from where this camera puts the mean face's, in eye distances."""
 
@@ -127,7 +129,7 @@ def fit_camera(landmarks_52: Array) -> Camera:
     found = plain + change
     scale = np.hypot(*plain[0])
     misfit = float(np.sqrt(((design @ found - points) ** 2).sum(axis=1).mean()) / scale)
-    return Camera(found[:2].T.copy(), found[2].copy(), found[3].copy(), misfit)
+    return Camera(found[:2].T.copy(), found[2].copy(), found[3].copy(), points, misfit)
 
 
 def _similarity(source: Array, target: Array) -> Array:

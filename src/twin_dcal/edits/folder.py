@@ -7,7 +7,7 @@ the source who is whole); the latter goes last, so a set without it is complete.
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,11 @@ from twin_dcal.data.listing import INFO_NAME
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_folder, replacing, write_text
 
-SETTINGS_NAME, META_NAME, SOURCES_NAME, NOTES_NAME = (
-    "edited.json",
-    "meta.jsonl",
-    "source_families.json",
-    ".unfinished",
-)
+SETTINGS_NAME, NOTES_NAME, MASKS_NAME = "edited.json", ".unfinished", "masks"
+META_NAME, SOURCES_NAME, EDITS_NAME = "meta.jsonl", "source_families.json", "edits.json"
 LOCK_NAME = ".edits.lock"
-_DESCRIPTIONS = (INFO_NAME, PAIRS_NAME, META_NAME, SOURCES_NAME)
-_PHOTO = re.compile(r"_\d{3,}\.jpg")
+_DESCRIPTIONS = (INFO_NAME, PAIRS_NAME, META_NAME, SOURCES_NAME, EDITS_NAME)
+_PHOTO, _MASK = re.compile(r"_\d{3,}\.jpg"), re.compile(r"_\d{3,}_[abc]\.png")
 
 Record = Mapping[str, Any]
 
@@ -79,13 +75,13 @@ def _clear(folder: Path) -> None:
     for name in _DESCRIPTIONS:
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / NOTES_NAME, ignore_errors=True)
-    for home in [home for split in SPLITS for home in sorted((folder / split).glob("*")) if home.is_dir()]:
-        for photo in home.iterdir():
-            if photo.name.startswith(home.name) and _PHOTO.fullmatch(photo.name[len(home.name) :]):
-                photo.unlink()
-        _remove_if_empty(home)
-    for split in SPLITS:
-        _remove_if_empty(folder / split)
+    for place, pattern in [*((split, _PHOTO) for split in SPLITS), (MASKS_NAME, _MASK)]:
+        for home in sorted(path for path in (folder / place).glob("*") if path.is_dir()):
+            for file in home.iterdir():
+                if file.name.startswith(home.name) and pattern.fullmatch(file.name[len(home.name) :]):
+                    file.unlink()
+            _remove_if_empty(home)
+        _remove_if_empty(folder / place)
 
 
 def _remove_if_empty(folder: Path) -> None:
@@ -93,13 +89,24 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+def map_name(photo: str, other: str) -> str:
+    """Where the map of a photograph's difference to a twin lies: `masks/0017a/0017a_003_b.png` for 0017b."""
+    path = Path(photo)
+    return Path(MASKS_NAME, path.parent.name, f"{path.stem}_{other[-1]}.png").as_posix()
+
+
 def note_of(folder: Path, number: int) -> Path:
     """The records of one person of the source, by number."""
     return folder / NOTES_NAME / f"{number}.jsonl"
 
 
-def describe(folder: Path, settings: Record, count: int) -> dict[str, Any]:
-    """The JSON files of a set whose `count` people are all noted, then no more notes; its numbers."""
+def describe(
+    folder: Path, settings: Record, count: int, edit_of: Callable[[str, int], Any]
+) -> dict[str, Any]:
+    """The JSON files of a set whose `count` people are all noted, then no more notes; its numbers.
+
+    Args: edit_of: the description of a self of a person.
+    """
     lines = [note_of(folder, number).read_text(encoding="utf-8") for number in range(count)]
     records = [json.loads(line) for text in lines for line in text.splitlines()]
     made = [record for record in records if "left_out" not in record]
@@ -111,6 +118,8 @@ def describe(folder: Path, settings: Record, count: int) -> dict[str, Any]:
     pairs = [list(pair) for people in selves.values() for pair in combinations(people, 2)]
     with replacing(folder / META_NAME) as file:
         file.writelines(text.encode() for text in lines)
+    edits = {record["person"]: edit_of(record["source_person"], record["half"]) for record in made}
+    write_text(folder / EDITS_NAME, json.dumps(edits, separators=(",", ":")) + "\n")
     families = {record["person"]: record["source_family"] for record in made}
     write_text(folder / SOURCES_NAME, json.dumps(families, indent=0) + "\n")
     write_text(folder / INFO_NAME, json.dumps(info, indent=1) + "\n")

@@ -5,7 +5,7 @@ Lengths are in eye distances, places in face coordinates (`face`). numpy only.
 
 import hashlib
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,12 @@ class Edit:
         marks = tuple(mark._replace(darkening=min(mark.darkening * strength, 0.75)) for mark in self.marks)
         return Edit(tuple(change * strength for change in self.changes), marks if strength else ())
 
+    def described(self) -> dict[str, Any]:
+        """By name, in the units of `TRAITS` (eye distances, radians, shares)."""
+        changes = {trait.name: round(change, 5) for trait, change in zip(TRAITS, self.changes, strict=True)}
+        marks = [{key: _rounded(value) for key, value in mark._asdict().items()} for mark in self.marks]
+        return {"changes": changes, "marks": marks}
+
     @property
     def bumps(self) -> tuple[Bump, ...]:
         """Everything that moves, with its size."""
@@ -113,6 +119,10 @@ class Edit:
             for bump in trait.bumps
             if change
         )
+
+
+def _rounded(value: Any) -> Any:
+    return [round(each, 5) for each in value] if isinstance(value, tuple) else round(value, 5)
 
 
 def draw_edit(seed: int, person: str, half: int, *more: int) -> Edit:

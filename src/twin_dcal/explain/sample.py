@@ -1,13 +1,16 @@
-"""Which pairs a study of explanations looks at, and, for SynTwins, where their people truly differ. No torch here."""
+"""Which pairs a study of explanations looks at, and where their people truly differ, if that is known. No torch."""
 
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_dcal.edits import truth as edits_truth
+from twin_dcal.edits.folder import SETTINGS_NAME as EDITED_NAME
 from twin_dcal.errors import ConfigError
 from twin_dcal.synth.folder import SETTINGS_NAME
 from twin_dcal.synth.photo import Photo
@@ -32,8 +35,24 @@ class StudyPair:
     family: str
 
 
-class KnownTruth:
-    """The true difference of any two photos of a SynTwins family."""
+Differences = tuple[tuple[Map, Map], tuple[Map, Map]]
+"""Of each picture (S, S): how much the two faces differ at each pixel, and how much of it is face."""
+
+
+class KnownTruth(Protocol):
+    """The true difference of any two photos of a family."""
+
+    def pose_apart(self, first: str, second: str) -> float:
+        """Yaw and pitch between two photos, radians; infinite for photos of another set."""
+        ...
+
+    def differences(self, pair: StudyPair) -> Differences | None:
+        """None for photos of another set."""
+        ...
+
+
+class DrawnTruth:
+    """That of SynTwins."""
 
     def __init__(self, truth: Truth) -> None:
         self.truth = truth
@@ -43,15 +62,13 @@ class KnownTruth:
         return self._shots.get(str(Path(path).resolve()))
 
     def pose_apart(self, first: str, second: str) -> float:
-        """Yaw and pitch between two photos, radians; infinite for photos of another set."""
         shots = self.shot(first), self.shot(second)
         if shots[0] is None or shots[1] is None:
             return float("inf")
         one, two = (self.truth.photo(shot) for shot in shots if shot is not None)
         return _apart(one, two)
 
-    def differences(self, pair: StudyPair) -> tuple[tuple[Map, Map], tuple[Map, Map]] | None:
-        """Of each picture (S, S): how much the two faces differ at each pixel, and how much of it is bare face."""
+    def differences(self, pair: StudyPair) -> Differences | None:
         one, two = self.shot(pair.first), self.shot(pair.second)
         if one is None or two is None:
             return None
@@ -61,15 +78,42 @@ class KnownTruth:
         return (apart[0] * faces[0], apart[1] * faces[1]), faces
 
 
+class EditedTruth:
+    """That of twins edited from photographs."""
+
+    def __init__(self, truth: edits_truth.Truth) -> None:
+        self.truth = truth
+        self._shots = {str((truth.folder / shot.path).resolve()): shot for shot in truth.shots}
+
+    def shot(self, path: str) -> edits_truth.Shot | None:
+        return self._shots.get(str(Path(path).resolve()))
+
+    def pose_apart(self, first: str, second: str) -> float:
+        one, two = self.shot(first), self.shot(second)
+        if one is None or two is None:
+            return float("inf")
+        return float(np.radians(np.hypot(one.yaw - two.yaw, one.pitch - two.pitch)))
+
+    def differences(self, pair: StudyPair) -> Differences | None:
+        one, two = self.shot(pair.first), self.shot(pair.second)
+        if one is None or two is None or one.source_person != two.source_person:
+            return None
+        faces = self.truth.face(one), self.truth.face(two)
+        apart = self.truth.differs(one, two.person), self.truth.differs(two, one.person)
+        return (apart[0] * faces[0], apart[1] * faces[1]), faces
+
+
 def find_truth(what: Comparisons) -> KnownTruth | None:
-    """The truth behind a SynTwins set, None for any other data."""
+    """The truth behind a set of SynTwins or of edited twins, None for any other data."""
     source = Path(what.source)
     for folder in (source, source.parent, source.parent.parent):
-        if (folder / SETTINGS_NAME).is_file():
-            try:
-                return KnownTruth(read_truth(folder))
-            except ConfigError as error:
-                logger.warning("no pointing game: %s", error)
+        try:
+            if (folder / SETTINGS_NAME).is_file():
+                return DrawnTruth(read_truth(folder))
+            if (folder / EDITED_NAME).is_file():
+                return EditedTruth(edits_truth.read_truth(folder))
+        except ConfigError as error:
+            logger.warning("no pointing game: %s", error)
     return None
 
 
