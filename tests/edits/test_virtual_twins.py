@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from tiny import tiny_values
+from tiny_face import tiny_face_onnx
 
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data import virtual
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.samplers import SampleKey
 from twin_dcal.edits import landmarks
-from twin_dcal.errors import ConfigError, ManifestError
+from twin_dcal.errors import ManifestError
 from twin_dcal.training.loop import Trainer
 from twin_dcal.training.state import find_state
 
@@ -156,12 +157,43 @@ def test_a_resumed_run_is_the_run_bit_by_bit(data_folder, tmp_path):
         assert torch.equal(value, second.model.state_dict()[key]), key
 
 
-def test_kept_features_of_pictures_as_they_are_do_not_go_with_it(data_folder, tmp_path):
-    from twin_dcal.training.frozen_features import kept_features
+def test_workers_are_forked_without_opencvs_threads(data_folder, tmp_path):
+    """They would wait for ever for threads that stayed behind, whatever used OpenCV before."""
+    cv2 = pytest.importorskip("cv2")
+    before = cv2.getNumThreads()
+    try:
+        data = module_of(config_of(data_folder, tmp_path, **{"runtime.num_workers": 1}))
+        cv2.setNumThreads(2)
+        cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 9)
+        loader = data.train_loader()
+        loader.batch_sampler.set_epoch(0)
+        assert sum(len(batch["index"]) for batch in loader) >= data.train_faces.num_images
+    finally:
+        cv2.setNumThreads(before)
 
-    data = module_of(config_of(data_folder, tmp_path))
-    with pytest.raises(ConfigError, match="leave one"):
-        kept_features(None, data, None, data.config, tmp_path)
+
+def test_kept_features_have_one_edit_for_each_view_in_turn(data_folder, tmp_path):
+    tiny_face_onnx(tmp_path / "tiny.onnx")
+    face = {
+        "model.backbone": "onnx", "model.pretrained": str(tmp_path / "tiny.onnx"), "model.attention_dim": 16,
+        "model.num_heads": 2,
+        "model.frozen_stride": 4, "training.cached_views": 2, "data.augmentation": False, "loss.head": "pairs",
+    }  # fmt: skip
+    data = module_of(config_of(data_folder, tmp_path, **face))
+    twins = data.virtual
+    assert np.array_equal(twins.person_of(0), twins.person_of(2))
+    assert twins.edit_of(0, 1, 1) == twins.edit_of(0, 1, 3) != twins.edit_of(0, 1, 2)
+    trainer = Trainer(data.config, data, tmp_path / "run")
+    for epoch in (0, 1, 2):
+        trainer.sampler.set_epoch(epoch, 0)
+        plain = data.train_loader()
+        plain.batch_sampler.set_epoch(epoch)
+        for kept, batch in zip(trainer.loader, plain, strict=True):
+            for label in ("person", "family", "index"):
+                assert torch.equal(kept[label], batch[label])
+            images = trainer.preprocessing.normalize(batch["image"])
+            (expected, *_) = trainer.model.backbone.frozen(images)
+            torch.testing.assert_close(kept["frozen_0"].float(), expected, atol=2e-2, rtol=2e-3)
 
 
 def test_people_with_one_photo_have_one_self(data_folder, tmp_path):

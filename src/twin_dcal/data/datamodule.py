@@ -39,7 +39,8 @@ class TwinDataModule:
             data, seed = self.config.data, self.config.runtime.seed
             self._face_data = load_face_data(data, seed)
             if data.virtual_twins != "off":
-                self.virtual = VirtualTwins.build(self._face_data.train, data, seed)
+                rounds = self.config.training.cached_views or None
+                self.virtual = VirtualTwins.build(self._face_data.train, data, seed, rounds)
 
     def setup_transforms(
         self, train: ImageTransform | None = None, evaluation: ImageTransform | None = None
@@ -100,11 +101,20 @@ class TwinDataModule:
             world_size=world_size,
             person_in=virtual.person_of if virtual else None,
         )
-        if virtual:
-            dataset: FaceDataset = VirtualFaceDataset(virtual, self.train_transform, seed)
-        else:
-            dataset = FaceDataset(faces, self.train_transform, seed)
-        return DataLoader(dataset, batch_sampler=sampler, **self._worker_options(persistent=True))
+        if virtual and "cv2" in sys.modules:
+            # A forked worker waits for ever for OpenCV's threads, which stay behind, even where it sets their number to
+            # one: they must end here, before it starts.
+            sys.modules["cv2"].setNumThreads(1)
+        return DataLoader(
+            self.train_dataset(), batch_sampler=sampler, **self._worker_options(persistent=True)
+        )
+
+    def train_dataset(self) -> FaceDataset:
+        """Training images, augmented, by the sampler's keys; with virtual twins edited first."""
+        seed = self.config.runtime.seed
+        if self.virtual:
+            return VirtualFaceDataset(self.virtual, self.train_transform, seed)
+        return FaceDataset(self.face_data.train, self.train_transform, seed)
 
     def eval_loader(
         self, faces: FaceSet | Sequence[str | Path], batch_size: int | None = None, part: range | None = None
@@ -147,9 +157,7 @@ def init_worker(worker: int) -> None:
     Windows) SIGTERM ends the worker.
     """
     torch.set_num_threads(1)
-    if "cv2" in sys.modules:  # its own threads do not survive being forked
-        sys.modules["cv2"].setNumThreads(1)
-    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")  # should a worker be the first to import it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})

@@ -73,16 +73,15 @@ class FaceDataset(Dataset[Sample]):
             torch.default_generator.manual_seed(augmentation_seed(self._seed, key))
             image_CSS = self._transform(image_CHW)
         _check_transformed(image_CSS, path)
-        return Sample(image=image_CSS, person=self._person(key), family=self._family(key), index=key.index)
+        person, family = self.labels(key)
+        return Sample(image=image_CSS, person=person, family=family, index=key.index)
 
     def _read(self, key: SampleKey) -> Tensor:
         return read_image(self.paths[key.index])
 
-    def _person(self, key: SampleKey) -> int:
-        return int(self._person_of[key.index])
-
-    def _family(self, key: SampleKey) -> int:
-        return int(self._image_families[key.index])
+    def labels(self, key: SampleKey) -> tuple[int, int]:
+        """Person and family of a sample."""
+        return int(self._person_of[key.index]), int(self._image_families[key.index])
 
 
 class VirtualFaceDataset(FaceDataset):
@@ -95,8 +94,8 @@ class VirtualFaceDataset(FaceDataset):
     def _read(self, key: SampleKey) -> Tensor:
         return self._twins.edited(super()._read(key), key.index, key.epoch)
 
-    def _person(self, key: SampleKey) -> int:
-        return int(self._twins.person_of(key.epoch)[key.index])
+    def labels(self, key: SampleKey) -> tuple[int, int]:
+        return int(self._twins.person_of(key.epoch)[key.index]), int(self._image_families[key.index])
 
 
 def augmentation_seed(seed: int, key: SampleKey) -> int:

@@ -47,9 +47,11 @@ class VirtualTwins:
     fresh: bool
     """New edits and a new deal each epoch; otherwise those of epoch 0 for ever."""
     strength: float
+    rounds: int | None = None
+    """After so many epochs of fresh edits they come again; None never repeats."""
 
     @classmethod
-    def build(cls, faces: FaceSet, data: DataConfig, seed: int) -> Self:
+    def build(cls, faces: FaceSet, data: DataConfig, seed: int, rounds: int | None = None) -> Self:
         """Find landmarks, or read those found before. ManifestError where no two photographs can be edited."""
         kept = kept_landmarks(faces.paths, _folder_of(data))
         looks = [camera_of(each.found, Limits()) for each in kept]
@@ -67,7 +69,9 @@ class VirtualTwins:
         chosen = _some(faces, usable)
         copies = _copies_by_person(chosen, [kept[at] for at in usable])
         cameras = tuple(camera for camera in looks if isinstance(camera, Camera))
-        return cls(chosen, cameras, copies, seed, data.virtual_twins == "fresh", data.virtual_strength)
+        return cls(
+            chosen, cameras, copies, seed, data.virtual_twins == "fresh", data.virtual_strength, rounds
+        )
 
     @property
     def num_people(self) -> int:
@@ -80,7 +84,7 @@ class VirtualTwins:
 
     def person_of(self, epoch: int) -> np.ndarray:
         """(N,) whose each photograph is in an epoch, 0 to 2P - 1."""
-        return _people(self, epoch if self.fresh else 0)
+        return _people(self, self._round(epoch))
 
     def edited(self, image_CHW: Tensor, index: int, epoch: int) -> Tensor:
         """A photograph as its self of the epoch looks: uint8 (3, H, W) to the same."""
@@ -91,9 +95,15 @@ class VirtualTwins:
         )
         return torch.from_numpy(edited).permute(2, 0, 1)
 
+    def _round(self, epoch: int) -> int:
+        """What edits and deals of an epoch are keyed by."""
+        if not self.fresh:
+            return 0
+        return epoch if self.rounds is None else epoch % self.rounds
+
     def edit_of(self, person: int, half: int, epoch: int) -> Edit:
         """What makes a self of a person in an epoch."""
-        key = self.seed, self.faces.people[person], half, epoch if self.fresh else 0
+        key = self.seed, self.faces.people[person], half, self._round(epoch)
         return draw_edit(*key).scaled(self.strength)
 
 

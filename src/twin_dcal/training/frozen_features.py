@@ -20,7 +20,6 @@ from twin_dcal import distributed
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.dataset import FaceDataset, augmentation_seed
-from twin_dcal.data.faceset import FaceSet
 from twin_dcal.data.samplers import SampleKey
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_folder, owner_only
@@ -34,27 +33,33 @@ FOLDER = "frozen_features"
 
 
 class KeptDataset(Dataset[dict[str, Tensor | int]]):
-    """Frozen features of a face set, by the sampler's keys: a random one of the kept views for each sample.
+    """Frozen features of training images, by the sampler's keys: a random one of the kept views for each sample.
 
-    Like `FaceDataset`, but "image" is absent and "frozen_0", "frozen_1", … are a backbone's frozen outputs, float16.
+    Virtual twins have one edit for each view, so that all samples of an epoch are of one view, in turn. Like
+    `FaceDataset`, but "image" is absent and "frozen_0", "frozen_1", … are a backbone's frozen outputs, float16.
     """
 
-    def __init__(self, files: Sequence[Path], faces: FaceSet, num_views: int, seed: int) -> None:
+    def __init__(
+        self, files: Sequence[Path], images: FaceDataset, num_views: int, seed: int, *, in_turn: bool
+    ) -> None:  # fmt: skip
         self._arrays = [np.load(file, mmap_mode="r") for file in files]
-        self._person_of, self._image_families = faces.person_of, faces.image_families
-        self._num_images, self._num_views, self._seed = faces.num_images, num_views, seed
+        self._images, self._num_images, self._num_views, self._seed = images, len(images), num_views, seed
+        self._in_turn = in_turn
 
     def __len__(self) -> int:
         return self._num_images
 
     def __getitem__(self, key: SampleKey) -> dict[str, Tensor | int]:
-        view = np.random.default_rng(augmentation_seed(self._seed, key)).integers(self._num_views)
-        place = int(view) * self._num_images + key.index
+        if self._in_turn:
+            view = key.epoch % self._num_views
+        else:
+            view = int(np.random.default_rng(augmentation_seed(self._seed, key)).integers(self._num_views))
+        place = view * self._num_images + key.index
         sample: dict[str, Tensor | int] = {
             f"frozen_{number}": torch.from_numpy(np.array(array[place]))
             for number, array in enumerate(self._arrays)
         }
-        person, family = int(self._person_of[key.index]), int(self._image_families[key.index])
+        person, family = self._images.labels(key)
         return sample | {"person": person, "family": family, "index": key.index}
 
 
@@ -68,9 +73,6 @@ def kept_features(
     by what they depend on: weights, images, geometry, augmentation. ConfigError for a backbone without frozen stages,
     and for several processes.
     """
-    faces, num_views = data.face_data.train, config.training.cached_views
-    if data.virtual is not None:
-        raise ConfigError("training.cached_views keeps pictures as they are; data.virtual_twins edits them: leave one")
     if not model.backbone.num_frozen:
         raise ConfigError("training.cached_views keeps what frozen stages give: set model.frozen_stride too")
     if distributed.world_size() > 1:
@@ -82,7 +84,9 @@ def kept_features(
         _compute(model, data, preprocessing, config, files, outputs)
     else:
         logger.info("frozen features: %s, from an earlier run", files[0].parent)
-    return KeptDataset(files, faces, num_views, config.runtime.seed)
+    return KeptDataset(
+        files, data.train_dataset(), config.training.cached_views, config.runtime.seed, in_turn=data.virtual is not None
+    )  # fmt: skip
 
 
 def _shapes(model: DCALVerificationModel, image_size: int) -> list[tuple[int, ...]]:
@@ -96,7 +100,7 @@ def _compute(
     model: DCALVerificationModel, data: TwinDataModule, preprocessing: Preprocessing, config: TwinVerificationConfig,
     files: Sequence[Path], outputs: Sequence[tuple[int, ...]],
 ) -> None:  # fmt: skip
-    faces, num_views = data.face_data.train, config.training.cached_views
+    faces, num_views = data.train_faces, config.training.cached_views
     total = faces.num_images * num_views
     num_bytes = 2 * total * sum(int(np.prod(shape)) for shape in outputs)
     logger.info(
@@ -109,9 +113,8 @@ def _compute(
             np.lib.format.open_memmap(file, "w+", np.float16, (total, *shape))
             for file, shape in zip(begun, outputs, strict=True)
         ]
-    dataset = FaceDataset(faces, data.train_transform, config.runtime.seed)
     loader = data.loader_of(
-        dataset, list(_batches_of_keys(faces.num_images, num_views, config.training.batch_size))
+        data.train_dataset(), list(_batches_of_keys(faces.num_images, num_views, config.training.batch_size))
     )
     device, start = next(model.parameters()).device, 0
     for batch in tqdm(loader, desc="frozen features", unit="batch", disable=None, leave=False):
@@ -142,7 +145,7 @@ def _key(model: DCALVerificationModel, data: TwinDataModule, config: TwinVerific
             continue
         if part[0] in ("network", "rows", "columns"):
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
-    faces = data.face_data.train
+    faces = data.train_faces
     files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in faces.paths]
     told = [files, config.data.model_dump(mode="json"), config.training.cached_views, config.runtime.seed]
     told += [list(config.model.feature_strides), backbone.num_frozen, repr(data.train_transform)]
