@@ -340,14 +340,71 @@ def test_photographs_are_aligned_and_crops_left_alone(model_path, photograph):
 def test_warnings_name_the_picture(model_path, photograph):
     blank = np.full((60, 60, 3), 128, np.uint8)
     engine = TwinInferenceEngine(model_path, "cpu", align="auto")
-    told = engine.verify_pair(photograph, blank).warnings
-    assert "img2: no face found; the picture is used as it is" in told
-    with pytest.raises(ImageError, match=r"img2: no face found\."):
-        TwinInferenceEngine(model_path, "cpu", align="always").verify_pair(photograph, blank)
+    for align in ("auto", "always"):
+        looking = TwinInferenceEngine(model_path, "cpu", align=align)
+        with pytest.raises(
+            ImageError, match=r"img2: no face found, so it is not compared\. .* \(--align never\)"
+        ):
+            looking.verify_pair(photograph, blank)
+    assert TwinInferenceEngine(model_path, "cpu", align="never").verify_pair(blank, blank).same_person
     twice = np.concatenate([photograph, photograph], axis=1)
-    assert any(text.startswith("img1: 2 faces") for text in engine.verify_pair(twice, photograph).warnings)
+    told = engine.verify_pair(twice, photograph).warnings
+    assert any(text.startswith("img1: 2 faces; the largest central one is used, number ") for text in told)
     tight = photograph[150:250, 170:270]
     assert engine.look(tight).seen.face is None or not engine.look(tight).seen.face["aligned"]
+
+
+@pytest.fixture
+def crowd(photograph):
+    """Three faces, from left to right of different people, the middle one the largest."""
+    from drawn_scenes import scene
+
+    small = [scene(number, 0)[0][::2, ::2] for number in (1, 2)]
+    padded = [np.pad(picture, ((280, 0), (0, 0), (0, 0)), mode="edge") for picture in small]
+    return np.concatenate([padded[0], photograph, padded[1]], axis=1), small
+
+
+def test_a_face_of_several_is_chosen_by_its_number(model_path, crowd, photograph):
+    engine = TwinInferenceEngine(model_path, "cpu")
+    picture, (left, right) = crowd
+    faces = {which: engine.look(picture, "img1", which) for which in ("largest", 1, 2, 3)}
+    assert {which: seen.seen.face["number"] for which, seen in faces.items()} == {
+        "largest": 2,
+        1: 1,
+        2: 2,
+        3: 3,
+    }
+    boxes = faces[1].seen.face["boxes"]
+    assert boxes == sorted(boxes)
+    assert faces[3].seen.face["box"] == boxes[2]
+    assert faces[1].seen.face["picture"] == [picture.shape[1], picture.shape[0]]
+    for which, alone in ((1, left), (2, photograph), (3, right)):
+        assert np.abs(faces[which].pixels.astype(int) - engine.prepare(alone)).mean() < 8
+    result = engine.verify_pair(picture, photograph, faces=(3, 3))  # a picture with one face has only that
+    assert result.faces[0]["number"] == 3
+    assert any("one is used, number 3 from the left" in text for text in result.warnings)
+    with pytest.raises(ImageError, match="img1: 3 faces, none of them number 4 from the left"):
+        engine.look(picture, "img1", 4)
+    for wrong in (0, -1, 1.5, True, "first"):
+        with pytest.raises(ConfigError, match="give largest, or a number from the left"):
+            engine.look(picture, "img1", wrong)
+    with pytest.raises(ConfigError, match="no face is looked for"):
+        TwinInferenceEngine(model_path, "cpu", align="never").look(picture, "img1", 2)
+
+
+def test_people_are_shown_the_photo_and_not_the_networks_input(model_path, photograph):
+    engine = TwinInferenceEngine(model_path, "cpu")
+    seen = engine.look(photograph)
+    shown = seen.shown()
+    assert len(seen.pixels) == 32
+    assert 150 < len(shown) < 300  # the face is 200 px large
+    assert np.abs(fit(shown, 32).astype(int) - seen.pixels).mean() < 6
+    assert len(seen.shown(100)) == 100
+    crop = align_face(photograph, 224, FaceDetector()).crop
+    assert np.array_equal(engine.look(crop).shown(), crop)
+    never = TwinInferenceEngine(model_path, "cpu", align="never")
+    assert np.array_equal(never.look(photograph).shown(300), fit(photograph, 300))
+    assert len(never.look(photograph[:20, :20]).shown()) == 32
 
 
 def test_without_the_extra_crops_pass_and_photographs_are_named(model_path, photograph, monkeypatch):
@@ -358,7 +415,7 @@ def test_without_the_extra_crops_pass_and_photographs_are_named(model_path, phot
     assert next(text for text in told if "pip install 'twin-dcal[prepare]'" in text).startswith(
         "img1: not square"
     )
-    assert not any(text.startswith("img2") for text in told)
+    assert any(text.startswith("img2: whether it shows a face was not looked at") for text in told)
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(ConfigError, match="prepare"):
         TwinInferenceEngine(model_path, "cpu", align="always")

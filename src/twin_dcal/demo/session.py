@@ -9,17 +9,17 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from twin_dcal.data.paths import as_written
 from twin_dcal.errors import ConfigError, ManifestError, TwinDcalError
 from twin_dcal.extraction.listing import images_below
 from twin_dcal.files import replacing, write_text
+from twin_dcal.inference.aligning import Prepared
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
+from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.verification.joining import short_ids
 
+from .names import result_name
 from .picture import save_pair_picture
 from .wording import decision_words, pairs_table, told
 
@@ -48,7 +48,8 @@ _TAKEN = {" ": "\ue000", "'": "\ue001", '"': "\ue002"}  # private characters: in
 class Session:
     """An engine, and where results go.
 
-    Args: output_dir: for pictures and JSON; attention: explain pairs too; save_results: a JSON beside each picture.
+    Args: output_dir: for pictures and JSON; attention: explain pairs too; save_results: a JSON beside each picture;
+    faces: which face of the first and of the second picture, where there are several.
     """
 
     def __init__(
@@ -58,21 +59,26 @@ class Session:
         *,
         attention: bool = False,
         save_results: bool = False,
+        faces: tuple[FaceChoice, FaceChoice] = ("largest", "largest"),
     ) -> None:
         self.engine, self.output_dir = engine, output_dir
+        self._faces = faces
         self._attention, self._save_results = attention, save_results
 
     def verify(self, img1: str, img2: str) -> tuple[VerificationResult, Path]:
         """Decide on a pair and draw it; the result and the picture's path."""
         began = time.perf_counter()
-        seen = self.engine.look(img1, "img1"), self.engine.look(img2, "img2")
-        result = self.engine.decide(*seen, began=began)
-        one, two = (picture.pixels for picture in seen)
-        picture = self.output_dir / f"{Path(img1).stem}_{Path(img2).stem}.png"
+        one, two = (
+            self.engine.look(img, name, face)
+            for img, name, face in zip((img1, img2), ("img1", "img2"), self._faces, strict=True)
+        )
+        result = self.engine.decide(one, two, began=began)
+        name = result_name((img1, img2), self._faces, self.engine.source.sha256)
+        picture = self.output_dir / f"{name}{'_attention' if self._attention else ''}.png"
         if self._attention:
             result = self._explained(result, one, two, picture)
         else:
-            save_pair_picture(picture, one, two, result, (Path(img1).name, Path(img2).name))
+            save_pair_picture(picture, one.shown(), two.shown(), result, (Path(img1).name, Path(img2).name))
         if self._save_results:
             self._save(
                 picture.with_suffix(".json"), {"img1_path": img1, "img2_path": img2, **result.to_dict()}
@@ -80,15 +86,15 @@ class Session:
         return result, picture
 
     def _explained(
-        self, result: VerificationResult, one: NDArray[np.uint8], two: NDArray[np.uint8], picture: Path
+        self, result: VerificationResult, one: Prepared, two: Prepared, picture: Path
     ) -> VerificationResult:
         """The result with its maps, drawn. ConfigError for an exported model."""
         from twin_dcal.explain.figure import figure_png, pair_figure
 
-        explanation = self.engine.explain(one, two)
+        explanation = self.engine.explain(one.pixels, two.pixels)
         title = decision_words(result.verification_decision).capitalize()
         with replacing(picture) as file:
-            file.write(figure_png(pair_figure(explanation, one, two, title=title)))
+            file.write(figure_png(pair_figure(explanation, one.shown(), two.shown(), title=title)))
         return replace(result, attention_maps=explanation.to_dict())
 
     def folder(self, folder: str) -> str:
@@ -101,7 +107,9 @@ class Session:
             )
         results = self.engine.batch_verify(list(combinations(images, 2)))
         if self._save_results:
-            self._save(self.output_dir / "pairs.json", results)
+            self._save(
+                self.output_dir / f"pairs_{result_name([folder], self.engine.source.sha256)}.json", results
+            )
         return pairs_table(results, dict(zip(images, short_ids(images), strict=True)))
 
     def answer(self, line: str) -> str | None:

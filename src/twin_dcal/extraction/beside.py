@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from twin_dcal.files import write_text
+from twin_dcal.verification.joining import short_ids
 
 from . import analysis
 
@@ -28,9 +29,10 @@ def write_beside(files: Sequence[Path], wanted: Wanted) -> list[Path]:
     parts = []
     for path in files:
         with np.load(path) as stored:
-            parts.append([stored[key] for key in ("features", "image_paths", "ids")])
-    features, paths, short = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    names, ids = paths.tolist(), short.tolist()
+            parts.append([stored[key] for key in ("features", "image_paths")])
+    features, paths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    names = paths.tolist()
+    ids = short_ids(names)  # of all shards: the ids in one of them are short for that shard alone
     folder = files[0].parent
     written = [folder / "feature_statistics.json"]
     write_text(written[0], json.dumps(analysis.statistics(features), indent=2) + "\n")

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from twin_dcal.data.fit import fit
 from twin_dcal.errors import ConfigError, ImageError
-from twin_dcal.prepare.align import AlignedFace, align_face
+from twin_dcal.prepare.align import AlignedFace, FaceChoice, align_face, view_of
 from twin_dcal.prepare.detector import NEEDED, FaceDetector, is_available
-from twin_dcal.prepare.geometry import TEMPLATE
+from twin_dcal.prepare.geometry import TEMPLATE, Matrix, scale_of
 
 from .images import read_pixels
 
@@ -22,14 +22,14 @@ Align = Literal["auto", "always", "never"]
 CROP_TOLERANCE = 0.12
 """A square picture that aligning would move by less, as a share of its side, counts as a crop and is left alone. Larger
 than `prepare.align.STABLE`, since crops are framed by other programs too (docs/prepare.md)."""
+SHOWN = 512
 _MOST_OUTSIDE = 0.25
 _OBLONG = 1.25
 
 
 @dataclass(frozen=True)
 class Seen:
-    """face: what was found in a picture, as plain values (aligned, num_faces, box x y width height and landmarks in its
-    pixels, quality); None if nobody looked or nothing was found."""
+    """face: what was found in a picture, as plain values (see `VerificationResult.faces`); None if nobody looked."""
 
     face: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
@@ -37,18 +37,37 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A picture as the network sees it, (S, S, 3) uint8, and what was seen in it."""
+    """A picture as the network sees it, (S, S, 3) uint8, and what was seen in it.
+
+    photo: the picture it is from, (H, W, 3), and matrix: from there to a crop of side 1; None for the central square.
+    """
 
     pixels: NDArray[np.uint8]
     seen: Seen = Seen()
+    photo: NDArray[np.uint8] | None = None
+    matrix: Matrix | None = None
+
+    def shown(self, most: int = SHOWN) -> NDArray[np.uint8]:
+        """The same square in the photo's own resolution, for people to look at: up to `most` pixels a side."""
+        if self.photo is None:
+            return self.pixels
+        own = min(self.photo.shape[:2]) if self.matrix is None else round(1 / scale_of(self.matrix))
+        side = min(own, most)
+        if side <= len(self.pixels):
+            return self.pixels
+        return (
+            fit(self.photo, side)
+            if self.matrix is None
+            else view_of(self.photo, self.matrix, side, moved=True)
+        )
 
 
 class Aligner:
     """Prepares pictures in one of three ways.
 
-    "auto": a face is looked for; aligned crops, and pictures that a face fills to the edges, are left alone; a picture
-    without a face is used as it is. Without the extra `prepare` nothing is looked for. "always": every picture is
-    aligned; ImageError if it has no face. "never": the central square.
+    "auto": a face is looked for; aligned crops, and pictures that a face fills to the edges, are left alone. Without
+    the extra `prepare` nothing is looked for. "always": every picture is aligned. Either refuses a picture without a
+    face (ImageError). "never": the central square of every picture.
     Args: align: the way. landmarks: (5, 2) where faces lie in the model's crops, of side 1; None where `dcal-prepare`
     places them. ConfigError for another, and for "always" without the extra. Safe to use from several threads.
     """
@@ -61,32 +80,53 @@ class Aligner:
         self._lock = Lock()
         self._detector: FaceDetector | None = FaceDetector() if align == "always" else None
 
-    def __call__(self, pixels_HWC: NDArray[np.uint8], size: int, name: str) -> Prepared:
-        if self.align == "never":
-            return Prepared(fit(pixels_HWC, size))
-        if self.align == "auto" and not is_available():
-            return Prepared(fit(pixels_HWC, size), Seen(None, _unlooked(pixels_HWC)))
+    def __call__(
+        self, pixels_HWC: NDArray[np.uint8], size: int, name: str, which: FaceChoice = "largest"
+    ) -> Prepared:
+        """Args: which: of several faces. ConfigError for a choice where nothing is looked for."""
+        check_choice(which)
+        looked_for = self.align == "always" or (self.align == "auto" and is_available())
+        if which != "largest" and not looked_for:
+            why = 'with align="never"' if self.align == "never" else f"without {NEEDED}"
+            raise ConfigError(f"face {which}: no face is looked for {why}")
+        if not looked_for:
+            warnings = _unlooked(pixels_HWC) if self.align == "auto" else ()
+            return Prepared(fit(pixels_HWC, size), Seen(None, warnings), pixels_HWC)
+        return self._looked(pixels_HWC, size, name, which)
+
+    def _looked(self, pixels_HWC: NDArray[np.uint8], size: int, name: str, which: FaceChoice) -> Prepared:
         tolerance = CROP_TOLERANCE if self.align == "auto" else 0
-        found = align_face(pixels_HWC, size, self._made(), tolerance=tolerance, template=self._template)
-        if found is None and self.align == "always":
-            raise ImageError(f'{name}: no face found. Give another picture, or a crop with align="never".')
+        try:
+            found = align_face(
+                pixels_HWC, size, self._made(), tolerance=tolerance, template=self._template, which=which
+            )
+        except ImageError as error:
+            raise ImageError(f"{name}: {error}") from None
         if found is None:
-            return Prepared(
-                fit(pixels_HWC, size), Seen(None, ("no face found; the picture is used as it is",))
+            raise ImageError(
+                f'{name}: no face found, so it is not compared. Give another picture, or for a crop align="never" '
+                "(--align never)."
             )
         warnings = found.warnings
-        fills = found.moved and found.quality.outside > _MOST_OUTSIDE
+        fills = found.moved and found.quality.outside > _MOST_OUTSIDE and which == "largest"
         if fills and self.align == "auto":
             warnings = ("the face fills the picture; it is used as it is", *warnings)
         left_alone = self.align == "auto" and (fills or not found.moved)
         crop = fit(pixels_HWC, size) if left_alone else found.crop
-        return Prepared(crop, Seen(_told(found, not left_alone), warnings))
+        seen = Seen(_told(found, not left_alone, pixels_HWC.shape), warnings)
+        return Prepared(crop, seen, pixels_HWC, None if left_alone or not found.moved else found.matrix)
 
     def _made(self) -> FaceDetector:
         with self._lock:
             if self._detector is None:
                 self._detector = FaceDetector()
             return self._detector
+
+
+def check_choice(which: FaceChoice) -> None:
+    """ConfigError for what names no face."""
+    if which != "largest" and (isinstance(which, bool) or not isinstance(which, int) or which < 1):
+        raise ConfigError(f"face {which!r}: give largest, or a number from the left, 1 the first")
 
 
 def prepare_file(
@@ -103,15 +143,20 @@ def _aligner(align: Align, landmarks: tuple[tuple[float, float], ...] | None) ->
 
 
 def _unlooked(pixels_HWC: NDArray[np.uint8]) -> tuple[str, ...]:
-    """A warning for a picture that is no crop by its shape."""
+    """What is not known of a picture that nobody looked at."""
     height, width = pixels_HWC.shape[:2]
     if max(height, width) < _OBLONG * min(height, width):
-        return ()
+        return (f"whether it shows a face was not looked at; that needs {NEEDED}",)
     return (f"not square, perhaps a whole photograph; faces are found and aligned only after {NEEDED}",)
 
 
-def _told(found: AlignedFace, aligned: bool) -> dict[str, Any]:
+def _told(found: AlignedFace, aligned: bool, shape: tuple[int, ...]) -> dict[str, Any]:
     return {
-        "aligned": aligned, "num_faces": found.num_faces, "box": [round(float(value), 2) for value in found.box],
+        "aligned": aligned, "num_faces": found.num_faces, "number": found.number, "box": _rounded(found.box),
         "landmarks": found.landmarks.round(2).tolist(), "quality": found.quality.rounded(),
+        "boxes": [_rounded(box) for box in found.boxes], "picture": [shape[1], shape[0]],
     }  # fmt: skip
+
+
+def _rounded(box: tuple[float, ...]) -> list[float]:
+    return [round(float(value), 2) for value in box]

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.verification.fusion import similarity_rows
 from twin_dcal.verification.scores import PairKind, split_by_kind
 from twin_dcal.verification.stored import Rates
@@ -38,7 +39,7 @@ class TwinInferenceEngine:
         device: "auto", "cpu", "cuda", "cuda:1"; None is "auto".
         threshold: a cosine to decide at instead of the stored threshold.
         align: "auto" finds and aligns the face of a whole photograph and leaves crops alone, where the extra `prepare`
-            is installed; "always" aligns everything and refuses a picture without a face; "never" takes the central
+            is installed; "always" aligns everything; both refuse a picture without a face. "never" takes the central
             square of everything, for crops that are framed in a way of their own.
     Safe to use from several threads, and several engines side by side; `set_threshold` is seen by later calls. Results
     are the same for every batch size and order, to rounding (1e-5). ModelError for a file that is no model, ConfigError
@@ -110,11 +111,17 @@ class TwinInferenceEngine:
         return None if curve is None else curve.at(threshold)
 
     def verify_pair(
-        self, img1: ImageInput, img2: ImageInput, return_attention: bool = False
-    ) -> VerificationResult:
-        """Decide on one pair. ImageError, in one line, for a picture that cannot be read."""
+        self, img1: ImageInput, img2: ImageInput, return_attention: bool = False, *,
+        faces: tuple[FaceChoice, FaceChoice] = ("largest", "largest"),
+    ) -> VerificationResult:  # fmt: skip
+        """Decide on one pair.
+
+        Args: faces: which face of each picture, where it has several: "largest", or its number from the left, 1 the
+        first. ImageError, in one line, for a picture that cannot be read, and for one without a face (see `align`).
+        """
         began = time.perf_counter()
-        return self.decide(self.look(img1, "img1"), self.look(img2, "img2"), return_attention, began=began)
+        one, two = self.look(img1, "img1", faces[0]), self.look(img2, "img2", faces[1])
+        return self.decide(one, two, return_attention, began=began)
 
     def decide(
         self, one: Prepared, two: Prepared, return_attention: bool = False, *, began: float | None = None
@@ -178,10 +185,13 @@ class TwinInferenceEngine:
         """The square of pixels that the network sees, (S, S, 3) uint8."""
         return self.look(image, name).pixels
 
-    def look(self, image: ImageInput, name: str = "image") -> Prepared:
-        """The same, with the face that was found in the picture, and warnings about it."""
+    def look(self, image: ImageInput, name: str = "image", face: FaceChoice = "largest") -> Prepared:
+        """The same, with the face that was found in the picture, and warnings about it.
+
+        Args: face: which of several: "largest", or its number from the left.
+        """
         called = str(image) if isinstance(image, str | Path) else name
-        return self._aligner(read_pixels(image, name), self.source.image_size, called)
+        return self._aligner(read_pixels(image, name), self.source.image_size, called, face)
 
     def explain(self, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8]) -> "PairExplanation":
         """Why the cosine of two prepared pictures is what it is. ConfigError for an exported model."""
@@ -238,9 +248,12 @@ class TwinInferenceEngine:
         seen: list[Seen] = []
         for start in range(0, len(images), batch_size):
             part = images[start : start + batch_size]
-            prepared = [self.look(image, f"image {start + at}") for at, image in enumerate(part)]
-            rows.append(self.backend.embed(np.stack([picture.pixels for picture in prepared]), feature_type))
-            seen += [picture.seen for picture in prepared]
+            pixels = []
+            for at, image in enumerate(part):
+                picture = self.look(image, f"image {start + at}")
+                pixels.append(picture.pixels)  # not the photo itself: a batch of those fills the memory
+                seen.append(picture.seen)
+            rows.append(self.backend.embed(np.stack(pixels), feature_type))
         return np.concatenate(rows), seen
 
     def _decide(

@@ -22,8 +22,9 @@ class VerificationResult(Mapping[str, Any]):
     model: path, sha256, format, backbone, branches.
     warnings: what a reader should know before relying on the decision.
     elapsed_ms: wall time of reading, embedding and deciding.
-    faces: what was found in each picture: whether it was aligned, how many faces, the box and landmarks in its pixels,
-        measured quality; None where nothing was looked for or found.
+    faces: what was found in each picture: whether it was aligned, num_faces, the face's number from the left, its box
+        (x, y, width, height) and landmarks, measured quality, the boxes of all faces from left to right, and the
+        picture's width and height, all in its pixels; None where nothing was looked for.
     attention_maps: on request, arrays of `twin_dcal.explain` as plain lists.
     """
 

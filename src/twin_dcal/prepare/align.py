@@ -9,11 +9,13 @@ where it is.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.data.fit import fit
+from twin_dcal.errors import ImageError
 
 from .detector import Face, FaceDetector
 from .geometry import (
@@ -31,6 +33,9 @@ from .quality import Quality, measure
 from .settings import Limits
 
 Pixels = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+FaceChoice = int | Literal["largest"]
+"""Which face of a picture with several: the largest central one, or one by its number from the left, 1 the first."""
 
 STABLE = 0.02
 """A square picture whose alignment would move it by less, as a share of its side, is an aligned crop already."""
@@ -48,17 +53,24 @@ _DOUBT = 0.1
 class AlignedFace:
     """A crop, and what was seen in the photo.
 
-    crop: (S, S, 3) uint8. box (x, y, width, height) and landmarks (5, 2): in the photo's pixels. moved: False for a
-    picture that was an aligned crop already and was at most resized. warnings: one line each.
+    crop: (S, S, 3) uint8. matrix: from the photo to a crop of side 1. box (x, y, width, height) and landmarks (5, 2):
+    in the photo's pixels. boxes: of every face of the photo, from left to right, this one's the `number`-th. moved:
+    False for a picture that was an aligned crop already and was at most resized. warnings: one line each.
     """
 
     crop: Pixels
-    box: tuple[float, float, float, float]
+    matrix: Matrix
+    box: Box
     landmarks: Points
     quality: Quality
-    num_faces: int
+    boxes: tuple[Box, ...]
+    number: int
     moved: bool
     warnings: tuple[str, ...]
+
+    @property
+    def num_faces(self) -> int:
+        return len(self.boxes)
 
 
 def align_face(
@@ -69,17 +81,20 @@ def align_face(
     tolerance: float = STABLE,
     limits: Limits | None = None,
     template: Points = TEMPLATE,
+    which: FaceChoice = "largest",
 ) -> AlignedFace | None:
-    """The crop of the largest central face, (size, size, 3); None if no face is found.
+    """The crop of one face, (size, size, 3); None if no face is found.
 
     Args: pixels: uint8 RGB, upright. tolerance: a picture that aligning would move by less, as a share of its side, is
     an aligned crop and is left alone; 0 aligns everything. limits: what a warning is about; by default `Limits()`.
-    template: landmarks of the crop, of side 1.
+    template: landmarks of the crop, of side 1. which: of several faces. ImageError for a number that is larger than
+    their number.
     """
-    crops = align_faces(
-        pixels_HWC, size, detector, tolerance=tolerance, limits=limits, most=1, template=template
-    )
-    return crops[0] if crops else None
+    faces = find_faces(pixels_HWC, detector)
+    if not faces:
+        return None
+    chosen = choose(faces, pixels_HWC.shape, which)
+    return _aligned(pixels_HWC, size, detector, chosen, faces, _Framing(tolerance, limits or Limits(), template))
 
 
 def align_faces(
@@ -88,17 +103,52 @@ def align_faces(
 ) -> tuple[AlignedFace, ...]:  # fmt: skip
     """Crops of a photo's faces, the largest central one first. Arguments as in `align_face`; most: how many at most."""
     faces = by_prominence(find_faces(pixels_HWC, detector), pixels_HWC.shape)
-    limits = Limits() if limits is None else limits
-    crops = []
-    for face in faces[:most]:
-        found, matrix, moved = place(pixels_HWC, face, detector, tolerance, template)
-        crop = warp(pixels_HWC, matrix * size, size) if moved else fit(pixels_HWC, size)
-        quality = measure(crop, found, matrix, pixels_HWC.shape)
-        warnings = limits.complaints(quality)
-        if len(faces) > 1:
-            warnings = (f"{len(faces)} faces; the largest central one is used", *warnings)
-        crops.append(AlignedFace(crop, found.box, found.landmarks, quality, len(faces), moved, warnings))
-    return tuple(crops)
+    framing = _Framing(tolerance, limits or Limits(), template)
+    return tuple(_aligned(pixels_HWC, size, detector, face, faces, framing) for face in faces[:most])
+
+
+@dataclass(frozen=True, eq=False)
+class _Framing:
+    """How a face is placed in its crop (see `align_face`), and what is complained of."""
+
+    tolerance: float
+    limits: Limits
+    template: Points
+
+
+def choose(faces: tuple[Face, ...], shape: tuple[int, ...], which: FaceChoice) -> Face:
+    """The face that is meant; the only one, whatever its number. ImageError for a number that is larger than theirs."""
+    if which == "largest" or len(faces) == 1:
+        return by_prominence(faces, shape)[0]
+    if which > len(faces):
+        raise ImageError(f"{len(faces)} faces, none of them number {which} from the left")
+    return _from_left(faces)[which - 1]
+
+
+def _from_left(faces: tuple[Face, ...]) -> list[Face]:
+    return sorted(faces, key=lambda face: (face.box[0] + face.box[2] / 2, face.box[1]))
+
+
+def _aligned(
+    pixels_HWC: Pixels, size: int, detector: FaceDetector, face: Face, faces: tuple[Face, ...], framing: _Framing
+) -> AlignedFace:
+    found, matrix, moved = place(pixels_HWC, face, detector, framing.tolerance, framing.template)
+    crop = view_of(pixels_HWC, matrix, size, moved=moved)
+    quality = measure(crop, found, matrix, pixels_HWC.shape)
+    warnings = framing.limits.complaints(quality)
+    in_order = _from_left(faces)
+    number = next(at for at, other in enumerate(in_order, start=1) if other is face)
+    if len(faces) > 1:
+        largest = by_prominence(faces, pixels_HWC.shape)[0] is face
+        what = "the largest central one" if largest else "one"
+        warnings = (f"{len(faces)} faces; {what} is used, number {number} from the left", *warnings)
+    boxes = tuple(other.box for other in in_order)
+    return AlignedFace(crop, matrix, found.box, found.landmarks, quality, boxes, number, moved, warnings)
+
+
+def view_of(pixels_HWC: Pixels, matrix: Matrix, size: int, *, moved: bool) -> Pixels:
+    """The square of a photo that `matrix` leads to, of any size; the central square of one that was not moved."""
+    return warp(pixels_HWC, matrix * size, size) if moved else fit(pixels_HWC, size)
 
 
 def find_faces(pixels_HWC: Pixels, detector: FaceDetector) -> tuple[Face, ...]:
@@ -143,9 +193,16 @@ def place(
         whole = np.column_stack([np.eye(2), -np.array(corner, float)]) / short
         seen = _look(pixels_HWC, whole, detector)
         if seen is not None and displacement(seen, template) < tolerance:
-            return Face(face.box, transform(invert(whole), seen), face.score), whole, False
+            landmarks = transform(invert(whole), seen)
+            if _is_inside(landmarks.mean(axis=0), face.box):  # else it is a crop of another of its faces
+                return Face(face.box, landmarks, face.score), whole, False
     landmarks = refine(pixels_HWC, face.landmarks, detector)
     return Face(face.box, landmarks, face.score), fit_similarity(landmarks, template), True
+
+
+def _is_inside(point: Points, box: Box) -> bool:
+    x, y, width, height = box
+    return bool(x <= point[0] <= x + width and y <= point[1] <= y + height)
 
 
 def refine(pixels_HWC: Pixels, landmarks_52: Points, detector: FaceDetector) -> Points:
