@@ -34,7 +34,7 @@ logging.basicConfig(format="%(message)s")
 logging.getLogger("twin_dcal.web.server").setLevel(logging.INFO)
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.web.server import serve
-engine = TwinInferenceEngine(sys.argv[1], device="cpu")
+engine = TwinInferenceEngine(sys.argv[1], device="cpu", align="never")  # the photos are noise
 try:
     from twin_dcal.web.explaining import explanations
     explains = explanations(engine)

@@ -6,6 +6,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from drawn_scenes import drawn_face
 from PIL import Image
 
 from twin_dcal.cli import ablate, demo, evaluate, extract, train
@@ -52,10 +53,15 @@ def trained(tiny_faces, tmp_path_factory):
     from twin_dcal.training.run import train as train_model
 
     model = train_model(TwinVerificationConfig.preset("debug").override(values)).best_model
-    one, two = sorted(tiny_faces.glob("test/*/*.png"))[:2]
-    Image.open(one).convert("RGB").save(home / "a.jpg")
-    Image.open(two).convert("RGB").save(home / "b.jpg")
-    (home / "FACES").symlink_to(tiny_faces)
+    people = (
+        home / "FACES" / "test" / "people"
+    )  # patterns of colours, as in tiny_faces, are no faces to decide on
+    people.mkdir(parents=True)
+    for number, name in enumerate("ab"):
+        face = Image.fromarray(drawn_face(number, 0, 96)[0])
+        face.save(home / f"{name}.jpg")
+        face.save(people / f"{name}.png")
+    one, two = sorted(people.iterdir())
     (home / "LIST").write_text("a.jpg\nb.jpg\n")
     return home, {
         "FACES": tiny_faces,

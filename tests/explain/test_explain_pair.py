@@ -134,7 +134,7 @@ def test_what_cannot_be_explained_is_one_clear_line(loaded):
 
 
 def test_the_engine_tells_attention_maps(tmp_path):
-    engine = TwinInferenceEngine(saved(tmp_path), device="cpu", threshold=0.5)
+    engine = TwinInferenceEngine(saved(tmp_path), device="cpu", threshold=0.5, align="never")
     one, two = (Image.fromarray(pixels) for pixels in faces(6))
     result = engine.verify_pair(one, two, return_attention=True)
     maps = json.loads(json.dumps(result.to_dict()))["attention_maps"]

@@ -93,7 +93,10 @@ def test_features_are_those_of_the_checkpoint(name, tmp_path, photos):
     size = 64 if name.startswith("cnn") else 32
     path = save(tmp_path / "best_model.pth", size, **MODELS[name])
     flow.export_model(path, tmp_path / "model.onnx", images=photos)
-    one, other = TwinInferenceEngine(path), TwinInferenceEngine(tmp_path / "model.onnx")
+    one, other = (
+        TwinInferenceEngine(path, align="never"),
+        TwinInferenceEngine(tmp_path / "model.onnx", align="never"),
+    )
     assert other.source.feature_types() == one.source.feature_types()
     for kind in one.source.feature_types():
         for batch_size in (1, 5, len(photos)):
@@ -108,7 +111,7 @@ def test_features_are_those_of_the_checkpoint(name, tmp_path, photos):
 
 def test_a_decision_is_that_of_the_checkpoint(checkpoint, exported, photos):
     one, other = (
-        TwinInferenceEngine(path).verify_pair(*photos[4:8:3]).to_dict()
+        TwinInferenceEngine(path, align="never").verify_pair(*photos[4:8:3]).to_dict()
         for path in (checkpoint, exported.path)
     )
     for told in (one, other):
@@ -133,7 +136,7 @@ def test_everything_a_decision_needs_is_in_the_file(checkpoint, exported):
     assert made["float32_check"]["max_difference"] == exported.difference.max_difference < 1e-5
     assert exported.sha256 == hashlib.sha256(exported.path.read_bytes()).hexdigest()
     assert exported.path.stat().st_mode & 0o077 == 0
-    assert TwinInferenceEngine(exported.path).source.training == {"epoch": 3}
+    assert TwinInferenceEngine(exported.path, align="never").source.training == {"epoch": 3}
 
 
 def test_nothing_of_the_machine_or_the_people_is_in_the_file(exported):
@@ -158,7 +161,7 @@ def test_without_torch(exported, photos):
     code = (
         "import sys, numpy as np\n"
         "from twin_dcal import TwinInferenceEngine\n"
-        f"engine = TwinInferenceEngine({str(exported.path)!r})\n"
+        f"engine = TwinInferenceEngine({str(exported.path)!r}, align='never')\n"
         f"engine.verify_pair({photos[0]!r}, {photos[1]!r})\n"
         f"engine.batch_verify([({photos[0]!r}, {photos[1]!r})])\n"
         "loaded = {'torch', 'timm', 'torchvision', 'onnx', 'onnxscript'} & sys.modules.keys()\n"
@@ -170,7 +173,7 @@ def test_without_torch(exported, photos):
 
 @pytest.mark.parametrize("which", ["exported", "int8"])
 def test_batches_and_threads_do_not_change_features(which, request, photos):
-    engine = TwinInferenceEngine(request.getfixturevalue(which).path)
+    engine = TwinInferenceEngine(request.getfixturevalue(which).path, align="never")
     whole = engine.extract_features(photos)
     assert np.array_equal(engine.extract_features(photos), whole)
     assert np.abs(engine.extract_features(photos[::-1], batch_size=5)[::-1] - whole).max() < 1e-5
@@ -180,7 +183,7 @@ def test_batches_and_threads_do_not_change_features(which, request, photos):
 
 
 def test_a_thousand_pairs_of_a_hundred_pictures_are_a_hundred_embeddings(exported, monkeypatch):
-    engine = TwinInferenceEngine(exported.path)
+    engine = TwinInferenceEngine(exported.path, align="never")
     rng = np.random.default_rng(0)
     pictures = list(rng.integers(0, 256, (100, 32, 32, 3), dtype=np.uint8))
     pairs = [(pictures[one], pictures[other]) for one, other in rng.integers(0, 100, (1000, 2))]
@@ -197,7 +200,7 @@ def test_memory_stays_flat(exported):
     code = (
         "import numpy as np, resource\n"
         "from twin_dcal import TwinInferenceEngine\n"
-        f"engine = TwinInferenceEngine({str(exported.path)!r})\n"
+        f"engine = TwinInferenceEngine({str(exported.path)!r}, align='never')\n"
         "pixels = np.zeros((600, 32, 32, 3), np.uint8)\n"
         "engine.backend.embed(pixels[:20])\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
@@ -215,7 +218,9 @@ def test_int8_is_close(checkpoint, int8, photos):
     assert int8.auc is not None
     assert int8.auc.drop <= flow.MAX_AUC_DROP
     assert int8.auc.num_twin == 2 * 36  # two val families of two people with 6 images
-    one, other = (TwinInferenceEngine(path).extract_features(photos) for path in (checkpoint, int8.path))
+    one, other = (
+        TwinInferenceEngine(path, align="never").extract_features(photos) for path in (checkpoint, int8.path)
+    )
     cosines = (one * other).sum(1)
     assert np.median(cosines) > 0.999  # not all: which patches the GLCA branch keeps can turn on a hair
     assert int8.auc.min_cosine <= 1
@@ -296,7 +301,7 @@ def test_what_cannot_be_exported(checkpoint, tmp_path, monkeypatch):
 
 def refused(path, told):
     with pytest.raises(ModelError, match=told) as caught:
-        TwinInferenceEngine(path)
+        TwinInferenceEngine(path, align="never")
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
 
@@ -402,7 +407,7 @@ def test_devices(exported):
 def test_onnxruntime_missing_is_one_line(exported, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(ConfigError, match=r"pip install 'twin-dcal\[onnx\]'"):
-        TwinInferenceEngine(exported.path)
+        TwinInferenceEngine(exported.path, align="never")
 
 
 @pytest.mark.parametrize("told", ["", "3", "many", "-1", "9" * 30])

@@ -41,7 +41,7 @@ def model_path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def engine(model_path):
-    return TwinInferenceEngine(model_path, "cpu")
+    return TwinInferenceEngine(model_path, "cpu", align="never")  # drawn patterns have no faces
 
 
 @pytest.fixture
@@ -61,6 +61,7 @@ def run(model_path, photos, output, *more):
             str(output),
             "--num_workers",
             "0",
+            *([] if "--align" in more else ["--align", "never"]),
             *more,
         ]
     )
@@ -105,6 +106,13 @@ def test_damaged_images_are_listed_and_left_out(model_path, photos, tmp_path, ca
     assert not (tmp_path / "features.failed.txt").exists()
 
 
+def test_a_bad_picture_ends_a_strict_run(model_path, photos, tmp_path, capsys):
+    (photos / "6b" / "5.png").write_text("no picture")
+    assert run(model_path, photos, tmp_path / "features.npz", "--strict") == 2
+    assert "6b/5.png: not an image" in capsys.readouterr().err
+    assert not (tmp_path / "features.npz").exists()
+
+
 def test_nothing_readable_is_an_error(model_path, tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_text("no picture")
@@ -144,20 +152,20 @@ def pictures(tmp_path):
 @pytest.mark.parametrize(("align", "workers"), [(None, 0), (None, 2), ("always", 2), ("never", 0)])
 def test_faces_are_aligned_as_the_engine_does(model_path, pictures, tmp_path, align, workers):
     output, told = tmp_path / "features.npz", tmp_path / "features.failed.txt"
-    more = [] if align is None else ["--align", align]
+    more = ["--align", align or "auto"]
     assert run(model_path, pictures, output, *more, "--num_workers", str(workers)) == 0
     stored = read(output)
-    names = [name for name in ("blank", "crop", "photograph") if (name, align) != ("blank", "always")]
+    names = [name for name in ("blank", "crop", "photograph") if name != "blank" or align == "never"]
     assert stored["ids"].tolist() == [f"{name}.png" for name in names]
     engine = TwinInferenceEngine(model_path, "cpu", align=align or "auto")
     expected = engine.extract_features([pictures / f"{name}.png" for name in names])
     assert np.abs(stored["features"] - expected).max() < 1e-5
     assert read_embeddings(output).metadata["preprocessing"]["align"] == engine.align
-    if align == "always":
-        (reason,) = told.read_text().splitlines()
-        assert reason.startswith(f"{pictures / 'blank.png'}: no face found.")
-    else:
+    if align == "never":
         assert not told.exists()
+    else:
+        (reason,) = told.read_text().splitlines()
+        assert reason.startswith(f"{pictures / 'blank.png'}: no face found, so it is not compared.")
 
 
 def test_crops_have_the_features_of_their_pixels(model_path, pictures, tmp_path):
@@ -180,6 +188,17 @@ def test_shards_hold_what_one_file_would(model_path, photos, tmp_path, monkeypat
     joined = np.concatenate([read(path)["features"] for path in shards])
     assert np.abs(joined - read(whole)["features"]).max() < 1e-5
     assert [int(read(path)["num_images"]) for path in shards] == [10, 10, 4]
+
+
+def test_single_files_of_all_shards_have_names_of_their_own(model_path, tmp_path, photos, monkeypatch):
+    """A shard of one person's pictures alone has ids without the person."""
+    monkeypatch.setattr(extract, "PART", 6)
+    assert run(model_path, photos, tmp_path / "cut.npz", "--shard_size", "6", "--save_individual") == 0
+    written = sorted(
+        path.relative_to(tmp_path / "individual") for path in (tmp_path / "individual").rglob("*.npy")
+    )
+    assert len(written) == 24
+    assert written[0].as_posix() == "6a/0.png.npy"
 
 
 def test_an_interrupted_run_goes_on_where_it_was(model_path, engine, photos, tmp_path, monkeypatch):
@@ -220,8 +239,10 @@ def test_parts_of_another_run_are_not_taken(engine, photos, tmp_path, monkeypatc
     if change == "file":
         Image.new("RGB", (32, 32), "blue").save(images[0])
     feature = "sa" if change == "feature" else "combined"
-    if change == "align":
-        engine = TwinInferenceEngine(engine.source.path, "cpu", align="never")
+    if change == "align":  # which would find no face in these, so only the key is looked at
+        other = TwinInferenceEngine(engine.source.path, "cpu", align="auto")
+        assert extract._run_key(other, images, feature) != extract._run_key(engine, images, feature)
+        return
     done = extract.extract(engine, images, output, num_workers=0, feature_type=feature)
     assert done.num_reused == 0
     assert np.abs(read(output)["features"] - engine.extract_features(images, feature)).max() < 1e-5
@@ -261,13 +282,14 @@ def test_lists_are_read_in_order(model_path, photos, tmp_path):
         "--output",
         str(output),
     ]
-    assert main([*arguments, "--num_workers", "0"]) == 0
+    assert main([*arguments, "--num_workers", "0", "--align", "never"]) == 0
     assert read(output)["image_paths"].tolist() == [str(photos / "6b/1.png"), str(photos / "6a/0.png")]
 
 
 def test_everything_beside_the_features(model_path, photos, tmp_path):
     asked = ["--similarity_matrix", "--top_k_similar", "3", "--cluster_features", "--visualize_features"]
-    assert main(["--model", str(model_path), "--images_dir", str(photos), "--output_dir", str(tmp_path / "out"),
+    assert main(["--model", str(model_path), "--align", "never", "--images_dir", str(photos),
+                 "--output_dir", str(tmp_path / "out"),
                  "--num_workers", "0", "--save_individual", *asked]) == 0  # fmt: skip
     out = tmp_path / "out"
     stored = read(out / "features.npz")
@@ -304,7 +326,7 @@ def test_everything_beside_the_features(model_path, photos, tmp_path):
 def test_mistakes_are_one_line(model_path, photos, tmp_path, capsys, monkeypatch, given, told):
     monkeypatch.chdir(tmp_path)
     given = [str(photos) if value == "PHOTOS" else value for value in given]
-    assert main(["--model", str(model_path), *given]) == 2
+    assert main(["--model", str(model_path), "--align", "never", *given]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert told in line
 

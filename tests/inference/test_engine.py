@@ -97,6 +97,40 @@ def test_every_kind_of_input_gives_the_same(engine, photos, tmp_path):
     assert read_pixels(pixels[:, :, 0]).shape == pixels.shape
 
 
+def test_a_batch_goes_on_without_a_bad_picture(engine, photos, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(photos[0].read_bytes()[:100])
+    pairs = [
+        (photos[0], photos[1]),
+        (photos[0], bad),
+        (bad, bad),
+        (photos[1], photos[2]),
+        (tmp_path / "gone.png", bad),
+    ]
+    told = engine.batch_verify(pairs, batch_size=2)
+    plain = engine.batch_verify([pairs[0], pairs[3]])
+    for entry, expected in ((told[0], plain[0]), (told[3], plain[1])):
+        assert entry["similarity"] == pytest.approx(expected["similarity"], abs=1e-6)
+        assert entry["error"] is None
+    for entry in told:
+        assert set(entry) == {*engine.verify_pair(photos[0], photos[1]), "img1_path", "img2_path", "error"}
+    assert told[1]["error"].startswith(f"{bad}: truncated or damaged")
+    assert told[2]["error"] == told[1]["error"]  # said once
+    assert told[4]["error"] == f"{tmp_path / 'gone.png'}: no such file; {told[1]['error']}"
+    assert [told[1][key] for key in ("verification_decision", "similarity", "same_person")] == [
+        None,
+        None,
+        None,
+    ]
+    json.dumps(told)
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        engine.batch_verify(pairs, on_error="raise")
+    with pytest.raises(ConfigError, match="give one of entry, raise"):
+        engine.batch_verify(pairs, on_error="skip")
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        engine.extract_features([photos[0], bad])
+
+
 def test_batches_do_not_change_results(engine, photos):
     whole = engine.extract_features(photos, batch_size=len(photos))
     for size in (1, 3, 7):
@@ -140,7 +174,7 @@ def test_each_picture_of_a_batch_is_embedded_once(engine, photos, monkeypatch):
     for (one, two), result in zip(pairs[:4], found, strict=False):
         alone = engine.verify_pair(one, two)
         assert result["similarity"] == pytest.approx(alone.similarity, abs=1e-5)
-        assert set(result) == {*alone, "img1_path", "img2_path"}
+        assert set(result) == {*alone, "img1_path", "img2_path", "error"}
     assert engine.batch_verify([]) == []
 
 
@@ -161,7 +195,11 @@ def test_a_threshold_of_the_users(engine, model_path, photos):
     assert engine.threshold_source["set_by"] == "user"
     assert engine.threshold_source["fmr"] == CURVE.at(0.9).fmr
     assert engine.verify_pair(photos[0], photos[0]).threshold == 0.9
-    assert TwinInferenceEngine(model_path, threshold=-1).verify_pair(photos[0], photos[9]).same_person
+    assert (
+        TwinInferenceEngine(model_path, threshold=-1, align="never")
+        .verify_pair(photos[0], photos[9])
+        .same_person
+    )
     for value in (1.5, float("nan"), "0.5", None):
         with pytest.raises(ConfigError, match="between -1 and 1"):
             engine.set_threshold(value)

@@ -209,7 +209,7 @@ def test_of_several_faces_the_largest_central_one(detector):
     found = align_faces(crowded, 64, detector)
     assert len(found) == 2
     assert np.linalg.norm(found[0].landmarks.mean(0) - true.mean(0)) < 15
-    assert found[0].warnings[0] == "2 faces; the largest central one is used"
+    assert found[0].warnings[0] == "2 faces; the largest central one is used, number 2 from the left"
     assert align_face(crowded, 64, detector).crop.tolist() == found[0].crop.tolist()
 
 

@@ -29,7 +29,9 @@ def model_file(folder, *, curve=True, threshold=True):
 
 
 def engine(folder, **kinds):
-    return TwinInferenceEngine(model_file(folder, **kinds), device="cpu")
+    return TwinInferenceEngine(
+        model_file(folder, **kinds), device="cpu", align="never"
+    )  # squares are no faces
 
 
 def photo(seed, size=64, kind="PNG", **saving):

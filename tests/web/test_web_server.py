@@ -18,7 +18,7 @@ import logging, sys
 logging.basicConfig(format="%(message)s", level=logging.INFO)
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.web.server import serve
-serve(TwinInferenceEngine(sys.argv[1], device="cpu"), port=0, token=sys.argv[2] or None)
+serve(TwinInferenceEngine(sys.argv[1], device="cpu", align="never"), port=0, token=sys.argv[2] or None)
 """
 
 

@@ -47,8 +47,8 @@ class Parser(argparse.ArgumentParser):
 def align_option(parser: Parser) -> None:
     parser.option(
         "align", choices=["auto", "always", "never"], default="auto",
-        help="faces of photographs are found and aligned, crops left alone (auto); every picture is aligned, one "
-        "without a face refused (always); the central square of every picture is taken (never)",
+        help="faces of photographs are found and aligned, crops left alone (auto); every picture is aligned (always); "
+        "both refuse a picture without a face; the central square of every picture is taken (never)",
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from .common import Parser, align_option, run
 if TYPE_CHECKING:
     from twin_dcal.demo.session import Session
     from twin_dcal.inference.engine import TwinInferenceEngine
+    from twin_dcal.prepare.align import FaceChoice
 
 QUICKSTART = Path("runs/quickstart/best_model.pth")
 
@@ -38,6 +39,11 @@ def parser() -> Parser:
     option("token", metavar="SECRET", help="what visitors of --web must know")
     option("threshold", type=float, help="decide at this cosine instead of the stored threshold")
     align_option(parser)
+    option(
+        "face", nargs="+", metavar="WHICH", default=["largest"],
+        help="of a picture with several faces: largest, or a number from the left (1 the first); two values are for "
+        "the first and the second picture",
+    )  # fmt: skip
     option("show_attention", action="store_true", help="draw where the model looked")
     option("json", action="store_true", help="print the result as JSON")
     option("output_dir", metavar="DIR", default="results/demo", help="pictures and results go here")
@@ -60,8 +66,9 @@ def body(arguments: Sequence[str] | None) -> int:
     if options.web:
         return _serve(engine, options)
     session = Session(
-        engine, Path(options.output_dir), attention=options.show_attention, save_results=options.save_results
-    )
+        engine, Path(options.output_dir), attention=options.show_attention, save_results=options.save_results,
+        faces=_faces(options.face),
+    )  # fmt: skip
     if options.interactive:
         return _prompt(session)
     if options.demo_folder:
@@ -77,8 +84,25 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("give one of --img1 with --img2, --demo_folder, --interactive and --web")
     if given[0] and not (options.img1 and options.img2):
         raise ConfigError("--img1 and --img2 go together")
+    if options.face != ["largest"] and not (given[0] or options.interactive):
+        raise ConfigError("--face goes with --img1 and --img2; on the page faces are clicked")
+    _faces(options.face)
     if options.json and not given[0]:
         raise ConfigError("--json goes with --img1 and --img2; --save_results writes JSON of a folder")
+
+
+def _faces(given: Sequence[str]) -> "tuple[FaceChoice, FaceChoice]":
+    """The choice for the first and for the second picture. ConfigError for what is none."""
+    if (
+        len(given) > 2
+        or "0" in given
+        or not all(text == "largest" or (text.isascii() and text.isdigit()) for text in given)
+    ):
+        raise ConfigError(
+            f"--face {' '.join(given)}: give largest, or a number from the left, for one or both pictures"
+        )
+    chosen: list[FaceChoice] = ["largest" if text == "largest" else int(text) for text in given]
+    return chosen[0], chosen[-1]
 
 
 def _offered_model() -> Path:

@@ -52,6 +52,7 @@ def parser() -> Parser:
     option("cluster_features", action="store_true", help="groups at the model's threshold, to clusters.csv")
     option("visualize_features", action="store_true", help="features_pca.png and features_tsne.png")
     align_option(parser)
+    option("strict", action="store_true", help="a picture that cannot be used is an error; else it is listed")
     option("batch_size", type=int, default=32, help="images through the network at once")
     option("num_workers", type=int, default=2, help="processes that read images")
     option("device", default="auto", help="auto, cpu, cuda, cuda:0")
@@ -98,6 +99,7 @@ def _extract(
     done = extract(
         engine, images, output, feature_type=options.feature_type, batch_size=options.batch_size,
         num_workers=options.num_workers, shard_size=options.shard_size,
+        on_error="raise" if options.strict else "entry",
     )  # fmt: skip
     if not is_main():
         return

@@ -12,8 +12,8 @@ _DIGITS = 8
 
 
 def result_name(pictures: Sequence[str | Path], *more: object) -> str:
-    """`al_001_bo_001_1f0c22ab` for al/001.jpg and bo/001.jpg: what people read, and digits of the whole paths and of what
-    else sets a result apart."""
+    """`al_001_bo_001_1f0c22ab` for al/001.jpg and bo/001.jpg: what people read, and digits of the whole paths and of
+    what else sets a result apart."""
     told = [os.path.realpath(picture) for picture in pictures] + [repr(part) for part in more]
     digest = hashlib.sha256("\0".join(told).encode("utf-8", "surrogateescape")).hexdigest()
     return "_".join([*(_short(Path(picture)) for picture in pictures), digest[:_DIGITS]])
@@ -21,7 +21,7 @@ def result_name(pictures: Sequence[str | Path], *more: object) -> str:
 
 def _short(picture: Path) -> str:
     """The folder's name and the picture's own, of a long one the end."""
-    name = file_name("_".join(part for part in (picture.parent.name, picture.stem) if part))
+    name = "_".join(file_name(part) for part in (picture.parent.name, picture.stem) if part)
     while len(name.encode()) > _LONGEST:
         name = name[1:]
     return name

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_dcal.data.paths import as_written
-from twin_dcal.errors import ConfigError, ManifestError, TwinDcalError
+from twin_dcal.errors import ConfigError, ImageError, ManifestError, TwinDcalError
 from twin_dcal.extraction.listing import images_below
 from twin_dcal.files import replacing, write_text
 from twin_dcal.inference.aligning import Prepared
@@ -98,7 +98,10 @@ class Session:
         return replace(result, attention_maps=explanation.to_dict())
 
     def folder(self, folder: str) -> str:
-        """Decide on all pairs of a folder; a table in words. ManifestError for fewer than two pictures or too many."""
+        """Decide on all pairs of a folder; a table in words, with the pictures that cannot be used and why.
+
+        ManifestError for fewer than two pictures or too many, ImageError where no pair can be compared.
+        """
         images = images_below(as_written(folder))
         if not 2 <= len(images) <= MAX_FOLDER:
             raise ManifestError(
@@ -110,6 +113,8 @@ class Session:
             self._save(
                 self.output_dir / f"pairs_{result_name([folder], self.engine.source.sha256)}.json", results
             )
+        if all(result["error"] for result in results):
+            raise ImageError(f"{folder}: no two pictures can be compared; first: {results[0]['error']}")
         return pairs_table(results, dict(zip(images, short_ids(images), strict=True)))
 
     def answer(self, line: str) -> str | None:

@@ -38,18 +38,28 @@ def told(result: VerificationResult) -> str:
 
 
 def pairs_table(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
-    """Pairs by falling similarity, a line each. Args: names: how paths are called."""
-    ordered = sorted(results, key=lambda result: -result["similarity"])
-    width = max(len(names[result[key]]) for result in results for key in ("img1_path", "img2_path"))
+    """Pairs by falling similarity, a line each, then the reasons of those that were not compared.
+
+    Args: results: of `batch_verify`, at least one with a decision; names: how paths are called.
+    """
+    decided = [result for result in results if result["error"] is None]
+    ordered = sorted(decided, key=lambda result: -result["similarity"])
+    width = max(len(names[result[key]]) for result in decided for key in ("img1_path", "img2_path"))
     lines = [f"{'similarity':>10}  {'decision':9}  pair"]
     for result in ordered:
         one, two = names[result["img1_path"]], names[result["img2_path"]]
         word = "same" if result["same_person"] else "different"
         lines.append(f"{result['similarity']:>+10.4f}  {word:9}  {one:{width}}  {two}")
-    num_same = sum(result["same_person"] for result in results)
+    num_same = sum(result["same_person"] for result in decided)
     lines.append(
-        f"{num_same} of {len(results)} pairs at or above the threshold {results[0]['threshold']:+.4f}"
+        f"{num_same} of {len(decided)} pairs at or above the threshold {decided[0]['threshold']:+.4f}"
     )
+    if len(decided) < len(results):
+        lines.append(f"{len(results) - len(decided)} pairs not compared:")
+        reasons = dict.fromkeys(
+            reason for result in results for reason in (result["error"] or "").split("; ")
+        )
+        lines += [f"  {reason}" for reason in reasons if reason]
     return "\n".join(lines)
 
 

@@ -23,8 +23,8 @@ def pair_figure(
 ) -> Figure:  # fmt: skip
     """Two rows, the first and second picture; columns: photo, attribution, matched regions, rollout, GLCA.
 
-    Args: pixels: (S, S, 3) uint8, the squares that the network saw, of any size; title: the decision in words; truth: where the two people
-    differ in each picture (S, S), where that is known, as one more column.
+    Args: pixels: (S, S, 3) uint8, the squares that the network saw, of any size; title: the decision in words; truth:
+    where the two people differ in each picture (S, S), where that is known, as one more column.
     """
     faces = tuple(enlarged(pixels, _SIDE) for pixels in (pixels1, pixels2))
     columns = _columns(explanation, faces, truth)

@@ -26,7 +26,7 @@ from twin_dcal.errors import ConfigError, ImageError
 from twin_dcal.files import replacing, write_text
 from twin_dcal.inference.aligning import prepare_file
 from twin_dcal.inference.backend import FeatureType
-from twin_dcal.inference.engine import TwinInferenceEngine
+from twin_dcal.inference.engine import OnError, TwinInferenceEngine
 from twin_dcal.locking import locked
 from twin_dcal.prepare.detector import is_available
 from twin_dcal.verification.embedding_files import FORMAT, FORMAT_VERSION
@@ -62,11 +62,13 @@ class _Part:
 def extract(
     engine: TwinInferenceEngine, images: Sequence[str], output: str | Path, *,
     feature_type: FeatureType = "combined", batch_size: int = 32, num_workers: int = 2, shard_size: int = 100_000,
+    on_error: OnError = "entry",
 ) -> Extraction:  # fmt: skip
     """Write features of image files, in order, prepared as the engine prepares them; damaged files, and those without
-    a face for an engine that aligns always, are left out and listed.
+    a face unless the engine aligns never, are left out and listed.
 
-    Args: output: an .npz file; with more than `shard_size` pictures, shards `NAME-00000-of-00012.npz` in its place.
+    Args: on_error: of such a file: "entry" lists it, "raise" an ImageError. output: an .npz file; with more than
+    `shard_size` pictures, shards `NAME-00000-of-00012.npz` in its place.
     With several processes each takes every so many-th part, and rank 0 joins them: the same features. They need to
     see the same folder. ConfigError for another name, a feature that the model lacks, or an output that another process
     writes; ImageError if no picture can be read.
@@ -114,7 +116,10 @@ def _extract(
         for number, start in enumerate(range(0, len(images), PART)):
             names, path = images[start : start + PART], parts / f"part-{number:07}.npz"
             if number % distributed.world_size() == distributed.rank() and not path.exists():
-                _save_part(path, _embed_part(load(names), embed, batch_size, bar.update))
+                part = _embed_part(load(names), embed, batch_size, bar.update)
+                if on_error == "raise" and part.failed.size:
+                    raise ImageError(str(part.failed[0][1]))
+                _save_part(path, part)
             else:
                 bar.update(len(names))
     distributed.barrier()

@@ -4,13 +4,13 @@ import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.errors import ConfigError, ImageError, ModelError
 from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.verification.fusion import similarity_rows
 from twin_dcal.verification.scores import PairKind, split_by_kind
@@ -20,7 +20,7 @@ from twin_dcal.verification.thresholds import ThresholdChoice, choose_threshold
 from .aligning import Align, Aligner, Prepared, Seen
 from .backend import Backend, FeatureType, ModelSource, open_backend
 from .images import ImageInput, read_pixels
-from .result import VerificationResult
+from .result import RESULT_KEYS, VerificationResult
 
 if TYPE_CHECKING:
     from twin_dcal.explain.attention import AttentionMaps
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .torch_backend import TorchBackend
 
 Features = NDArray[np.float32]
+OnError = Literal["entry", "raise"]
 
 
 class TwinInferenceEngine:
@@ -99,7 +100,7 @@ class TwinInferenceEngine:
                 f"labels of shape {same.shape} for {len(listed)} pairs; give 1 or 0 for each pair"
             )
         kinds = np.where(same == 1, PairKind.GENUINE, PairKind.OTHER)
-        scores = split_by_kind(self._similarities(listed)[0], kinds)
+        scores = split_by_kind(self._similarities(listed, 32, "raise")[0], kinds)
         choice = choose_threshold(scores, metric)
         origin = choice.origin(f"{len(listed)} pairs given to optimize_threshold")
         self._threshold = (choice.threshold, {"set_by": "optimize_threshold", **origin})
@@ -140,27 +141,39 @@ class TwinInferenceEngine:
         return self._decide(self._similarity(pair), began, None, (one.seen, two.seen)), maps
 
     def batch_verify(
-        self, pairs: Iterable[tuple[ImageInput, ImageInput]], batch_size: int = 32
+        self,
+        pairs: Iterable[tuple[ImageInput, ImageInput]],
+        batch_size: int = 32,
+        *,
+        on_error: OnError = "entry",
     ) -> list[dict[str, Any]]:
         """Decide on many pairs; each distinct picture is read and embedded once.
 
-        Returns: a dict for each pair, with `img1_path` and `img2_path` (None for what has no path) and every key of
-        `verify_pair`; `elapsed_ms` is each pair's share of the whole. ImageError names the first picture that cannot
-        be read.
+        Args: on_error: of a picture that cannot be read or has no face: "entry" gives its pairs an entry with the
+        reason as `error` and None for what was not decided, "raise" an ImageError.
+        Returns: a dict for each pair, with `img1_path` and `img2_path` (None for what has no path), every key of
+        `verify_pair`, and `error`, None where there is a decision; `elapsed_ms` is each pair's share of the whole.
         """
+        if on_error not in get_args(OnError):
+            raise ConfigError(f"on_error {on_error!r}: give one of {', '.join(get_args(OnError))}")
         began = time.perf_counter()
         listed = list(pairs)
         if not listed:
             return []
-        scores, seen = self._similarities(listed, batch_size)
+        scores, seen = self._similarities(listed, batch_size, on_error)
         share = (time.perf_counter() - began) / len(listed)
-        return [
-            {
-                "img1_path": _path_of(one), "img2_path": _path_of(two),
-                **self._decide(float(score), time.perf_counter() - share, None, pair).to_dict(),
-            }
-            for (one, two), score, pair in zip(listed, scores, seen, strict=True)
-        ]  # fmt: skip
+        told = []
+        for (one, two), score, (first, second) in zip(listed, scores, seen, strict=True):
+            paths = {"img1_path": _path_of(one), "img2_path": _path_of(two)}
+            if isinstance(first, Seen) and isinstance(second, Seen):
+                decided = self._decide(float(score), time.perf_counter() - share, None, (first, second))
+                told.append({**paths, **decided.to_dict(), "error": None})
+            else:
+                reasons = dict.fromkeys(reason for reason in (first, second) if isinstance(reason, str))
+                told.append(
+                    {**paths, **dict.fromkeys(RESULT_KEYS), "warnings": [], "error": "; ".join(reasons)}
+                )
+        return told
 
     def extract_features(
         self, images: Sequence[ImageInput], feature_type: FeatureType = "combined", batch_size: int = 32
@@ -171,7 +184,7 @@ class TwinInferenceEngine:
                 f"feature_type {feature_type!r}: this model has {', '.join(self.source.feature_types())}"
             )
         _check_batch_size(batch_size)
-        return self._embed(images, feature_type, batch_size)[0]
+        return self._embed(images, feature_type, batch_size, "raise")[0]
 
     def compute_similarity_matrix(
         self, images1: Sequence[ImageInput], images2: Sequence[ImageInput] | None = None, batch_size: int = 32
@@ -216,9 +229,12 @@ class TwinInferenceEngine:
         return float(np.clip(score, -1, 1))
 
     def _similarities(
-        self, pairs: Sequence[tuple[ImageInput, ImageInput]], batch_size: int = 32
-    ) -> tuple[NDArray[np.float32], list[tuple[Seen, Seen]]]:
-        """Cosines (P,) of pairs, and what was seen in their pictures; each distinct picture is embedded once."""
+        self, pairs: Sequence[tuple[ImageInput, ImageInput]], batch_size: int, on_error: OnError
+    ) -> tuple[NDArray[np.float32], list[tuple[Seen | str, Seen | str]]]:
+        """Cosines (P,) of pairs, and what was seen in their pictures; each distinct picture is embedded once.
+
+        A picture that could not be used has its reason instead, and its cosines mean nothing.
+        """
         row_of: dict[object, int] = {}
         distinct: list[ImageInput] = []
         rows = np.empty((len(pairs), 2), np.intp)
@@ -230,30 +246,36 @@ class TwinInferenceEngine:
                     distinct.append(image)
                 rows[at, side] = row_of[key]
         _check_batch_size(batch_size)
-        features, seen = self._embed(distinct, "combined", batch_size)
+        features, seen = self._embed(distinct, "combined", batch_size, on_error)
         scores = similarity_rows(features[rows[:, 0]], features[rows[:, 1]], self.source.fusion)
         of_pairs = [(seen[one], seen[two]) for one, two in rows.tolist()]
         return np.asarray(np.clip(scores, -1, 1), np.float32), of_pairs
 
     def _embed(
-        self, images: Sequence[ImageInput], feature_type: FeatureType, batch_size: int
-    ) -> tuple[Features, list[Seen]]:
-        """Features (N, E) of pictures, and what was seen in them."""
+        self, images: Sequence[ImageInput], feature_type: FeatureType, batch_size: int, on_error: OnError
+    ) -> tuple[Features, list[Seen | str]]:
+        """Features (N, E) of pictures, and what was seen in them; a row of zeros and the reason where one cannot be
+        used, unless that is to be raised."""
         size = self.source.image_size
-        rows = (
-            [self.backend.embed(np.empty((0, size, size, 3), np.uint8), feature_type)]
-            if not len(images)
-            else []
-        )
-        seen: list[Seen] = []
+        rows = [self.backend.embed(np.empty((0, size, size, 3), np.uint8), feature_type)]
+        seen: list[Seen | str] = []
         for start in range(0, len(images), batch_size):
-            part = images[start : start + batch_size]
-            pixels = []
-            for at, image in enumerate(part):
-                picture = self.look(image, f"image {start + at}")
+            pixels, used = [], []
+            for at, image in enumerate(images[start : start + batch_size]):
+                try:
+                    picture = self.look(image, f"image {start + at}")
+                except ImageError as error:
+                    if on_error == "raise":
+                        raise
+                    seen.append(str(error))
+                    continue
                 pixels.append(picture.pixels)  # not the photo itself: a batch of those fills the memory
+                used.append(at)
                 seen.append(picture.seen)
-            rows.append(self.backend.embed(np.stack(pixels), feature_type))
+            part = np.zeros((len(seen) - start, rows[0].shape[1]), np.float32)
+            if used:
+                part[used] = self.backend.embed(np.stack(pixels), feature_type)
+            rows.append(part)
         return np.concatenate(rows), seen
 
     def _decide(

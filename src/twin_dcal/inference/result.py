@@ -50,15 +50,15 @@ class VerificationResult(Mapping[str, Any]):
         return self.verification_decision
 
     def __getitem__(self, key: str) -> Any:
-        if key in _NAMES:
+        if key in RESULT_KEYS:
             return getattr(self, key)
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_NAMES)
+        return iter(RESULT_KEYS)
 
     def __len__(self) -> int:
-        return len(_NAMES)
+        return len(RESULT_KEYS)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, ready for JSON."""
@@ -67,4 +67,5 @@ class VerificationResult(Mapping[str, Any]):
                        "threshold_source": dict(self.threshold_source)}  # fmt: skip
 
 
-_NAMES = (*(field.name for field in fields(VerificationResult)), *_ALIASES)
+RESULT_KEYS = (*(field.name for field in fields(VerificationResult)), *_ALIASES)
+"""Every key of a result."""
