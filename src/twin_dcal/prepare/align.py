@@ -94,7 +94,9 @@ def align_face(
     if not faces:
         return None
     chosen = choose(faces, pixels_HWC.shape, which)
-    return _aligned(pixels_HWC, size, detector, chosen, faces, _Framing(tolerance, limits or Limits(), template))
+    return _aligned(
+        pixels_HWC, size, detector, chosen, faces, _Framing(tolerance, limits or Limits(), template)
+    )
 
 
 def align_faces(
@@ -130,7 +132,12 @@ def _from_left(faces: tuple[Face, ...]) -> list[Face]:
 
 
 def _aligned(
-    pixels_HWC: Pixels, size: int, detector: FaceDetector, face: Face, faces: tuple[Face, ...], framing: _Framing
+    pixels_HWC: Pixels,
+    size: int,
+    detector: FaceDetector,
+    face: Face,
+    faces: tuple[Face, ...],
+    framing: _Framing,
 ) -> AlignedFace:
     found, matrix, moved = place(pixels_HWC, face, detector, framing.tolerance, framing.template)
     crop = view_of(pixels_HWC, matrix, size, moved=moved)
