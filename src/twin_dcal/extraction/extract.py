@@ -83,7 +83,7 @@ def extract(
             f"--feature_type {feature_type}: this model has {', '.join(engine.source.feature_types())}"
         )
     with distributed.entered_by_main(writing(output)):
-        return _extract(engine, images, output, feature_type, batch_size, num_workers, shard_size)
+        return _extract(engine, images, output, feature_type, batch_size, num_workers, shard_size, on_error)
 
 
 def writing(output: Path) -> AbstractContextManager[None]:
@@ -93,7 +93,7 @@ def writing(output: Path) -> AbstractContextManager[None]:
 
 def _extract(
     engine: TwinInferenceEngine, images: Sequence[str], output: Path, feature_type: FeatureType, batch_size: int,
-    num_workers: int, shard_size: int,
+    num_workers: int, shard_size: int, on_error: OnError,
 ) -> Extraction:  # fmt: skip
     parts = output.with_name(f".{output.name}.parts")
     key = _run_key(engine, images, feature_type)
