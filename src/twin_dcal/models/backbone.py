@@ -1,9 +1,11 @@
 """Backbones with one interface: images in, tokens out, and the self-attention blocks that follow.
 
-A timm vision transformer brings its own blocks. A convolutional network is a feature extractor whose last
-map, projected to `attention_dim`, gets a CLS token, a position embedding and a few blocks of ours (METHOD §2).
+A timm vision transformer with a class token and plain blocks brings its own blocks. Any other network is a feature
+extractor: its last map, or its patch tokens, projected to `attention_dim`, get a CLS token, a position embedding and
+a few blocks of ours (METHOD §2).
 """
 
+import inspect
 import logging
 import sys
 from pathlib import Path
@@ -17,10 +19,12 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from twin_dcal.config import ModelConfig
+from twin_dcal.data.fit import ImageSize, sides
 from twin_dcal.errors import ModelError
 from twin_dcal.privacy import hub_allowed
 
-from .blocks import check_block
+from .blocks import check_block, is_plain
+from .feature_maps import FeatureLayout, feature_layout
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +71,7 @@ class TokenBackbone(nn.Module):
     """Structure of a network that came as an ONNX file."""
 
     def tokens(self, images: Tensor) -> Tensor:
-        """(B, 3, S, S) normalised images to (B, T, C) tokens, as they enter the first block."""
+        """(B, 3, rows, columns) normalised images to (B, T, C) tokens, as they enter the first block."""
         raise NotImplementedError
 
     def read(self, images: Tensor | Frozen) -> Tokens:
@@ -121,18 +125,22 @@ class ViTBackbone(TokenBackbone):
         return self.vit  # type: ignore[no-any-return]
 
 
-class CNNBackbone(TokenBackbone):
-    """A timm CNN's last feature map as tokens, and `num_blocks` self-attention blocks of ours."""
+class FeatureBackbone(TokenBackbone):
+    """A timm network's last features as tokens, and `num_blocks` self-attention blocks of ours.
+
+    `cnn` is the network, which checkpoints call so whatever its kind.
+    """
 
     def __init__(
-        self, cnn: nn.Module, name: str, *, image_size: int, attention_dim: int, num_heads: int,
+        self, network: nn.Module, name: str, *, image_size: ImageSize, attention_dim: int, num_heads: int,
         num_blocks: int, dropout: float, drop_path: float, feature_dim: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         # Depthwise convolutions train 1.7 times faster in this layout on a CPU, and tensor cores like it too.
-        self.cnn = cnn.to(memory_format=torch.channels_last)
-        self.mean, self.std = _pixel_statistics(cnn)
-        channels, self.grid = _feature_map(cnn, name, image_size)
+        self.cnn = network.to(memory_format=torch.channels_last)
+        self.mean, self.std = _pixel_statistics(network)
+        self.features = _features(network, name, sides(image_size))
+        channels, self.grid = self.features.channels, self.features.grid
         if feature_dim not in (None, channels):
             raise ModelError(
                 f"model.feature_dim is {feature_dim}, but the last feature map of '{name}' has {channels} "
@@ -152,8 +160,8 @@ class CNNBackbone(TokenBackbone):
 
     def tokens(self, images: Tensor) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
-        map_BFhw: Tensor = self.cnn.forward_features(images)  # type: ignore[operator]
-        patches_BNC = self.project(map_BFhw.flatten(2).transpose(1, 2))
+        features: Tensor = self.cnn.forward_features(images)  # type: ignore[operator]
+        patches_BNC = self.project(self.features.patches(features))
         cls_B1C = self.cls_token.expand(images.shape[0], -1, -1).to(patches_BNC.dtype)
         return torch.cat([cls_B1C, patches_BNC], dim=1) + self.position
 
@@ -163,7 +171,7 @@ class CNNBackbone(TokenBackbone):
 
 
 def build_backbone(
-    name: str, *, pretrained: bool | str = False, image_size: int = 224, attention_dim: int = 768,
+    name: str, *, pretrained: bool | str = False, image_size: ImageSize = 224, attention_dim: int = 768,
     num_heads: int = 12, num_blocks: int = 4, dropout: float = 0.0, drop_path: float = 0.0,
     feature_dim: int | None = None,
 ) -> TokenBackbone:  # fmt: skip
@@ -175,25 +183,53 @@ def build_backbone(
     if not timm.is_model(name):
         close = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
         raise ModelError(f"timm has no model '{name}'" + (f"; similar names: {close}" if close else ""))
+    size = sides(image_size)
     with torch.device("meta"):
         outline = timm.create_model(name, pretrained=False)
-    if isinstance(outline, VisionTransformer):
-        patch = outline.patch_embed.patch_size[0]
-        if image_size % patch:
-            low = image_size // patch * patch
-            raise ModelError(
-                f"data.image_size {image_size} is not a multiple of the {patch}-pixel patches of '{name}'; "
-                f"use {low or patch} or {low + patch}"
-            )
-        vit = _create(name, pretrained, img_size=image_size, proj_drop_rate=dropout, drop_path_rate=drop_path)
+    _check_patches(outline, name, size)
+    if isinstance(outline, VisionTransformer) and _brings_blocks(outline):
+        vit = _create(name, pretrained, img_size=size, proj_drop_rate=dropout, drop_path_rate=drop_path)
         backbone = ViTBackbone(vit, name)
         _tell_ignored(backbone, name, attention_dim=attention_dim, num_heads=num_heads, num_blocks=num_blocks)
         return backbone
-    return CNNBackbone(
-        _create(name, pretrained), name, image_size=image_size, attention_dim=attention_dim,
-        num_heads=num_heads, num_blocks=num_blocks, dropout=dropout, drop_path=drop_path,
-        feature_dim=feature_dim,
+    if hasattr(outline, "patch_embed"):
+        logger.info("backbone '%s' gives patch tokens; %d blocks of ours follow", name, num_blocks)
+    return FeatureBackbone(
+        _create(name, pretrained, **_size_option(outline, name, size)), name, image_size=size,
+        attention_dim=attention_dim, num_heads=num_heads, num_blocks=num_blocks, dropout=dropout,
+        drop_path=drop_path, feature_dim=feature_dim,
     )  # fmt: skip
+
+
+def _brings_blocks(vit: VisionTransformer) -> bool:
+    """Whether a ViT has what our attentions are cut from: a class token, and plain blocks only."""
+    return vit.cls_token is not None and all(is_plain(block) for block in vit.blocks)
+
+
+def _check_patches(outline: Any, name: str, size: tuple[int, int]) -> None:
+    """ModelError if the network would leave out a rim that fills no patch."""
+    patches = getattr(getattr(outline, "patch_embed", None), "patch_size", None)
+    for side, patch in zip(size, sides(patches or 1), strict=True):
+        if side % patch:
+            low = side // patch * patch
+            raise ModelError(
+                f"data.image_size {side} is not a multiple of the {patch}-pixel patches of '{name}'; "
+                f"use {low or patch} or {low + patch}"
+            )
+
+
+def _size_option(outline: nn.Module, name: str, size: tuple[int, int]) -> dict[str, tuple[int, int]]:
+    """The argument that tells a network its input's size, where it has one. ModelError if the size does not fit."""
+    if not timm.models.get_pretrained_cfg_value(name, "fixed_input_size"):
+        return {}
+    if "img_size" not in inspect.signature(type(outline).__init__).parameters:
+        return {}
+    try:
+        with torch.device("meta"):
+            timm.create_model(name, pretrained=False, img_size=size)
+    except Exception as error:
+        raise _takes_no(name, size, error) from error
+    return {"img_size": size}
 
 
 def _tell_ignored(vit: ViTBackbone, name: str, **given: int) -> None:
@@ -276,7 +312,16 @@ def _load_file(network: Any, name: str, path: Path) -> None:
     try:
         network.load_state_dict(weights, strict=True)
     except RuntimeError as error:
-        raise ModelError(f"{path}: these are not weights of '{name}': {_shorten(str(error))}") from error
+        from .face.layouts import (
+            resembling,
+        )  # loads every face network, which is needed for this sentence only
+
+        alike = resembling(
+            {key: tuple(value.shape) for key, value in weights.items() if hasattr(value, "shape")}
+        )
+        raise ModelError(
+            f"{path}: these are not weights of '{name}': {_shorten(str(error))}.{alike}"
+        ) from error
     logger.info("loaded %d tensors of '%s' from %s", len(weights), name, path)
 
 
@@ -285,34 +330,38 @@ def _shorten(text: str, limit: int = 400) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def _feature_map(cnn: Any, name: str, image_size: int) -> tuple[int, tuple[int, int]]:
-    """Channels and (rows, columns) of the last feature map, by running one empty image.
+def _features(network: Any, name: str, size: tuple[int, int]) -> FeatureLayout:
+    """How the network's features hold patches, by running one empty image.
 
-    Parameters that the map does not use (some families keep layers of their head) are frozen on the way.
+    Parameters that the features do not use (some families keep layers of their head) are frozen on the way.
     """
-    was_training = cnn.training
+    was_training = network.training
     try:
         with torch.enable_grad():
-            features = cnn.eval().forward_features(torch.zeros(1, 3, image_size, image_size))
+            features = network.eval().forward_features(torch.zeros(1, 3, *size))
     except Exception as error:
-        reason = _shorten(str(error), 150) or type(error).__name__
+        raise _takes_no(name, size, error) from error
+    network.train(was_training)
+    try:
+        layout = feature_layout(network, features, size)
+    except (ValueError, AttributeError) as error:
         raise ModelError(
-            f"backbone '{name}' takes no {image_size}-pixel images ({reason}). Use a convolutional network or a "
-            "plain ViT, or another data.image_size."
+            f"backbone '{name}' has no patches to attend to: {error}. Use a convolutional network or a plain ViT."
         ) from error
-    cnn.train(was_training)
-    channels = int(cnn.num_features)
-    if features.ndim != 4 or features.shape[1] != channels:
-        raise ModelError(
-            f"backbone '{name}' gives features of shape {tuple(features.shape)}; needed is a map "
-            f"(1, {channels}, rows, columns). Use a convolutional network or a plain ViT."
-        )
-    parameters = list(cnn.parameters())
+    parameters = list(network.parameters())
     gradients: tuple[Tensor | None, ...] = torch.autograd.grad(features.sum(), parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is None:
             parameter.requires_grad_(False)
-    return channels, (int(features.shape[2]), int(features.shape[3]))
+    return layout
+
+
+def _takes_no(name: str, size: tuple[int, int], error: Exception) -> ModelError:
+    reason = _shorten(str(error), 150) or type(error).__name__
+    return ModelError(
+        f"backbone '{name}' takes no images of {size[0]} x {size[1]} pixels ({reason}). Use another data.image_size, "
+        "a convolutional network or a plain ViT."
+    )
 
 
 def _pixel_statistics(network: Any) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

@@ -18,11 +18,16 @@ from .attention import merge_heads, split_heads
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
+def is_plain(block: nn.Module) -> bool:
+    """Whether a block's forward pass is the one these functions cut."""
+    attention = getattr(block, "attn", None)
+    return type(block) is Block and type(attention) is Attention and not getattr(attention, "gate", None)
+
+
 def check_block(block: nn.Module, backbone: str) -> Block:
     """The block, if its forward pass is the one these functions cut. ModelError otherwise."""
-    attention = getattr(block, "attn", None)
-    if type(block) is not Block or type(attention) is not Attention or getattr(attention, "gate", None):
-        kind = f"{type(block).__name__} with {type(attention).__name__}"
+    if not is_plain(block) or not isinstance(block, Block):
+        kind = f"{type(block).__name__} with {type(getattr(block, 'attn', None)).__name__}"
         raise ModelError(
             f"backbone '{backbone}' has blocks of type {kind}; only timm's plain pre-norm Block is supported. "
             "Use a ViT or DeiT such as vit_small_patch16_224, or a convolutional backbone."

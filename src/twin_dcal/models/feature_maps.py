@@ -35,7 +35,8 @@ def feature_layout(network: Any, features: Tensor, image_size: tuple[int, int]) 
         if shape[3 if last else 1] == channels:
             return FeatureLayout("NHWC" if last else "NCHW", channels, shape[1:3] if last else shape[2:])
     elif len(shape) == 3 and shape[2] == channels:
-        num_prefix = int(getattr(network, "num_prefix_tokens", 0))
+        has_class_token = getattr(network, "cls_token", None) is not None
+        num_prefix = int(getattr(network, "num_prefix_tokens", has_class_token))
         grid = _token_grid(network, shape[1] - num_prefix, image_size)
         if grid is not None:
             return FeatureLayout("NLC", channels, grid, num_prefix)

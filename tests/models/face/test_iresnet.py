@@ -126,9 +126,9 @@ def tiny_adaface():
 
 
 CASES = {
-    "arcface": (Layout("tiny", tiny_arcface, iresnet.public_name, ""), arcface_shapes, arcface),
+    "arcface": (Layout("tiny", tiny_arcface, iresnet.public_name, "", ""), arcface_shapes, arcface),
     "adaface": (
-        Layout("tiny", tiny_adaface, lambda key: adaface.public_name(key, DEPTHS), "", ("head.",)),
+        Layout("tiny", tiny_adaface, lambda key: adaface.public_name(key, DEPTHS), "", "", ("head.",)),
         adaface_shapes, adaface_forward,
     ),
 }  # fmt: skip

@@ -27,12 +27,9 @@ def tiny(monkeypatch):
     known = {}
     for name, depth in (("tiny", 1), ("taller", 2)):
         build = partial(iresnet.IResNet, [depth] * 4, (4, 4, 6, 6), embedding_dim=5, face_input=SMALL)
-        known[name] = Layout(name, build, iresnet.public_name, "", ("head.",))
+        known[name] = Layout(name, build, iresnet.public_name, "", "prelu.weight", ("head.",))
     monkeypatch.setattr(layouts, "LAYOUTS", known)
-    monkeypatch.setattr(layouts, "_TIMM_NAMES", ("resnet18",))
-    layouts._known.cache_clear()
-    yield known["tiny"]
-    layouts._known.cache_clear()
+    return known["tiny"]
 
 
 def table_of(layout, seed=0):
@@ -184,8 +181,11 @@ def test_a_file_that_resembles_nothing_says_so(tmp_path, tiny):
 
 
 def test_every_timm_name_that_files_are_compared_with_is_known():
-    for name in layouts._TIMM_NAMES:
-        assert isinstance(timm.models.get_pretrained_cfg(name).classifier, str), name
+    for mark, names in layouts._TIMM.items():
+        for name in names:
+            assert isinstance(timm.models.get_pretrained_cfg(name).classifier, str), name
+        with torch.device("meta"):
+            assert mark in timm.create_model(names[0]).state_dict(), mark
 
 
 @pytest.mark.parametrize(
@@ -225,3 +225,4 @@ def test_names_are_one_to_one(kind):
         own = LAYOUTS[kind].build().state_dict()
     assert {ours for ours, _ in names.values()} == set(own)
     assert len(names) == len(own)
+    assert LAYOUTS[kind].mark in names

@@ -132,7 +132,7 @@ def facenet(table, x, repeats):
 
 FACENET = Layout(
     "tiny", partial(inception_resnet.InceptionResnetV1, REPEATS, FaceInput(FACENET_SIZE)),
-    inception_resnet.public_name, "", ("logits.",),
+    inception_resnet.public_name, "", "", ("logits.",),
 )  # fmt: skip
 
 
@@ -228,7 +228,7 @@ TINY_VIT = Layout(
         vit.FaceViT, patch_size=PATCH, width=WIDTH, depth=DEPTH, num_heads=HEADS, mlp_ratio=2, embedding_dim=6,
         face_input=FaceInput(SIZE),
     ),
-    partial(vit.public_name, depth=DEPTH), "", ("mask_token", "head."),
+    partial(vit.public_name, depth=DEPTH), "", "", ("mask_token", "head."),
 )  # fmt: skip
 
 

@@ -37,15 +37,6 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def compare_with_few(monkeypatch):
-    monkeypatch.setattr(layouts, "LAYOUTS", {"iresnet18": layouts.LAYOUTS["iresnet18"]})
-    monkeypatch.setattr(layouts, "_TIMM_NAMES", ())
-    layouts._known.cache_clear()
-    yield
-    layouts._known.cache_clear()
-
-
 def write(folder, architecture, arguments, size, fixed, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), classes=7):
     """A folder as timm-face publishes them, with random weights."""
     folder.mkdir(exist_ok=True)
@@ -246,7 +237,8 @@ def test_a_picture_classifier_taken_for_a_face_network_is_told(tmp_path, caplog)
     assert "its classifier has 1000 outputs and is taken for the embedding" in caplog.text
 
 
-def test_weights_of_another_network_are_one_line(tmp_path):
+def test_weights_of_another_network_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(layouts, "_TIMM", {})
     write(tmp_path / "face", *CASES["convnext"][:4])
     write(tmp_path / "other", *CASES["pooled vit"][:4])
     (tmp_path / "other" / "model.safetensors").replace(tmp_path / "face" / "model.safetensors")

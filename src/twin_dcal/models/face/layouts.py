@@ -1,10 +1,10 @@
 """Public layouts of face networks, and the strict loading of files that follow them."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,17 @@ _PREFIXES = ("", "module.", "model.", "backbone.", "net.", "features.", "encoder
 TIMM = "timm"
 """The kind whose layout a config.json tells."""
 
-_TIMM_NAMES = (
-    "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224", "vit_large_patch16_224",
-    "vit_small_patch14_dinov2", "vit_base_patch14_dinov2", "vit_small_patch16_dinov3", "vit_base_patch16_dinov3",
-    "convnext_atto", "convnext_nano", "convnext_tiny", "convnext_base", "resnet18", "resnet34", "resnet50", "resnet101",
-    "mobilenetv3_large_100", "efficientnet_b0", "swin_tiny_patch4_window7_224", "swin_base_patch4_window7_224",
-)  # fmt: skip
-"""Networks of timm that a wrong file is compared with: those whose weights go around most."""
+_TIMM = {
+    "blocks.0.attn.qkv.weight": (
+        "vit_tiny_patch16_224", "vit_small_patch16_224", "vit_base_patch16_224", "vit_large_patch16_224",
+        "vit_small_patch14_dinov2", "vit_base_patch14_dinov2", "vit_small_patch16_dinov3", "vit_base_patch16_dinov3",
+    ),
+    "stages.0.blocks.0.conv_dw.weight": ("convnext_atto", "convnext_nano", "convnext_tiny", "convnext_base"),
+    "layer1.0.conv1.weight": ("resnet18", "resnet34", "resnet50", "resnet101"),
+    "blocks.0.0.conv_dw.weight": ("mobilenetv3_large_100", "efficientnet_b0"),
+    "layers.0.blocks.0.attn.qkv.weight": ("swin_tiny_patch4_window7_224", "swin_base_patch4_window7_224"),
+}  # fmt: skip
+"""Networks of timm that a wrong file is compared with, those whose weights go around most, by a tensor they have."""
 
 _COUNTER = "num_batches_tracked"
 """A counter of batch norms that embeddings do not depend on; files of torch before 1.0 lack it."""
@@ -47,13 +51,15 @@ class Layout:
     """A network as somebody publishes it.
 
     build: the network with random weights. public_name: of one of our tensors, its name in the published files.
-    spare: beginnings of names of tensors beside the embedding, such as a classifier. source: where it is described.
+    mark: a published name that other kinds of network lack. spare: beginnings of names of tensors beside the embedding,
+    such as a classifier. source: where it is described.
     """
 
     name: str
     build: Callable[[], FaceNetwork]
     public_name: Callable[[str], str]
     source: str
+    mark: str
     spare: tuple[str, ...] = ()
 
     def names(self) -> Names:
@@ -150,24 +156,30 @@ def fit_to(names: Names, spare: tuple[str, ...], shapes: Shapes) -> Fit:
 
 def resembling(shapes: Shapes) -> str:
     """A sentence on the layouts and timm networks that these tensors suit best, or that they suit none."""
-    shares = {name: fit_to(names, spare, shapes).share for name, (names, spare) in _known().items()}
+    shares = {name: fit_to(names, spare, shapes).share for name, names, spare in _candidates(shapes)}
     best = sorted((name for name in shares if shares[name] > 0.3), key=lambda name: -shares[name])[:3]
     if not best:
         return " They resemble none of the layouts in docs/face_networks.md."
     return f" They resemble {', '.join(f'{name} ({100 * shares[name]:.0f} % fit)' for name in best)}."
 
 
-@cache
-def _known() -> dict[str, tuple[Names, tuple[str, ...]]]:
-    known = {name: (layout.names(), layout.spare) for name, layout in LAYOUTS.items()}
-    for name in _TIMM_NAMES:
-        with torch.device("meta"):
-            network = timm.create_model(name)
-        classifier = f"{network.pretrained_cfg['classifier']}."
-        table = network.state_dict().items()
-        names = {key: (key, tuple(value.shape)) for key, value in table if not key.startswith(classifier)}
-        known[f"timm's {name}"] = names, (classifier,)
-    return known
+def _candidates(shapes: Shapes) -> Iterator[tuple[str, Names, tuple[str, ...]]]:
+    """Name, tensors and what is beside the embedding of each network that has a tensor of the table's."""
+
+    def has(mark: str) -> bool:
+        return any(key.endswith(mark) for key in shapes)
+
+    for name, layout in LAYOUTS.items():
+        if has(layout.mark):
+            yield name, layout.names(), layout.spare
+    for mark, names in _TIMM.items():
+        for name in names if has(mark) else ():
+            with torch.device("meta"):
+                network = timm.create_model(name)
+            table = {key: (key, tuple(value.shape)) for key, value in network.state_dict().items()}
+            classifier = f"{network.pretrained_cfg['classifier']}."
+            kept = {key: value for key, value in table.items() if not key.startswith(classifier)}
+            yield f"timm's {name}", kept, (classifier,)
 
 
 def _candidate_prefixes(shapes: Shapes) -> list[str]:
@@ -208,6 +220,7 @@ def _arcface(layers: int) -> Layout:
         partial(iresnet.IResNet, iresnet.DEPTHS[layers]),
         iresnet.public_name,
         "github.com/deepinsight/insightface recognition/arcface_torch/backbones/iresnet.py",
+        "layer1.0.prelu.weight",
     )
 
 
@@ -218,6 +231,7 @@ def _adaface(layers: int, name: str, face_input: FaceInput, source: str) -> Layo
         partial(iresnet.IResNet, depths, pooled=True, scaled=False, face_input=face_input),
         partial(adaface.public_name, depths=depths),
         source,
+        "body.0.res_layer.0.weight",
         ("head.",),
     )
 
@@ -229,14 +243,21 @@ def _vit(
         vit.FaceViT, patch_size=patch_size, width=width, depth=depth, num_heads=num_heads, mlp_ratio=mlp_ratio
     )
     # The token that stands for hidden patches is used in training from scratch only.
-    return Layout(name, build, partial(vit.public_name, depth=depth), source, ("mask_token", "head."))
+    return Layout(
+        name,
+        build,
+        partial(vit.public_name, depth=depth),
+        source,
+        "feature.0.weight",
+        ("mask_token", "head."),
+    )
 
 
 def _timm(description: Mapping[str, Any]) -> Layout:
     network = timm_face.TimmFace(description)
     names = network.names
     return Layout(
-        f"{description['architecture']} in timm's format", lambda: network, names.__getitem__, "timm"
+        f"{description['architecture']} in timm's format", lambda: network, names.__getitem__, "timm", "head."
     )
 
 
@@ -250,7 +271,9 @@ def _all() -> dict[str, Layout]:
         layouts.append(_adaface(layers, f"cvlface_ir{number}", FaceInput(), source))
     facenet = "github.com/timesler/facenet-pytorch models/inception_resnet_v1.py"
     build = inception_resnet.InceptionResnetV1
-    layouts.append(Layout("inception_resnet_v1", build, inception_resnet.public_name, facenet, ("logits.",)))
+    spare = ("logits.",)
+    mark = "conv2d_1a.conv.weight"
+    layouts.append(Layout("inception_resnet_v1", build, inception_resnet.public_name, facenet, mark, spare))
     source = "github.com/deepinsight/insightface recognition/arcface_torch/backbones/vit.py"
     layouts += [
         _vit(f"arcface_vit_{size}", source, 9, width, depth, 8, 4)
