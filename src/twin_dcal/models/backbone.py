@@ -181,8 +181,12 @@ def build_backbone(
     ModelError: unknown name, unsupported network, image size that does not fit, weights that do not match.
     """
     if not timm.is_model(name):
+        from .face.layouts import hint  # loads every face network, which is needed for this sentence only
+
         close = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:5])
-        raise ModelError(f"timm has no model '{name}'" + (f"; similar names: {close}" if close else ""))
+        raise ModelError(
+            f"timm has no model '{name}'" + (f"; similar names: {close}" if close else "") + hint(name)
+        )
     size = sides(image_size)
     with torch.device("meta"):
         outline = timm.create_model(name, pretrained=False)

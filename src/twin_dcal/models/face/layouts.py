@@ -42,6 +42,17 @@ _TIMM = {
 }  # fmt: skip
 """Networks of timm that a wrong file is compared with, those whose weights go around most, by a tensor they have."""
 
+_PACKS = {
+    "antelopev2": "glintr100.onnx", "buffalo_l": "w600k_r50.onnx", "buffalo_m": "w600k_r50.onnx",
+    "buffalo_s": "w600k_mbf.onnx", "buffalo_sc": "w600k_mbf.onnx",
+}  # fmt: skip
+"""InsightFace's packs, and the file in each that is its recognition network."""
+
+_ALIASES = {
+    "r18": "iresnet18", "r34": "iresnet34", "r50": "iresnet50", "r100": "iresnet100", "r200": "iresnet200",
+    "facenet": "inceptionresnetv1", "ir100": "ir101",
+}  # fmt: skip
+
 _COUNTER = "num_batches_tracked"
 """A counter of batch norms that embeddings do not depend on; files of torch before 1.0 lack it."""
 
@@ -113,6 +124,19 @@ def build_face_network(kind: str, description: Mapping[str, Any] | None = None) 
             )
         return timm_face.TimmFace(description)
     return layout_of(kind).build()
+
+
+def hint(name: str) -> str:
+    """What to set instead of a backbone that is none of timm's, where it looks like a face network; or nothing."""
+    if name.endswith(".onnx"):
+        return "; for an ONNX file set model.backbone to onnx and model.pretrained to the file"
+    if name in _PACKS:
+        return f"; for the pack {name} set model.backbone to onnx and model.pretrained to its {_PACKS[name]}"
+    if Path(name).exists():
+        return "; model.backbone names the layout (docs/face_networks.md), model.pretrained the file"
+    plain = name.lower().replace("_", "").replace("-", "")
+    close = [kind for kind in LAYOUTS if _ALIASES.get(plain, plain) in kind.replace("_", "")]
+    return f"; face networks: {', '.join(close)}" if len(plain) > 2 and close else ""
 
 
 def layout_of(kind: str) -> Layout:

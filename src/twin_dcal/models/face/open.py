@@ -8,9 +8,10 @@ from twin_dcal.data.templates import TEMPLATES, Points
 from twin_dcal.errors import ModelError
 from twin_dcal.models.face_backbone import FaceBackbone
 
-from .layouts import LAYOUTS, build_face_network, load_face_network
+from .layouts import LAYOUTS, TIMM, build_face_network, load_face_network
 from .network import FaceInput, FaceNetwork
 from .onnx_network import OnnxNetwork
+from .timm_face import HUB, describe, described_by
 
 ONNX = "onnx"
 """The backbone whose layout is in its file."""
@@ -18,7 +19,7 @@ ONNX = "onnx"
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A face network's graph without weights, and the bytes that its weights may take."""
+    """A face network's structure without weights, as its network tells it, and the bytes that its weights may take."""
 
     graph: bytes
     max_bytes: int
@@ -42,7 +43,11 @@ class FaceOptions:
 
 def is_face_network(backbone: str) -> bool:
     """Whether a backbone's name is that of a face network rather than timm's."""
-    return backbone == ONNX or backbone in LAYOUTS
+    return backbone == ONNX or backbone in LAYOUTS or _is_timms(backbone)
+
+
+def _is_timms(backbone: str) -> bool:
+    return backbone == TIMM or backbone.startswith(HUB)
 
 
 def build_face_backbone(
@@ -61,6 +66,8 @@ def build_face_backbone(
 
 
 def _network(backbone: str, pretrained: bool | str, skeleton: Skeleton | None) -> FaceNetwork:
+    if _is_timms(backbone):
+        return _timms(backbone, pretrained, skeleton)
     if backbone != ONNX:
         if pretrained is True:
             raise ModelError(
@@ -72,6 +79,19 @@ def _network(backbone: str, pretrained: bool | str, skeleton: Skeleton | None) -
     if not isinstance(pretrained, str):
         raise ModelError("model.backbone onnx: set model.pretrained to the .onnx file of a face network")
     return OnnxNetwork.from_file(pretrained)
+
+
+def _timms(backbone: str, pretrained: bool | str, skeleton: Skeleton | None) -> FaceNetwork:
+    """A network in timm's format: of a folder or a name on the hub, or of a checkpoint's description."""
+    if skeleton is not None:
+        return build_face_network(TIMM, described_by(skeleton.graph, skeleton.max_bytes))
+    source = pretrained if isinstance(pretrained, str) else backbone
+    if source == TIMM:
+        raise ModelError(
+            "model.backbone timm: set model.pretrained to a folder with config.json and weights, or to "
+            "hf_hub:owner/name"
+        )
+    return load_face_network(TIMM, source) if pretrained else build_face_network(TIMM, describe(source))
 
 
 def _with_options(found: FaceInput, options: FaceOptions) -> FaceInput:

@@ -46,6 +46,7 @@ class TimmFace(FaceNetwork):
     def __init__(self, description: Mapping[str, Any]) -> None:
         super().__init__()
         self.description = dict(description)
+        self.skeleton = json.dumps(self.description).encode()
         network = _create(self.description)
         rows, columns = description["size"]
         mean: list[float] = description["mean"]
@@ -116,6 +117,22 @@ def describe(source: str | Path) -> dict[str, Any]:
             "the embedding there (often 512)", source, described["num_classes"],
         )  # fmt: skip
     return described
+
+
+def described_by(skeleton: bytes, max_bytes: int) -> dict[str, Any]:
+    """A description from a checkpoint. ModelError if it is none, or its weights would take more than `max_bytes`."""
+    try:
+        description = json.loads(skeleton)
+        with torch.device("meta"):
+            outline = _create(description)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"the description of a face network is damaged ({type(error).__name__})") from error
+    num_bytes = sum(value.numel() * value.element_size() for value in outline.state_dict().values())
+    if num_bytes > max_bytes:
+        raise ModelError(
+            f"a face network's description asks for {num_bytes} bytes, its weights are {max_bytes}"
+        )
+    return dict(description)
 
 
 def weights_file(source: str | Path) -> Path:
