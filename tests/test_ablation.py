@@ -21,7 +21,7 @@ from twin_dcal.ablation.flow import Plan, write_ablation
 from twin_dcal.ablation.runs import plan_runs, standing_of, train_runs
 from twin_dcal.ablation.summary import ScoredRun, summarize
 from twin_dcal.ablation.tables import HEAD, escaped, latex, markdown
-from twin_dcal.ablation.variants import read_variants
+from twin_dcal.ablation.variants import read_variants, read_variants_file
 from twin_dcal.cli import ablate as command
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ConfigError, MetricError
@@ -132,6 +132,30 @@ def test_wrong_combinations_are_one_line(names, message, capsys):
     with pytest.raises(ConfigError, match=message):
         read_variants(names)
     one_error(capsys, ablate("--data_dir", "nowhere", "--branches", *names), message)
+
+
+def test_variants_of_a_file_change_any_key(tmp_path):
+    path = tmp_path / "variants.json"
+    path.write_text(
+        '{"alone": {"model.num_blocks": 0, "model.branches": ["sa"]}, "held": {"loss.scale": 16}}'
+    )
+    alone, held = read_variants_file(path)
+    assert (alone.name, held.name) == ("alone", "held")
+    assert alone.overrides() == {"model.num_blocks": 0, "model.branches": ("sa",)}
+    (run, *_) = plan_runs(TwinVerificationConfig(), (held,), 1, tmp_path)
+    assert run.config.loss.scale == 16
+    assert run.folder == tmp_path / "held" / "seed0"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[]", "write an object"), ("{}", "write an object"), ('{"a": 1}', "write an object"), ("{", "not a JSON file"),
+     ('{"../a": {}}', "letters, digits"), ('{".a": {}}', "letters, digits")],
+)  # fmt: skip
+def test_wrong_variants_files_are_one_line(text, message, tmp_path, capsys):
+    path = tmp_path / "variants.json"
+    path.write_text(text)
+    one_error(capsys, ablate("--variants", path), message)
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,8 @@ class ModelConfig(_Section):
     """Width of our blocks on a CNN; a ViT keeps its own."""
     num_heads: int = Field(12, gt=0)
     """Heads of our blocks on a CNN; a ViT keeps its own."""
-    num_blocks: int = Field(4, gt=0)
-    """Self-attention blocks of ours on a CNN; a ViT keeps its own."""
+    num_blocks: int = Field(4, ge=0)
+    """Self-attention blocks of ours on a CNN or a face network; a ViT keeps its own. 0 is a face network alone."""
     branches: tuple[Branch, ...] = ("sa", "glca", "pwca")
     local_ratio: float = Field(0.1, gt=0, le=1)
     """R of METHOD §1: the share of patch tokens that become GLCA queries."""
@@ -97,6 +97,10 @@ class ModelConfig(_Section):
             raise ValueError(
                 f"attention_dim {self.attention_dim} is not a multiple of num_heads {self.num_heads}"
             )
+        if not self.num_blocks and len(self.branches) > 1:
+            raise ValueError(
+                'num_blocks 0 is a face network alone, without attention: set branches to ["sa"]'
+            )
         return self
 
 
@@ -120,7 +124,8 @@ class TrainingConfig(_Section):
     clip_norm: float | None = Field(1.0, gt=0)
     cached_views: int = Field(0, ge=0)
     """Face networks with frozen stages: so many augmented views of each training image go through these stages once
-    and are kept beside the checkpoints, in half precision; 0 keeps nothing and draws new views every epoch."""
+    and are kept, in half precision, the same for every seed; 0 keeps nothing and draws new views every epoch. With
+    virtual twins each view has edits of its own, and an epoch is of one view."""
     validate_every: int = Field(1, ge=1)
     """Epochs between validations."""
     best_by: Literal["twin_eer", "mean_eer"] = "twin_eer"
@@ -230,6 +235,8 @@ class RuntimeConfig(_Section):
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """How several processes share a step: every one has all weights, or a part of weights and optimizer state."""
     output_dir: str = "runs/dcal"
+    cache_dir: str | None = None
+    """Where training.cached_views keeps its files, so that runs share them; null is the output folder."""
     save_every_steps: int | None = Field(None, ge=1)
     save_every_minutes: float | None = Field(10.0, gt=0)
     """A checkpoint after so many optimizer steps or minutes, whichever comes first, and after every epoch."""

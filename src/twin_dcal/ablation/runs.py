@@ -29,7 +29,7 @@ Standing = Literal["new", "unfinished", "finished"]
 # splits are compared instead of the file they were read from.
 _MAY_DIFFER = {
     "data.data_dir", "data.dataset_info", "data.twin_pairs", "data.data_root", "data.split_file", "data.strict",
-    "runtime.output_dir", "runtime.device", "runtime.num_workers", "runtime.num_threads",
+    "runtime.output_dir", "runtime.cache_dir", "runtime.device", "runtime.num_workers", "runtime.num_threads",
     "runtime.keep_checkpoints", "runtime.gradient_checkpointing", "runtime.save_every_steps",
     "runtime.save_every_minutes", "runtime.max_hours", "runtime.strategy", "training.max_skipped_batches",
 }  # fmt: skip
@@ -63,7 +63,7 @@ def plan_runs(
             seed,
             config.override(
                 {
-                    "model.branches": variant.branches,
+                    **variant.overrides(),
                     "runtime.seed": seed,
                     "runtime.output_dir": str(home / variant.name / f"seed{seed}"),
                     "data.split_file": str(home / SPLIT_NAME),

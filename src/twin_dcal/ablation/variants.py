@@ -1,9 +1,11 @@
-"""Combinations of branches as a user names them."""
+"""What an ablation compares: combinations of branches, or any changes of a configuration, as a user names them."""
 
 import difflib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
+from pathlib import Path
+from typing import Any, get_args
 
 from twin_dcal.config import Branch
 from twin_dcal.errors import ConfigError
@@ -14,14 +16,54 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Variant:
-    """A combination of branches, in the order of the schema whatever order it was named in."""
+    """A combination of branches, in the order of the schema whatever order it was named in, or named changes of keys.
 
-    branches: tuple[Branch, ...]
+    label: a name of its own; None takes the branches'. changes: dotted keys and their values, in pairs.
+    """
+
+    branches: tuple[Branch, ...] = ()
+    label: str | None = None
+    changes: tuple[tuple[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
-        """`sa+glca`; also the name of its folder."""
-        return "+".join(self.branches)
+        """`sa+glca`, or the label; also the name of its folder."""
+        return self.label or "+".join(self.branches)
+
+    def overrides(self) -> dict[str, Any]:
+        """Dotted keys that make a configuration this variant."""
+        return dict(self.changes) if self.label else {"model.branches": self.branches}
+
+
+def read_variants_file(path: str | Path) -> tuple[Variant, ...]:
+    """A JSON object of name to changes, ``{"untouched": {"training.num_epochs": 0}, …}``, in its order.
+
+    ConfigError for a file that is none, and for names that make no folder.
+    """
+    try:
+        named = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--variants {path}: not a JSON file that can be read ({error})") from None
+    if not isinstance(named, dict) or not named or not all(isinstance(each, dict) for each in named.values()):
+        raise ConfigError(
+            f'--variants {path}: write an object of names and changes, {{"sa": {{"model.branches": ["sa"]}}, …}}'
+        )
+    for name in named:
+        if (
+            not name.replace("+", "").replace("-", "").replace("_", "").replace(".", "").isalnum()
+            or name[0] == "."
+        ):
+            raise ConfigError(
+                f"--variants {path}: '{name}' is a folder's name too: use letters, digits and + - _ ."
+            )
+    return tuple(
+        Variant(label=name, changes=tuple((key, _frozen(value)) for key, value in changes.items()))
+        for name, changes in named.items()
+    )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def read_variants(names: Sequence[str]) -> tuple[Variant, ...]:

@@ -35,6 +35,10 @@ def parser() -> Parser:
         "branches", metavar="SA+…", nargs="+", default=["sa", "sa+glca", "sa+pwca", "all"],
         help="combinations of sa, glca and pwca, the first to compare with; all is sa+glca+pwca",
     )  # fmt: skip
+    option(
+        "variants", metavar="FILE",
+        help='instead of --branches: JSON, names and what they change, {"untouched": {"training.num_epochs": 0}, …}',
+    )  # fmt: skip
     option("seeds", type=int, metavar="N", default=3, help="train with seeds 0 to N - 1")
     option("data_dir", metavar="DIR", help="train/val/test folders, person folders, or dataset_infor.json")
     option("dataset_info", metavar="FILE", help="dataset_infor.json: person id to image paths")
@@ -61,9 +65,9 @@ def body(arguments: Sequence[str] | None) -> int:
 
 
 def _ablate(options: argparse.Namespace, dotted: dict[str, object]) -> int:
-    from twin_dcal.ablation.variants import read_variants
+    from twin_dcal.ablation.variants import read_variants, read_variants_file
 
-    variants = read_variants(options.branches)
+    variants = read_variants_file(options.variants) if options.variants else read_variants(options.branches)
     config = resolve_config(
         options.config_file or options.config, {**overrides_from(options, CONFIG_KEYS), **dotted}
     )

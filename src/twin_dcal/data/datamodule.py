@@ -36,11 +36,11 @@ class TwinDataModule:
     def setup(self) -> None:
         """Read the data set once. ManifestError if it cannot be used."""
         if self._face_data is None:
-            data, seed = self.config.data, self.config.runtime.seed
-            self._face_data = load_face_data(data, seed)
+            data = self.config.data
+            self._face_data = load_face_data(data, self.config.runtime.seed)
             if data.virtual_twins != "off":
                 rounds = self.config.training.cached_views or None
-                self.virtual = VirtualTwins.build(self._face_data.train, data, seed, rounds)
+                self.virtual = VirtualTwins.build(self._face_data.train, data, self._view_seed, rounds)
 
     def setup_transforms(
         self, train: ImageTransform | None = None, evaluation: ImageTransform | None = None
@@ -111,10 +111,15 @@ class TwinDataModule:
 
     def train_dataset(self) -> FaceDataset:
         """Training images, augmented, by the sampler's keys; with virtual twins edited first."""
-        seed = self.config.runtime.seed
+        seed = self._view_seed
         if self.virtual:
             return VirtualFaceDataset(self.virtual, self.train_transform, seed)
         return FaceDataset(self.face_data.train, self.train_transform, seed)
+
+    @property
+    def _view_seed(self) -> int:
+        """What edits and augmentation are keyed by: views that are kept serve runs of every seed."""
+        return 0 if self.config.training.cached_views else self.config.runtime.seed
 
     def eval_loader(
         self, faces: FaceSet | Sequence[str | Path], batch_size: int | None = None, part: range | None = None

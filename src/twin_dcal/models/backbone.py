@@ -196,6 +196,10 @@ def build_backbone(
         backbone = ViTBackbone(vit, name)
         _tell_ignored(backbone, name, attention_dim=attention_dim, num_heads=num_heads, num_blocks=num_blocks)
         return backbone
+    if num_blocks == 0:
+        raise ModelError(
+            f"model.num_blocks 0: '{name}' has no embedding of its own, as a face network has; use 1 or more"
+        )
     if hasattr(outline, "patch_embed"):
         logger.info("backbone '%s' gives patch tokens; %d blocks of ours follow", name, num_blocks)
     return FeatureBackbone(

@@ -244,6 +244,8 @@ class DCALVerificationModel(nn.Module):
         so its last block computes that row alone (so does SA's, with `cls_only`). Blocks before the last `pwca_blocks`
         run once, for SA alone. With `keep`, queries and keys are kept even where GLCA needs none.
         """
+        if not len(self.backbone.blocks):  # a face network alone
+            return Encoded(tokens.tokens, None, [], tokens.untouched)
         keep = keep or ("glca" in self.branches and self.glca_pool == "local" and not cls_only)
         layers: list[QueryKey] = []
         *earlier, last = self.backbone.blocks

@@ -147,7 +147,7 @@ def _key(model: DCALVerificationModel, data: TwinDataModule, config: TwinVerific
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     faces = data.train_faces
     files = [[str(path), path.stat().st_size, path.stat().st_mtime_ns] for path in faces.paths]
-    told = [files, config.data.model_dump(mode="json"), config.training.cached_views, config.runtime.seed]
+    told = [files, config.data.model_dump(mode="json"), config.training.cached_views]
     told += [list(config.model.feature_strides), backbone.num_frozen, repr(data.train_transform)]
     digest.update(json.dumps(told).encode())
     return digest.hexdigest()[:24]

@@ -100,7 +100,9 @@ class Trainer:
         self.loader = data.train_loader(distributed.rank(), distributed.world_size())
         self.sampler = cast(FamilyBatchSampler, self.loader.batch_sampler)
         if config.training.cached_views:
-            kept = kept_features(self.model, data, self.preprocessing, config, output_dir / FOLDER)
+            kept = kept_features(
+                self.model, data, self.preprocessing, config, _cache_folder(config, output_dir)
+            )
             self.loader = DataLoader[Any](kept, batch_sampler=self.sampler, generator=torch.Generator())
         self._data_told = data_told(data.face_data) if distributed.is_main() else {}
         self.progress = Progress()
@@ -433,3 +435,7 @@ class Trainer:
                 path, len(state["rng"]), distributed.world_size(),
             )  # fmt: skip
         logger.info("resuming at epoch %d, batch %d", self.progress.epoch + 1, self.progress.batch + 1)
+
+
+def _cache_folder(config: TwinVerificationConfig, output_dir: Path) -> Path:
+    return Path(config.runtime.cache_dir) if config.runtime.cache_dir else output_dir / FOLDER

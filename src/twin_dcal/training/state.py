@@ -134,7 +134,7 @@ MAY_CHANGE = {
     "training.max_skipped_batches", "model.pretrained", "data.data_dir", "data.dataset_info", "data.twin_pairs",
     "data.data_root", "data.split_file", "data.strict",
     *(f"runtime.{name}" for name in (
-        "device", "num_workers", "num_threads", "output_dir", "keep_checkpoints", "gradient_checkpointing", "strategy",
+        "device", "num_workers", "num_threads", "output_dir", "cache_dir", "keep_checkpoints", "gradient_checkpointing", "strategy",
         "save_every_steps", "save_every_minutes", "max_hours",
     )),
 }  # fmt: skip

@@ -54,6 +54,7 @@ def networks_own(model, images):
     [
         {},
         {"model.branches": ["sa"]},
+        {"model.branches": ["sa"], "model.num_blocks": 0},
         {"model.glca_pool": "local"},
         {"model.attention_dim": EMBEDDING + 8},
         {"model.frozen_stride": 4},
@@ -162,6 +163,10 @@ def test_a_checkpoint_needs_no_onnx_file(file, tmp_path):
 def test_widths_and_strides_that_do_not_fit_are_one_line(file):
     with pytest.raises(ModelError, match="attention_dim 8 is below the 16"):
         build(file, **{"model.attention_dim": 8})
+    with pytest.raises(ModelError, match="has no embedding of its own"):
+        DCALVerificationModel(
+            "test_resnet", branches=["sa"], num_blocks=0, image_size=32, attention_dim=16, num_heads=2
+        )
     with pytest.raises(ModelError, match="feature maps of stride 2, 4, 8, 16"):
         build(file, **{"model.feature_strides": [3]})
 
