@@ -134,8 +134,8 @@ MAY_CHANGE = {
     "training.max_skipped_batches", "model.pretrained", "data.data_dir", "data.dataset_info", "data.twin_pairs",
     "data.data_root", "data.split_file", "data.strict",
     *(f"runtime.{name}" for name in (
-        "device", "num_workers", "num_threads", "output_dir", "cache_dir", "keep_checkpoints", "gradient_checkpointing", "strategy",
-        "save_every_steps", "save_every_minutes", "max_hours",
+        "device", "num_workers", "num_threads", "output_dir", "cache_dir", "keep_checkpoints",
+        "gradient_checkpointing", "strategy", "save_every_steps", "save_every_minutes", "max_hours",
     )),
 }  # fmt: skip
 """Keys in which a resumed run may differ: where things lie, how the computer is used, how long training goes on."""
