@@ -49,8 +49,9 @@ PRESETS: dict[str, dict[str, Any]] = {
             "drop_path": 0.0,
         },
         "training": {
-            "batch_size": 48, "num_epochs": 10, "learning_rate": 5e-4, "lr_reference_batch": None,
-            "backbone_lr_factor": 0.6, "warmup_epochs": 0.5, "weight_decay": 0.05, "best_by": "mean_eer",
+            "batch_size": 48, "num_epochs": 10, "learning_rate": 1e-4, "lr_reference_batch": None,
+            "backbone_lr_factor": 4.0, "warmup_epochs": 0.5, "weight_decay": 0.05, "clip_norm": 10.0,
+            "best_by": "mean_eer",
         },
         "loss": {"head": "pairs", "scale": 16.0, "margin": 0.0, "triplet_weight": 0.0, "uncertainty_weighting": False},
         "data": {"image_size": 224, "min_crop_area": 0.9, "erase_probability": 0.0},
