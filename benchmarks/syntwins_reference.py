@@ -102,7 +102,7 @@ def trained_embeddings(truth: Truth, run: Path) -> AllPairs:
             raise SystemExit("training failed")
     shots = tested(truth)
     names = [str(truth.folder / shot.path) for shot in shots]
-    return AllPairs(embed_images(load_model(file), names, batch_size=64), *labels(shots))
+    return AllPairs(embed_images(load_model(file), names, batch_size=64, strict=True).vectors, *labels(shots))
 
 
 def labels(shots: list[Shot]) -> tuple[list[str], list[int]]:

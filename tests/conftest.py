@@ -1,6 +1,7 @@
 """A tiny generated data set and a tiny model, shared by tests that need a whole run."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -44,6 +45,24 @@ def tiny_faces(tmp_path_factory) -> Path:
                 Image.fromarray(pixels.astype(np.uint8)).save(root / name)
     (root / "dataset_infor.json").write_text(json.dumps(info))
     (root / "twin_pairs_infor.json").write_text(json.dumps(pairs))
+    return root
+
+
+def zeroed(path: Path, num_bytes: int = 200) -> None:
+    """Damage a file in its middle: first and last bytes stay, only decoding shows it."""
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + num_bytes] = bytes(num_bytes)
+    path.write_bytes(data)
+
+
+@pytest.fixture
+def damaged_faces(tiny_faces, tmp_path) -> Path:
+    """`tiny_faces` with one image of each split damaged in its middle: 0a/2, 4b/1 and 6a/3."""
+    root = tmp_path / "damaged_faces"
+    shutil.copytree(tiny_faces, root)
+    for name in ("train/0a/2.png", "val/4b/1.png", "test/6a/3.png"):
+        zeroed(root / name)
     return root
 
 

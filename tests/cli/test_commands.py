@@ -549,3 +549,21 @@ def test_visualize_writes_the_page(evaluated, tmp_path, capsys):
     assert evaluate(*given, "--visualize", "--no_images") == 0
     assert capsys.readouterr().out.splitlines()[-1].endswith(f"report: {tmp_path / 'report.html'}")
     assert b"<html" in (tmp_path / "report.html").read_bytes()
+
+
+def test_an_image_damaged_in_its_middle_does_not_end_an_evaluation(damaged_faces, model, tmp_path, capsys):
+    given = [
+        "--model",
+        model,
+        "--test_data",
+        damaged_faces,
+        "--output_dir",
+        tmp_path / "out",
+        "--num_replicates",
+        "0",
+    ]
+    assert evaluate(*given) == 0
+    told = f"1 image left out, cannot be read: {damaged_faces / 'test' / '6a' / '3.png'}"
+    assert told in report_of(tmp_path / "out")["warnings"]
+    capsys.readouterr()
+    one_error(capsys, evaluate(*given, "--strict"), r"1 image left out, truncated or damaged: .*6a/3\.png")

@@ -168,6 +168,11 @@ def test_global_randomness_is_untouched(folder):
     assert (np.random.get_state()[1] == numpy_state).all()  # noqa: NPY002
 
 
+def assert_same_batch(one, other):
+    assert one["fault"] == other["fault"]
+    assert all(torch.equal(one[key], other[key]) for key in one.keys() - {"fault"})
+
+
 def test_batches_do_not_depend_on_the_number_of_workers(folder):
     epochs = {}
     for num_workers in (0, 2):
@@ -178,8 +183,8 @@ def test_batches_do_not_depend_on_the_number_of_workers(folder):
             epochs[num_workers] += list(loader)
     assert len(epochs[0]) == len(epochs[2]) > 4
     for alone, shared in zip(epochs[0], epochs[2], strict=True):
-        assert alone.keys() == shared.keys() == {"image", "person", "family", "index"}
-        assert all(torch.equal(alone[key], shared[key]) for key in alone)
+        assert alone.keys() == shared.keys() == {"image", "person", "family", "index", "asked", "fault"}
+        assert_same_batch(alone, shared)
     assert not torch.equal(epochs[0][0]["image"], epochs[0][len(epochs[0]) // 2]["image"])
 
 
@@ -189,7 +194,7 @@ def test_a_resumed_epoch_goes_on_with_the_same_batches(folder):
     resumed.batch_sampler.set_epoch(4, start_batch=2)
     assert len(resumed) == len(whole) - 2
     for one, other in zip(list(whole)[2:], resumed, strict=True):
-        assert all(torch.equal(one[key], other[key]) for key in one)
+        assert_same_batch(one, other)
 
 
 def test_training_batches_are_families(folder):

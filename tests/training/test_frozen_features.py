@@ -9,6 +9,7 @@ from tiny_face import EMBEDDING, tiny_face_onnx
 
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
+from twin_dcal.data.samplers import SampleKey
 from twin_dcal.errors import ConfigError
 from twin_dcal.training.frozen_features import FOLDER
 from twin_dcal.training.loop import Trainer
@@ -86,3 +87,15 @@ def test_a_later_run_finds_them_and_other_weights_or_data_do_not(make, caplog):
 def test_nothing_frozen_is_one_line(make):
     with pytest.raises(ConfigError, match="set model.frozen_stride too"):
         make(**{"training.cached_views": 1, "model.frozen_stride": 0})
+
+
+def test_an_image_that_cannot_be_read_is_replaced_and_known_to_a_later_run(make, damaged_faces):
+    for name in ("first", "again"):
+        trainer = make(**{"training.cached_views": 2, "data.data_dir": str(damaged_faces)})
+        faces = trainer.data.face_data.train
+        (bad,) = (at for at, path in enumerate(faces.paths) if str(path).endswith("0a/2.png"))
+        samples = [trainer.loader.dataset[SampleKey(bad, epoch, 0, 0)] for epoch in range(6)]
+        assert all(sample["asked"] == bad != sample["index"] for sample in samples), name
+        assert {sample["person"] for sample in samples} == {int(faces.person_of[bad])}
+        assert all("truncated or damaged" in sample["fault"] for sample in samples)
+        assert trainer.loader.dataset[SampleKey(bad + 1, 0, 0, 0)]["fault"] == ""

@@ -1,4 +1,4 @@
-"""Listed images that can be used: each file looked at once, cheaply."""
+"""Listed images that can be used: each file looked at once, cheaply unless asked to be thorough."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +10,11 @@ from .findings import Finding, first_few, left_out
 
 
 def check_images(
-    images: Mapping[str, tuple[Path, ...]], source: Path
+    images: Mapping[str, tuple[Path, ...]], source: Path, *, thorough: bool = False
 ) -> tuple[dict[str, tuple[Path, ...]], list[Finding]]:
     """The images that can be read, of the people who have any, and what was left out.
 
+    Args: thorough: decode every file; else one that is damaged in the middle is met when it is used.
     Left out: missing, empty and damaged files, folders, what is not an image, repeats, people without any.
     ManifestError if one file (also by a link) is listed under two people.
     """
@@ -23,7 +24,7 @@ def check_images(
     for person, paths in kept.items():
         sound = []
         for path in paths:
-            fault = damage(path)
+            fault = damage(path, thorough=thorough)
             if fault:
                 faults.setdefault(fault, []).append(path)
             else:

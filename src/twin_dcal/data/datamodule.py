@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from twin_dcal.config import TwinVerificationConfig
 
-from .dataset import FaceDataset, Sample, VirtualFaceDataset
+from .dataset import FaceDataset, Sample, Unreadable, VirtualFaceDataset
 from .faceset import FaceData, FaceSet
 from .manifest import load_face_data
 from .samplers import FamilyBatchSampler, SampleKey
@@ -88,7 +88,7 @@ class TwinDataModule:
 
     def train_loader(self, rank: int = 0, world_size: int = 1) -> DataLoader[Sample]:
         """Family batches of the training set, this process's part of each; call `loader.batch_sampler.set_epoch`
-        before each epoch."""
+        before each epoch. An image that cannot be read is replaced by another, or refused if data.strict."""
         faces, training, virtual = self.face_data.train, self.config.training, self.virtual
         seed = self.config.runtime.seed
         sampler = FamilyBatchSampler(
@@ -111,10 +111,15 @@ class TwinDataModule:
 
     def train_dataset(self) -> FaceDataset:
         """Training images, augmented, by the sampler's keys; with virtual twins edited first."""
-        seed = self._view_seed
+        seed, unreadable = self._view_seed, self.train_unreadable
         if self.virtual:
-            return VirtualFaceDataset(self.virtual, self.train_transform, seed)
-        return FaceDataset(self.face_data.train, self.train_transform, seed)
+            return VirtualFaceDataset(self.virtual, self.train_transform, seed, unreadable)
+        return FaceDataset(self.face_data.train, self.train_transform, seed, unreadable)
+
+    @property
+    def train_unreadable(self) -> Unreadable:
+        """What comes of a training image that cannot be read."""
+        return "refuse" if self.config.data.strict else "replace"
 
     @property
     def _view_seed(self) -> int:
@@ -122,17 +127,18 @@ class TwinDataModule:
         return 0 if self.config.training.cached_views else self.config.runtime.seed
 
     def eval_loader(
-        self, faces: FaceSet | Sequence[str | Path], batch_size: int | None = None, part: range | None = None
-    ) -> DataLoader[Sample]:
+        self, faces: FaceSet | Sequence[str | Path], batch_size: int | None = None, part: range | None = None,
+        unreadable: Unreadable = "refuse",
+    ) -> DataLoader[Sample]:  # fmt: skip
         """Every image once, in order, without augmentation.
 
-        Args: batch_size: None is that of training. part: only the images at these places.
+        Args: batch_size: None is that of training. part: only the images at these places. unreadable: see `Unreadable`.
         """
         seed = self.config.runtime.seed
         if isinstance(faces, FaceSet):
-            dataset = FaceDataset(faces, self.evaluation_transform, seed)
+            dataset = FaceDataset(faces, self.evaluation_transform, seed, unreadable)
         else:
-            dataset = FaceDataset.of_paths(faces, self.evaluation_transform, seed)
+            dataset = FaceDataset.of_paths(faces, self.evaluation_transform, seed, unreadable)
         size = batch_size or self.config.training.batch_size
         return DataLoader(dataset, batch_size=size, sampler=part, **self._worker_options(persistent=False))
 

@@ -1,13 +1,20 @@
-"""Images of a face set, each augmented from a seed of its own, whoever loads it."""
+"""Images of a face set, each augmented from a seed of its own, whoever loads it.
 
-from collections.abc import Sequence
+Only decoding proves that a file is sound, and it comes last: while a batch is loaded. What is done then about a file
+that cannot be read depends on that file and the sample's key alone, so a resumed run does the same.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Self, TypedDict
+from typing import Any, Literal, Self, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from twin_dcal.errors import ImageError
 
 from .faceset import FaceSet
 from .images import read_image
@@ -27,6 +34,15 @@ class Sample(TypedDict):
     """Family of the person, -1 if unknown."""
     index: int
     """Index into the face set's paths."""
+    asked: int
+    """Index of the image that was asked for: another one if that could not be read and was replaced."""
+    fault: str
+    """Why the image that was asked for could not be read, in one line with its path; empty if it was."""
+
+
+Unreadable = Literal["refuse", "replace", "blank"]
+"""What comes of an image that cannot be read: an ImageError; another image, of the same person if one of theirs can be
+read; or grey, for callers that leave it out by its `fault`."""
 
 
 class FaceDataset(Dataset[Sample]):
@@ -37,15 +53,20 @@ class FaceDataset(Dataset[Sample]):
     untouched.
     """
 
-    def __init__(self, face_set: FaceSet, transform: ImageTransform, seed: int) -> None:
-        self._set(face_set.paths, face_set.person_of, face_set.image_families, transform, seed)
+    def __init__(
+        self, face_set: FaceSet, transform: ImageTransform, seed: int, unreadable: Unreadable = "refuse"
+    ) -> None:
+        self._set(face_set.paths, face_set.person_of, face_set.image_families, transform, seed, unreadable)
 
     @classmethod
-    def of_paths(cls, paths: Sequence[str | Path], transform: ImageTransform, seed: int = 0) -> Self:
+    def of_paths(
+        cls, paths: Sequence[str | Path], transform: ImageTransform, seed: int = 0,
+        unreadable: Unreadable = "refuse",
+    ) -> Self:  # fmt: skip
         """Images of unknown people: `person` and `family` are -1."""
         dataset = cls.__new__(cls)
         unknown = np.full(len(paths), -1, dtype=np.int64)
-        dataset._set(tuple(Path(path) for path in paths), unknown, unknown, transform, seed)
+        dataset._set(tuple(Path(path) for path in paths), unknown, unknown, transform, seed, unreadable)
         return dataset
 
     def _set(
@@ -55,47 +76,97 @@ class FaceDataset(Dataset[Sample]):
         image_families: np.ndarray,
         transform: ImageTransform,
         seed: int,
+        unreadable: Unreadable,
     ) -> None:
         self.paths, self._person_of, self._image_families = paths, person_of, image_families
-        self._transform, self._seed = transform, seed
+        self._transform, self._seed, self._unreadable = transform, seed, unreadable
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, key: int | SampleKey) -> Sample:
-        """A plain index is taken as epoch 0, batch 0, slot index. ImageError if the file cannot be read."""
+        """A plain index is taken as epoch 0, batch 0, slot index. ImageError if no file can be read that may stand
+        for it."""
         if not isinstance(key, SampleKey):
             key = SampleKey(int(key), epoch=0, batch=0, slot=int(key))
-        path = self.paths[key.index]
-        image_CHW = self._read(key)
+        index, image_CHW, fault = self._read(key)
         with torch.random.fork_rng(devices=[]):
             # Not torch.manual_seed, which would also reseed the GPUs.
             torch.default_generator.manual_seed(augmentation_seed(self._seed, key))
             image_CSS = self._transform(image_CHW)
-        _check_transformed(image_CSS, path)
-        person, family = self.labels(key)
-        return Sample(image=image_CSS, person=person, family=family, index=key.index)
+        _check_transformed(image_CSS, self.paths[index])
+        person, family = self.labels(replace(key, index=index))
+        return Sample(
+            image=image_CSS, person=person, family=family, index=index, asked=key.index, fault=fault
+        )
 
-    def _read(self, key: SampleKey) -> Tensor:
-        return read_image(self.paths[key.index])
+    def _people(self, epoch: int) -> np.ndarray:
+        """(N,) person of each image in an epoch."""
+        return self._person_of
 
     def labels(self, key: SampleKey) -> tuple[int, int]:
         """Person and family of a sample."""
-        return int(self._person_of[key.index]), int(self._image_families[key.index])
+        return int(self._people(key.epoch)[key.index]), int(self._image_families[key.index])
+
+    def _picture(self, index: int, epoch: int) -> Tensor:
+        """An image before augmentation, uint8 (3, H, W). ImageError if its file cannot be read."""
+        return read_image(self.paths[index])
+
+    def _read(self, key: SampleKey) -> tuple[int, Tensor, str]:
+        """Index and pixels (3, H, W) of the image that stands for the key, and the fault of its own, if any."""
+        first_error: ImageError | None = None
+        for index in self._candidates(key):
+            try:
+                return index, self._picture(index, key.epoch), str(first_error or "")
+            except ImageError as error:
+                first_error = first_error or error
+                if self._unreadable == "refuse":
+                    raise
+        assert first_error is not None
+        if self._unreadable == "blank":
+            return key.index, _GREY.clone(), str(first_error)
+        raise ImageError(f"none of {len(self.paths)} images can be read. {first_error}")
+
+    def _candidates(self, key: SampleKey) -> Iterator[int]:
+        """The image itself, and to replace it all others in an order of the key's own, the same person's first."""
+        yield key.index
+        if self._unreadable != "replace":
+            return
+        rng = np.random.default_rng((self._seed, key.epoch, key.batch, key.slot, _REPLACING))
+        people = self._people(key.epoch)
+        is_own = people == people[key.index]
+        is_other = ~is_own
+        is_own[key.index] = False
+        yield from rng.permutation(np.flatnonzero(is_own)).tolist()
+        yield from rng.permutation(np.flatnonzero(is_other)).tolist()
 
 
 class VirtualFaceDataset(FaceDataset):
     """Training photographs as virtual twins: edited by the epoch, then augmented like any others."""
 
-    def __init__(self, twins: VirtualTwins, transform: ImageTransform, seed: int) -> None:
-        super().__init__(twins.faces, transform, seed)
+    def __init__(
+        self, twins: VirtualTwins, transform: ImageTransform, seed: int, unreadable: Unreadable = "refuse"
+    ) -> None:
+        super().__init__(twins.faces, transform, seed, unreadable)
         self._twins = twins
 
-    def _read(self, key: SampleKey) -> Tensor:
-        return self._twins.edited(super()._read(key), key.index, key.epoch)
+    def _picture(self, index: int, epoch: int) -> Tensor:
+        return self._twins.edited(super()._picture(index, epoch), index, epoch)
 
-    def labels(self, key: SampleKey) -> tuple[int, int]:
-        return int(self._twins.person_of(key.epoch)[key.index]), int(self._image_families[key.index])
+    def _people(self, epoch: int) -> np.ndarray:
+        return self._twins.person_of(epoch)
+
+
+_GREY = torch.full((3, 64, 64), 128, dtype=torch.uint8)
+_REPLACING = 1
+"""Tells these random numbers from those of augmentation."""
+
+
+def batch_faults(batch: Mapping[str, Any]) -> dict[int, str]:
+    """Of a loader's batch, the images that could not be read: index and reason."""
+    return {
+        index: fault for index, fault in zip(batch["asked"].tolist(), batch["fault"], strict=True) if fault
+    }
 
 
 def augmentation_seed(seed: int, key: SampleKey) -> int:

@@ -102,10 +102,11 @@ def rgb_pixels(image: Image.Image, name: object) -> np.ndarray:
     return np.array(_to_rgb(_turn_upright(image), name))
 
 
-def damage(path: Path) -> str | None:
-    """What keeps an image file from being used, None if nothing does.
+def damage(path: Path, *, thorough: bool = False) -> str | None:
+    """What keeps an image file from being used, None if nothing is seen.
 
-    Cheap for sound files (first and last bytes); only a file that looks odd is decoded.
+    Cheap for sound files (first and last bytes): only a file that looks odd is decoded, so damage in the middle is not
+    seen. With `thorough` every file is.
     """
     try:
         info = path.stat()
@@ -120,7 +121,7 @@ def damage(path: Path) -> str | None:
         width, height = pixel_size(head) or (0, 0)
         if width * height > MAX_PIXELS:
             return f"more than {MAX_PIXELS:,} pixels"
-        if not ends_complete(head, tail, info.st_size):
+        if thorough or not ends_complete(head, tail, info.st_size):
             decode_pixels(path.read_bytes(), path)
     except (FileNotFoundError, NotADirectoryError):
         return "no such file"

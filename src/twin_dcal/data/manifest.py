@@ -68,7 +68,7 @@ def load_face_data(data: DataConfig, seed: int) -> FaceData:
     family_of = connected_families(twins.pairs)
     fit = fit_pairs(twins.pairs, listing.images)
     fit.refuse_misfits(_names(files))
-    images, findings = check_images(listing.images, listing.source)
+    images, findings = check_images(listing.images, listing.source, thorough=data.strict)
     findings = [*listing.findings, *twins.findings, *findings, *_about_twins(fit)]
     kept_together = fit.kept_together()
     split_of, found = _splits(data, seed, listing, twins, images, kept_together)
@@ -132,7 +132,8 @@ def read_face_set(
         fit.refuse_misfits(_names(files), whole)
     refuse_shared_families(_given_splits(listing, twins, listing.images), fit.kept_together(), listing.source)
     people, found = _people_of_split(listing, twins, split)
-    images, findings = check_images({person: listing.images[person] for person in people}, listing.source)
+    listed = {person: listing.images[person] for person in people}
+    images, findings = check_images(listed, listing.source, thorough=strict)
     about_twins = _about_twins(fit, whole)
     findings = [*listing.findings, *twins.findings, *found, *findings, *about_twins]
     refuse_if_strict(findings, strict, listing.source)

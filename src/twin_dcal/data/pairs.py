@@ -63,12 +63,14 @@ def is_pairs_file(path: str | Path) -> bool:
 
 
 def read_pairs(
-    path: str | Path, data_root: str | Path | None = None, images_dir: str | Path | None = None
-) -> PairList:
+    path: str | Path, data_root: str | Path | None = None, images_dir: str | Path | None = None, *,
+    thorough: bool = False,
+) -> PairList:  # fmt: skip
     """Read evaluation pairs; image paths are resolved as those of a data set.
 
     Args: data_root: where images are looked up first; images_dir: where they are looked up last, instead of the file's
-    own folder. LFW's pairs.txt and pairsDevTest.txt name images by person and number, under either.
+    own folder; thorough: decode every image. LFW's pairs.txt and pairsDevTest.txt name images by person and number,
+    under either.
     A pair listed twice, in either order, with one label is kept once, with a finding. ManifestError names
     file and entry of a wrong shape or label, a missing or damaged image, an image paired with itself, and
     contradicting labels.
@@ -76,7 +78,7 @@ def read_pairs(
     path, root = Path(path).expanduser(), Path(data_root).expanduser() if data_root else None
     last = Path(images_dir).expanduser() if images_dir else path.parent
     find = PathResolver(path.parent, root or last, root_first=root is not None)
-    images = _Images()
+    images = _Images(thorough)
     pairs: dict[tuple[int, int], tuple[bool, str]] = {}
     repeated: list[str] = []
     for place, written, same, who in _entries(path, find):
@@ -104,7 +106,8 @@ def read_pairs(
 class _Images:
     """Distinct image files in the order in which pairs name them."""
 
-    def __init__(self) -> None:
+    def __init__(self, thorough: bool) -> None:
+        self._thorough = thorough
         self.paths: list[Path] = []
         self.people: list[str] = []
         self._number_of: dict[Path, int] = {}
@@ -113,7 +116,7 @@ class _Images:
     def number(self, path: Path, place: str, person: str) -> int:
         file = real_path(path, self._parents)
         if file not in self._number_of:
-            fault = damage(path)
+            fault = damage(path, thorough=self._thorough)
             if fault:
                 todo = "Restore it, delete the entry or set the data root."
                 raise ManifestError(f"{place}: image {path}: {fault}. {todo}")

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from twin_dcal.data.decode import decode_pixels, read_bytes
+from twin_dcal.errors import ImageError
 from twin_dcal.files import write_text
 from twin_dcal.prepare.duplicates import compared_pixels, find_copies, perceptual_hash
 
@@ -30,7 +31,7 @@ class Kept:
     size: int
     changed: int
     found: Found | None
-    """None where there is no face."""
+    """None where there is no face, and for a file that cannot be read."""
     hash: int
     mirrored: int
 
@@ -38,7 +39,7 @@ class Kept:
 def kept_landmarks(paths: Sequence[Path], folder: Path) -> list[Kept]:
     """Landmarks and hashes of photographs, in order; found now where the file in `folder` does not have them.
 
-    Where the folder cannot be written to they are found each time. ImageError for a file that cannot be read.
+    Where the folder cannot be written to they are found each time.
     """
     file = folder / CACHE_NAME
     known = _read(file)
@@ -61,7 +62,11 @@ def _is_same(kept: Kept | None, path: Path) -> bool:
 
 def _keep(path: Path, detector: Any) -> Kept:
     state = path.stat()
-    pixels = decode_pixels(read_bytes(path), str(path))
+    try:
+        pixels = decode_pixels(read_bytes(path), str(path))
+    except ImageError as error:
+        logger.warning("left out: %s", error)
+        return Kept(state.st_size, state.st_mtime_ns, None, 0, 0)
     hashes = perceptual_hash(pixels), perceptual_hash(pixels[:, ::-1])
     return Kept(state.st_size, state.st_mtime_ns, find(pixels, detector), *hashes)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.data.decode import decode_pixels, read_bytes
+from twin_dcal.errors import ImageError
 from twin_dcal.prepare.detector import Face, FaceDetector
 from twin_dcal.prepare.duplicates import compared_pixels, find_copies, perceptual_hash
 
@@ -92,8 +93,11 @@ def camera_of(found: Found | None, limits: Limits) -> Camera | str:
 
 
 def look(path: Path, detector: FaceDetector, limits: Limits) -> Seen | LeftOut:
-    """ImageError for a file that cannot be read."""
-    pixels = decode_pixels(read_bytes(path), str(path))
+    """The face of a photograph with its pixels, or why there is none to edit, such as a file that cannot be read."""
+    try:
+        pixels = decode_pixels(read_bytes(path), str(path))
+    except ImageError:
+        return LeftOut(path, "cannot be read")
     found = find(pixels, detector)
     camera = camera_of(found, limits)
     if found is None or isinstance(camera, str):

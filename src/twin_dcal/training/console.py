@@ -1,7 +1,8 @@
 """What a run says on the terminal: rates, losses, and the share of time spent waiting for data."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -21,6 +22,16 @@ class Clock:
             self.waited += time.monotonic() - asked
             yield batch
             asked = time.monotonic()
+
+
+NUM_NAMED = 8
+"""Images named of a batch whose loss is not finite."""
+
+
+def images_line(paths: Sequence[Path], index: Sequence[int]) -> str:
+    names = [str(paths[place]) for place in index[:NUM_NAMED]]
+    rest = f" and {len(index) - len(names)} more" if len(index) > len(names) else ""
+    return ", ".join(names) + rest
 
 
 def losses_line(losses: Mapping[str, float], rate: float) -> str:

@@ -8,7 +8,9 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +21,10 @@ from tqdm import tqdm
 from twin_dcal import distributed
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
-from twin_dcal.data.dataset import FaceDataset, augmentation_seed
+from twin_dcal.data.dataset import FaceDataset, augmentation_seed, batch_faults
 from twin_dcal.data.samplers import SampleKey
 from twin_dcal.errors import ConfigError
-from twin_dcal.files import make_folder, owner_only
+from twin_dcal.files import make_folder, owner_only, write_text
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.models.preprocessing import Preprocessing
 
@@ -32,7 +34,7 @@ FOLDER = "frozen_features"
 """Beside a run's checkpoints."""
 
 
-class KeptDataset(Dataset[dict[str, Tensor | int]]):
+class KeptDataset(Dataset[dict[str, Tensor | int | str]]):
     """Frozen features of training images, by the sampler's keys: a random one of the kept views for each sample.
 
     Virtual twins have one edit for each view, so that all samples of an epoch are of one view, in turn. Like
@@ -40,27 +42,39 @@ class KeptDataset(Dataset[dict[str, Tensor | int]]):
     """
 
     def __init__(
-        self, files: Sequence[Path], images: FaceDataset, num_views: int, seed: int, *, in_turn: bool
+        self, files: Sequence[Path], images: FaceDataset, num_views: int, seed: int, replaced: "Replaced", *,
+        in_turn: bool,
     ) -> None:  # fmt: skip
         self._arrays = [np.load(file, mmap_mode="r") for file in files]
         self._images, self._num_images, self._num_views, self._seed = images, len(images), num_views, seed
-        self._in_turn = in_turn
+        self._replaced, self._in_turn = replaced, in_turn
 
     def __len__(self) -> int:
         return self._num_images
 
-    def __getitem__(self, key: SampleKey) -> dict[str, Tensor | int]:
+    def __getitem__(self, key: SampleKey) -> dict[str, Tensor | int | str]:
         if self._in_turn:
             view = key.epoch % self._num_views
         else:
             view = int(np.random.default_rng(augmentation_seed(self._seed, key)).integers(self._num_views))
         place = view * self._num_images + key.index
-        sample: dict[str, Tensor | int] = {
+        sample: dict[str, Tensor | int | str] = {
             f"frozen_{number}": torch.from_numpy(np.array(array[place]))
             for number, array in enumerate(self._arrays)
         }
-        person, family = self._images.labels(key)
-        return sample | {"person": person, "family": family, "index": key.index}
+        index = self._replaced.by_place.get(place, key.index)
+        person, family = self._images.labels(replace(key, index=index))
+        fault = self._replaced.faults.get(key.index, "")
+        return sample | {
+            "person": person, "family": family, "index": index, "asked": key.index, "fault": fault,
+        }  # fmt: skip
+
+
+class Replaced(NamedTuple):
+    """Images that could not be read: the index of the one whose features stand at a place, and why, by their index."""
+
+    by_place: dict[int, int]
+    faults: dict[int, str]
 
 
 def kept_features(
@@ -80,12 +94,15 @@ def kept_features(
     outputs = _shapes(model, config.data.image_size)
     key = _key(model, data, config)
     files = [folder / f"{key}_{number}.npy" for number in range(len(outputs))]
-    if not all(file.is_file() for file in files):
-        _compute(model, data, preprocessing, config, files, outputs)
+    about = folder / f"{key}_replaced.json"
+    if not all(file.is_file() for file in [*files, about]):
+        _compute(model, data, preprocessing, config, files, about, outputs)
     else:
         logger.info("frozen features: %s, from an earlier run", files[0].parent)
+    told = ({int(key): value for key, value in part.items()} for part in json.loads(about.read_text("utf-8")))
     return KeptDataset(
-        files, data.train_dataset(), config.training.cached_views, config.runtime.seed, in_turn=data.virtual is not None
+        files, data.train_dataset(), config.training.cached_views, config.runtime.seed, Replaced(*told),
+        in_turn=data.virtual is not None,
     )  # fmt: skip
 
 
@@ -98,7 +115,7 @@ def _shapes(model: DCALVerificationModel, image_size: int) -> list[tuple[int, ..
 
 def _compute(
     model: DCALVerificationModel, data: TwinDataModule, preprocessing: Preprocessing, config: TwinVerificationConfig,
-    files: Sequence[Path], outputs: Sequence[tuple[int, ...]],
+    files: Sequence[Path], about: Path, outputs: Sequence[tuple[int, ...]],
 ) -> None:  # fmt: skip
     faces, num_views = data.train_faces, config.training.cached_views
     total = faces.num_images * num_views
@@ -113,6 +130,7 @@ def _compute(
             np.lib.format.open_memmap(file, "w+", np.float16, (total, *shape))
             for file, shape in zip(begun, outputs, strict=True)
         ]
+    replaced = Replaced({}, {})
     loader = data.loader_of(
         data.train_dataset(), list(_batches_of_keys(faces.num_images, num_views, config.training.batch_size))
     )
@@ -122,10 +140,17 @@ def _compute(
             frozen = model.backbone.frozen(preprocessing.normalize(batch["image"].to(device)))
         for array, output in zip(arrays, frozen, strict=True):
             array[start : start + len(output)] = output.half().cpu().numpy()
+        for place, (asked, index) in enumerate(
+            zip(batch["asked"].tolist(), batch["index"].tolist(), strict=True), start
+        ):
+            if asked != index:
+                replaced.by_place[place] = index
+        replaced.faults.update(batch_faults(batch))
         start += len(batch["index"])
     for array, part, file in zip(arrays, begun, files, strict=True):
         array.flush()
         part.replace(file)
+    write_text(about, json.dumps(replaced))
 
 
 def _batches_of_keys(num_images: int, num_views: int, batch_size: int) -> Iterator[list[SampleKey]]:

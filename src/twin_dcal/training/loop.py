@@ -23,6 +23,7 @@ from twin_dcal import distributed
 from twin_dcal.checkpoint import save_model
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
+from twin_dcal.data.dataset import batch_faults
 from twin_dcal.data.samplers import FamilyBatchSampler
 from twin_dcal.errors import ModelError
 from twin_dcal.losses import DCALLoss
@@ -32,7 +33,7 @@ from twin_dcal.models.preprocessing import Preprocessing
 
 from .batchnorm import BatchStatistics, share_statistics
 from .checks import check_data, check_processes, check_validation, data_told
-from .console import Clock, figures_line, losses_line
+from .console import Clock, figures_line, images_line, losses_line
 from .device import amp_dtype, process_device, random_state, seed_process, set_random_state
 from .framing import crop_landmarks
 from .frozen_features import FOLDER, kept_features
@@ -43,12 +44,10 @@ from .parallel import Parallel, grad_norm, load_optimizer, load_whole, paralleli
 from .state import Progress, no_space, refuse_changes, write_state
 from .stopping import Reason, StopSignals, TimeLimit
 from .trackers import Tracker, Trackers
+from .unreadable import UnreadableImages
 from .validation import Validation, judge
 
 logger = logging.getLogger(__name__)
-
-NUM_NAMED = 8
-"""Images named of a batch whose loss is not finite."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Trainer:
             )
             self.loader = DataLoader[Any](kept, batch_sampler=self.sampler, generator=torch.Generator())
         self._data_told = data_told(data.face_data) if distributed.is_main() else {}
-        self.progress = Progress()
+        self.progress, self.unreadable = Progress(), UnreadableImages()
         self.best_figures: Mapping[str, float] = {}
         self.stop = StopSignals()
         self.limit = TimeLimit(config.runtime.max_hours, time.time() if began is None else began)
@@ -205,6 +204,7 @@ class Trainer:
         images = self._inputs(batch)
         people, families = (batch[key].to(self.device) for key in ("person", "family"))
         is_step = self._is_step(progress.batch + 1, num_batches)
+        self.unreadable.note(self.data.train_faces.paths, batch_faults(batch))
         self.statistics.save()
         with self.parallel.synchronizing(is_step):
             outcome = self.parallel(images, people, families, batch["index"])
@@ -239,16 +239,14 @@ class Trainer:
         """Count a batch that is left out. ModelError naming its images once there are too many."""
         progress, allowed = self.progress, self.config.training.max_skipped_batches
         progress.skipped += 1
-        names = [str(self.data.train_faces.paths[place]) for place in index[:NUM_NAMED].tolist()]
-        rest = f" and {len(index) - len(names)} more" if len(index) > len(names) else ""
+        told = images_line(self.data.train_faces.paths, index.tolist())
         place = f"{what} at epoch {progress.epoch + 1}, batch {progress.batch}"
         if progress.skipped > allowed:
             raise ModelError(
                 f"{place}; {progress.skipped} batches had none that is finite and training.max_skipped_batches is "
                 f"{allowed}: lower training.learning_rate, or set runtime.amp to off. The batch's images: "
-                f"{', '.join(names)}{rest}"
+                f"{told}"
             )
-        told = ", ".join(names) + rest
         logger.warning("%s: left out (%d of at most %d): %s", place, progress.skipped, allowed, told)
 
     def _step(self, index: Tensor) -> None:
@@ -306,6 +304,9 @@ class Trainer:
             began = time.monotonic()
             figures |= self._validate()
             self.limit.note("validation", time.monotonic() - began)
+        self.unreadable.share()
+        if self.unreadable:
+            figures["train/unreadable_images"] = len(self.unreadable)
         if distributed.is_main():
             self.tracker.log(figures, step=progress.step, epoch=progress.epoch)
         left = timedelta(seconds=round(seconds * (training.num_epochs - progress.epoch)))
@@ -318,7 +319,7 @@ class Trainer:
     def _validate(self) -> dict[str, float]:
         """Figures of the validation people; the model becomes the best one if it is."""
         progress = self.progress
-        validation = judge(self.parallel, self.data, self.preprocessing)
+        validation = judge(self.parallel, self.data, self.preprocessing, self.unreadable)
         figures, key = distributed.tell(
             None
             if validation is None
@@ -399,6 +400,8 @@ class Trainer:
             "progress": progress.to_dict(), "best_figures": dict(self.best_figures), "began": self.limit.began,
             "rng": distributed.gather_objects(random_state(self.device)),
         }  # fmt: skip
+        self.unreadable.share()
+        content["unreadable"] = dict(self.unreadable.reasons)
         self._saved = (progress.epoch, progress.batch, progress.step)
         if distributed.is_main():
             try:
@@ -427,6 +430,7 @@ class Trainer:
             raise ModelError(f"{path}: does not fit this configuration: {reason}") from error
         self.scaler.load_state_dict(state["scaler"])
         self.progress, self.best_figures = Progress.from_dict(state["progress"]), state["best_figures"]
+        self.unreadable.restore(state.get("unreadable", {}).items())
         if len(state["rng"]) == distributed.world_size():
             set_random_state(state["rng"][distributed.rank()], self.device)
         else:

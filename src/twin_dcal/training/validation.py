@@ -19,6 +19,7 @@ from twin_dcal.verification.stored import ErrorCurve, Threshold
 from twin_dcal.verification.thresholds import choose_threshold, counted
 
 from .parallel import Parallel
+from .unreadable import UnreadableImages
 
 
 @dataclass(frozen=True)
@@ -66,30 +67,29 @@ def validate(scores: PairScores, source: str, fusion: Fusion | None = None) -> V
     )
 
 
-def judge(parallel: Parallel, data: TwinDataModule, preprocessing: Preprocessing) -> Validation | None:
+def judge(
+    parallel: Parallel, data: TwinDataModule, preprocessing: Preprocessing, unreadable: UnreadableImages
+) -> Validation | None:
     """The validation of a model: every process embeds its part of the images, rank 0 judges the pairs; None elsewhere.
 
-    In full precision, as decisions are made later: the threshold is set on these scores.
+    In full precision, as decisions are made later: the threshold is set on these scores. Images that cannot be read are
+    left out and noted in `unreadable`, or are an ImageError if data.strict.
     """
     faces, size = data.face_data.val, data.config.training.batch_size
     part = distributed.own_part(faces.num_images, size)
     with parallel.evaluating():
-        loader = data.eval_loader(faces, size, part)
-        embeddings = embed_loaded(parallel.objective.model, loader, preprocessing)
+        loader = data.eval_loader(faces, size, part, "refuse" if data.config.data.strict else "blank")
+        embeddings, faults = embed_loaded(parallel.objective.model, loader, preprocessing)
+    unreadable.note(faces.paths, faults)
     if not distributed.is_main():
         return None
-    source = f"validation: {faces.num_people} people, {faces.num_images} images"
+    kept = np.array([row for row in range(faces.num_images) if row not in faults], np.intp)
+    read = embeddings[kept], faces.person_of[kept], faces.image_families[kept]
+    source = f"validation: {len(np.unique(read[1]))} people, {len(kept)} images"
     model = parallel.objective.model
     if data.config.model.fusion != "auto" or not model.backbone.untouched_dim:
-        return validate(all_pair_scores(embeddings, faces.person_of, faces.image_families), source)
-    fusion, scores = fused(
-        embeddings,
-        faces.person_of,
-        faces.image_families,
-        model.backbone.untouched_dim,
-        float(model.fusion),
-        source,
-    )
+        return validate(all_pair_scores(*read), source)
+    fusion, scores = fused(*read, model.backbone.untouched_dim, float(model.fusion), source)
     return validate(scores, source, fusion)
 
 

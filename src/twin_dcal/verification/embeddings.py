@@ -1,6 +1,7 @@
 """Images to embeddings: each image once, whatever the number of pairs it is in."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,9 +12,17 @@ from tqdm import tqdm
 from twin_dcal import distributed
 from twin_dcal.checkpoint import LoadedModel
 from twin_dcal.data.datamodule import TwinDataModule
-from twin_dcal.data.dataset import Sample
+from twin_dcal.data.dataset import Sample, batch_faults
 from twin_dcal.models.dcal import DCALVerificationModel, FeatureType
 from twin_dcal.models.preprocessing import Preprocessing
+
+
+class Embedded(NamedTuple):
+    """vectors: (N, E) float32, unit rows; faults: row to reason of the images that could not be read, whose vectors
+    mean nothing."""
+
+    vectors: NDArray[np.float32]
+    faults: Mapping[int, str]
 
 
 @torch.inference_mode()
@@ -44,11 +53,20 @@ def embed_batches(
 def embed_loaded(
     model: DCALVerificationModel, own_part: Iterable[Sample], preprocessing: Preprocessing,
     feature_type: FeatureType = "combined",
-) -> NDArray[np.float32]:  # fmt: skip
+) -> Embedded:  # fmt: skip
     """Features of all images in every process, from loaders of each process's part (`distributed.own_part`)."""
-    batches = (batch["image"] for batch in own_part)
-    own = embed_batches(model, batches, preprocessing, feature_type=feature_type)
-    return distributed.gather_rows(torch.from_numpy(own)).numpy()
+    faults: dict[int, str] = {}
+    own = embed_batches(model, _images(own_part, faults), preprocessing, feature_type=feature_type)
+    everyones = distributed.gather_objects(faults)
+    faults = {row: fault for part in everyones for row, fault in part.items()}
+    return Embedded(distributed.gather_rows(torch.from_numpy(own)).numpy(), dict(sorted(faults.items())))
+
+
+def _images(batches: Iterable[Sample], faults: dict[int, str]) -> Iterator[Tensor]:
+    """The images of batches; what could not be read is added to `faults`."""
+    for batch in batches:
+        faults.update(batch_faults(batch))
+        yield batch["image"]
 
 
 def embed_images(
@@ -58,8 +76,9 @@ def embed_images(
     batch_size: int,
     num_workers: int = 0,
     feature_type: FeatureType = "combined",
-) -> NDArray[np.float32]:
-    """(N, E) features of image files, in order, with the checkpoint's own preprocessing. ImageError for a bad file.
+    strict: bool = False,
+) -> Embedded:
+    """Features of image files, in order, with the checkpoint's own preprocessing. ImageError for a bad file if strict.
 
     With several processes each embeds whole batches of its own, and all have all features: the same numbers as one
     process computes.
@@ -67,7 +86,7 @@ def embed_images(
     device = next(loaded.model.parameters()).device.type
     config = loaded.config.override({"runtime.num_workers": num_workers, "runtime.device": device})
     part = distributed.own_part(len(names), batch_size)
-    loader = TwinDataModule(config).eval_loader(names, batch_size, part)
+    loader = TwinDataModule(config).eval_loader(names, batch_size, part, "refuse" if strict else "blank")
     shown = None if distributed.is_main() else True
     batches = tqdm(loader, desc="embedding", unit="batch", disable=shown, leave=False)
     return embed_loaded(loaded.model, batches, loaded.preprocessing, feature_type)

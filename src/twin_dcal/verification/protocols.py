@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from twin_dcal.data.findings import left_out
 from twin_dcal.errors import MetricError
 
 from .counting import AllPairs, ListedPairs, PairSource
@@ -90,6 +91,32 @@ def keep_people(what: Comparisons, people: Sequence[str]) -> Comparisons:
     return replace(
         what, names=[what.names[row] for row in rows.tolist()], people=what.people[rows], families=families
     )
+
+
+def without_images(what: Comparisons, faults: Mapping[int, str]) -> tuple[Comparisons, Rows]:
+    """The comparisons without some images and the pairs they are in, which their warnings tell, and the rows kept.
+
+    Args: faults: row to the reason why it cannot be read. MetricError if nothing is left to compare.
+    """
+    is_kept = np.ones(len(what.names), bool)
+    is_kept[list(faults)] = False
+    rows = np.flatnonzero(is_kept)
+    (found,) = left_out("image", "images", "cannot be read", [what.names[row] for row in faults])
+    told = found.text
+    pairs = what.pairs
+    if pairs is not None:
+        place = np.cumsum(is_kept) - 1
+        whole = is_kept[pairs.first] & is_kept[pairs.second]
+        told += f"; {np.count_nonzero(~whole)} of {whole.size} pairs are of such images"
+        pairs = PairRows(place[pairs.first[whole]], place[pairs.second[whole]], pairs.kinds[whole])
+    if not rows.size or (pairs is not None and not len(pairs.kinds)):
+        raise MetricError(f"{what.source}: nothing left to compare. {told}. {next(iter(faults.values()))}")
+    kept = replace(
+        what, names=[what.names[row] for row in rows.tolist()], pairs=pairs, warnings=(*what.warnings, told),
+        people=None if what.people is None else what.people[rows],
+        families=None if what.families is None else what.families[rows],
+    )  # fmt: skip
+    return kept, rows
 
 
 def sample_unrelated(what: Comparisons, max_unrelated: int, seed: int) -> Comparisons:

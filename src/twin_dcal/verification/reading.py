@@ -58,7 +58,7 @@ def read_comparisons(source: str | Path, files: DataFiles, split: str) -> Compar
     """
     if not is_pairs_file(source):
         return _read_data_set(source, files, split)
-    pairs = read_pairs(source, files.data_root, files.data_dir)
+    pairs = read_pairs(source, files.data_root, files.data_dir, thorough=files.strict)
     _tell(pairs.findings)
     if files.strict and pairs.findings:
         raise ManifestError(f"{source}: {'; '.join(pairs.findings)} (strict)")

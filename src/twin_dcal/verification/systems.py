@@ -20,7 +20,7 @@ from .counting import PairSource
 from .embedding_files import Embeddings, read_embeddings
 from .evaluation import Decision
 from .fusion import Fusion
-from .protocols import Comparisons, listed_source, pair_source, sample_unrelated
+from .protocols import Comparisons, listed_source, pair_source, sample_unrelated, without_images
 from .reading import DataFiles, join_embeddings, join_scores, keep_to_split, read_comparisons
 from .score_files import ScoreTable, is_scores_file, read_scores
 
@@ -93,37 +93,46 @@ class ModelSystem:
         return self.scored_with(what, self.feature_type)
 
     def scored_with(self, what: Comparisons, feature_type: FeatureType) -> Scored:
-        """Scores of given comparisons with one of the model's features."""
+        """Scores of given comparisons with one of the model's features, without the images that cannot be read."""
         from .embeddings import embed_images
 
-        vectors = embed_images(
+        vectors, faults = embed_images(
             self.loaded, what.names, batch_size=self.batch_size, num_workers=self.num_workers,
-            feature_type=feature_type,
+            feature_type=feature_type, strict=self.files.strict,
         )  # fmt: skip
+        if faults:
+            what, rows = without_images(what, faults)
+            vectors = vectors[rows]
+            logger.warning("%s", what.warnings[-1])
         fusion = self.loaded.fusion if feature_type == "combined" else None
         return Scored(what, pair_source(what, vectors, fusion), vectors, fusion)
 
     def scored_apart(self, scored: Scored) -> dict[FeatureType, Scored]:
         """What the model scored, and its other features on the same comparisons, with at most one more pass.
 
-        The combined feature is the others side by side, so they are cut out of it. Without a GLCA branch it is SA.
+        The combined feature is the others side by side, so they are cut out of it. Where there is nothing beside SA, it
+        is SA.
         """
         model = self.loaded.model
-        if "glca" not in model.branches:
+        start = model.backbone.untouched_dim  # a face network's own embedding comes before the branches
+        if "glca" not in model.branches and not start:
             return {"sa": scored}
         combined = scored
         if self.feature_type != "combined":
             combined = self.scored_with(scored.what, "combined")
         assert combined.vectors is not None
-        start = model.backbone.untouched_dim  # a face network's own embedding comes before the branches
-        middle = start + model.width
         parts: dict[FeatureType, NDArray[np.float32]] = {
-            "sa": combined.vectors[:, start:middle], "glca": combined.vectors[:, middle:],
-        }  # fmt: skip
+            "sa": combined.vectors[:, start : start + model.width]
+        }
+        if "glca" in model.branches:
+            parts["glca"] = combined.vectors[:, start + model.width :]
         cut: dict[FeatureType, Scored] = {}
         for name, part in parts.items():
-            vectors = part / np.linalg.norm(part, axis=1, keepdims=True)
-            cut[name] = Scored(scored.what, pair_source(scored.what, vectors), vectors)
+            lengths = np.linalg.norm(part, axis=1, keepdims=True)
+            if not lengths.all():  # a fusion that leaves the branches out
+                cut[name] = self.scored_with(scored.what, name)
+                continue
+            cut[name] = Scored(scored.what, pair_source(scored.what, part / lengths), part / lengths)
         return {**cut, "combined": combined, self.feature_type: scored}
 
     def stored(self) -> Decision:
