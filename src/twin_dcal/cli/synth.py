@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from twin_dcal.edits.dataset import Settings
 
 DIFFICULTIES = ("easy", "medium", "hard")
-RECIPES = ("bumps",)
+RECIPES = ("bumps", "splines")
 TARGET_EER = 0.36
 Defaults = dict[str, str | float | None]
 DRAWN: Defaults = {"families": 200, "images": 16, "image_size": 112}

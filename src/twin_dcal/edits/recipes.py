@@ -6,7 +6,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from . import identity, warp
+from . import identity, splines, warp
 from .face import Camera
 
 Pixels = NDArray[np.uint8]
@@ -40,7 +40,10 @@ class Recipe:
     apply: Apply
 
 
-RECIPES = {"bumps": Recipe(identity.draw_edit, warp.apply_edit)}
+RECIPES = {
+    "bumps": Recipe(identity.draw_edit, warp.apply_edit),
+    "splines": Recipe(splines.draw_splines, splines.apply_splines),
+}
 
 
 def self_of(recipe: str, seed: int, person: str, half: int, strength: float, *more: int) -> Any:
