@@ -84,7 +84,8 @@ def write_folds(config: TwinVerificationConfig, num_folds: int, folder: Path) ->
         num_val = round(len(groups) / 10)
         parts = {"train": rest[num_val:], "val": rest[:num_val], "test": test}
         paths.append(folder / f"fold{fold}.json")
-        paths[-1].write_text(json.dumps({name: sorted(sum(part, [])) for name, part in parts.items()}))
+        people = {name: sorted(person for group in part for person in group) for name, part in parts.items()}
+        paths[-1].write_text(json.dumps(people))
     return paths
 
 
