@@ -217,9 +217,13 @@ class DataConfig(_Section):
 class TrackingConfig(_Section):
     backend: Literal["none", "mlflow", "wandb"] = "none"
     """Beside TensorBoard and metrics.jsonl, which are always written."""
+    required: bool = True
+    """false: where the tracker's package is not installed, the run says so in one line and goes on without it."""
     mlflow_uri: str | None = None
-    """A server's http:// address or sqlite:///FILE; null keeps runs in `mlflow/mlflow.db` beside output_dir."""
-    mlflow_experiment: str = "twin_dcal"
+    """A server's http:// address or sqlite:///FILE. null: MLFLOW_TRACKING_URI, else the MLflow server on
+    localhost:5000 if one answers, else `mlflow/mlflow.db` beside the run's folder."""
+    mlflow_experiment: str | None = None
+    """null: MLFLOW_EXPERIMENT_NAME, else "twin_dcal"."""
     wandb_project: str | None = None
     wandb_entity: str | None = None
 
@@ -234,7 +238,9 @@ class RuntimeConfig(_Section):
     gradient_checkpointing: bool = False
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """How several processes share a step: every one has all weights, or a part of weights and optimizer state."""
-    output_dir: str = "runs/dcal"
+    output_dir: str | None = None
+    """Where a run's files go, event files to its `logs/tensorboard`. null: checkpoints to `checkpoints`, event files to
+    `logs/tensorboard`, both in the working folder."""
     cache_dir: str | None = None
     """Where training.cached_views keeps its files, so that runs share them; null is the output folder."""
     save_every_steps: int | None = Field(None, ge=1)
@@ -245,6 +251,17 @@ class RuntimeConfig(_Section):
     before it is used."""
     max_hours: float | None = Field(None, gt=0)
     """Stop cleanly, with a checkpoint, before this time has passed since the start."""
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the run's checkpoints and figures go."""
+        return Path(self.output_dir or "checkpoints")
+
+    @property
+    def tensorboard_folder(self) -> Path:
+        """Where event files go, or the folders of several runs' event files."""
+        logs = Path("logs", "tensorboard")
+        return logs if self.output_dir is None else Path(self.output_dir) / logs
 
 
 class TwinVerificationConfig(_Section):

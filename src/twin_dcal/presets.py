@@ -1,6 +1,6 @@
 """Presets: ready-made configurations by name. Data only; what they leave out keeps the schema's default.
 
-A new one is an entry of `PRESETS`.
+A new one is an entry of `PRESETS`; one that is made for a GPU has an entry in `WITHOUT_GPU` too.
 """
 
 from typing import Any
@@ -13,6 +13,7 @@ _DEFAULT: dict[str, Any] = {
         "lr_reference_batch": 64, "weight_decay": 0.01, "warmup_epochs": 20, "clip_norm": 1.0,
     },
     "data": {"image_size": 448},
+    "tracking": {"backend": "mlflow", "required": False},
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -33,8 +34,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "warmup_epochs": 10,
         },
         "data": {"image_size": 448},
-        "tracking": {"backend": "wandb", "wandb_project": "twin-dcal"},  # offline without a key
-        "runtime": {"amp": "fp16", "output_dir": "/kaggle/working/dcal", "max_hours": 11.5},  # of the session's 12
+        "tracking": {"backend": "wandb", "required": False, "wandb_project": "twin-dcal"},  # offline without a key
+        "runtime": {"amp": "fp16", "max_hours": 11.5},  # of the session's 12
     },
     "no_tracking": {**_DEFAULT, "tracking": {"backend": "none"}},
     "debug": {
@@ -72,3 +73,16 @@ PRESETS: dict[str, dict[str, Any]] = {
         "runtime": {"output_dir": "runs/quickstart"},
     },
 }  # fmt: skip
+
+_SMALL_BATCH = {
+    "training.batch_size": 8,
+    "training.accumulation_steps": 8,
+}  # as large a step, half the memory
+
+WITHOUT_GPU: dict[str, dict[str, Any]] = {
+    "default": _SMALL_BATCH,
+    "single_gpu": {},
+    "kaggle": {"runtime.amp": "off", **_SMALL_BATCH},
+    "no_tracking": _SMALL_BATCH,
+}
+"""Presets that are made for a GPU, and what changes of them on a machine without one."""

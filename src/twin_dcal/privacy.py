@@ -29,13 +29,18 @@ def set_privacy_defaults() -> None:
         os.environ[_OURS] = ",".join(filter(None, [os.environ.get(_OURS), *ours]))
 
 
+def is_our_default(name: str) -> bool:
+    """Whether a variable of the environment was set here rather than by the user."""
+    return name in os.environ.get(_OURS, "").split(",")
+
+
 @contextmanager
 def hub_allowed() -> Iterator[None]:
     """Let huggingface_hub ask its server inside the block, unless the user's own HF_HUB_OFFLINE forbids it."""
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE
-    if "HF_HUB_OFFLINE" in os.environ.get(_OURS, "").split(","):
+    if is_our_default("HF_HUB_OFFLINE"):
         constants.HF_HUB_OFFLINE = False
     try:
         yield

@@ -356,12 +356,13 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_weights_that_cannot_be_fetched_are_an_error(monkeypatch, tmp_path):
+    monkeypatch.setattr("twin_dcal.models.backbone.need_hub", lambda *given: None)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(
-        ModelError, match=r"weights of 'test_vit' could not be fetched.*Set model\.pretrained"
+        ModelError, match=r"weights of 'test_vit' could not be fetched.*Give --model\.pretrained FILE"
     ):
         build_backbone("test_vit", pretrained=True, image_size=160)
 

@@ -45,7 +45,7 @@ class PlannedRun:
 
     @property
     def folder(self) -> Path:
-        return Path(self.config.runtime.output_dir)
+        return self.config.runtime.run_folder
 
     @property
     def best_model(self) -> Path:

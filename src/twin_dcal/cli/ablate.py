@@ -5,11 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from twin_dcal.config import resolve_config
 from twin_dcal.errors import ConfigError
 from twin_dcal.presets import PRESETS
 
-from .common import Parser, overrides_from, run
+from .common import Parser, run
+from .run_config import read_run_config
 
 CONFIG_KEYS = {
     "data_dir": "data.data_dir", "dataset_info": "data.dataset_info", "twin_pairs": "data.twin_pairs",
@@ -68,9 +68,9 @@ def _ablate(options: argparse.Namespace, dotted: dict[str, object]) -> int:
     from twin_dcal.ablation.variants import read_variants, read_variants_file
 
     variants = read_variants_file(options.variants) if options.variants else read_variants(options.branches)
-    config = resolve_config(
-        options.config_file or options.config, {**overrides_from(options, CONFIG_KEYS), **dotted}
-    )
+    config = read_run_config(options, CONFIG_KEYS, dotted)
+    if not config.tracking.required:  # a preset's; every run's figures are in the tables
+        config = config.override({"tracking.backend": "none"})
     if config.tracking.backend != "none":
         raise ConfigError(f"tracking.backend {config.tracking.backend}: dcal-ablate needs none")
     from twin_dcal.ablation.flow import Plan, ablate

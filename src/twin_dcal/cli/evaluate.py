@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from twin_dcal.errors import ConfigError
 
 from .common import Parser, check_launch, launch_options, run
+from .run_config import default_data_folder
 
 if TYPE_CHECKING:
     from twin_dcal.checkpoint import LoadedModel
@@ -89,7 +90,7 @@ def _threshold_options(parser: Parser) -> None:
     option("threshold", type=float, help="decide at this score instead of the stored threshold")
     option(
         "optimize_threshold", action="store_true",
-        help="choose threshold and calibration on the validation data",
+        help="choose threshold and calibration on the validation data; with --val_data alone that is all that is done",
     )  # fmt: skip
     option("val_data", metavar="PATH", help="like --test_data, for --optimize_threshold")
     option(
@@ -103,8 +104,9 @@ def _output_options(parser: Parser) -> None:
     option = parser.option
     option("output_dir", metavar="DIR", default="results/evaluation", help="evaluation_report.json goes here")
     option(
-        "tracking", choices=["auto", "mlflow", "none"], default="auto",
-        help="add to the model's MLflow run: auto, if it is kept on this machine; mlflow, wherever it is",
+        "tracking", choices=["auto", "mlflow", "wandb", "none"], default="auto",
+        help="a run of its own below the model's training run: auto, in MLflow if that is kept on this machine; mlflow "
+        "or wandb, wherever it is",
     )  # fmt: skip
     option("save_scores", metavar="FILE", help="write every pair and its score, .csv or .parquet")
     option("save_embeddings", metavar="FILE", help="instead of embeddings.npz in --output_dir")
@@ -119,6 +121,8 @@ def body(arguments: Sequence[str] | None) -> int:
     options, dotted = parser().parse(arguments)
     if dotted:
         raise ConfigError(f"dcal-evaluate has no option --{next(iter(dotted))}; see dcal-evaluate --help")
+    if options.model and _source(options) is None and not _only_tunes(options):
+        options.data_dir = default_data_folder()
     if options.dataset_info and not options.test_data and options.data_root is None:
         options.data_root = options.data_dir  # as in dcal-train: people of the file, images under the folder
     _check(options)
@@ -143,7 +147,7 @@ def _evaluate_together(options: argparse.Namespace) -> int:
         entered_by_main(flow.writing(options.output_dir)),
     ):  # features are gathered on the CPU
         if is_main():
-            return _evaluate(options)
+            return _tune(options) if _only_tunes(options) else _evaluate(options)
         validation = _validation(options) if options.optimize_threshold else None
         flow.embed_only(
             _system(options), _source(options), validation, compare_features=options.compare_features
@@ -204,10 +208,17 @@ def _check_thresholds(options: argparse.Namespace) -> None:
         )
     if options.save and options.feature_type != "combined":
         raise ConfigError("--save: the stored threshold is for --feature_type combined")
-    if _source(options) is None and options.model:
-        raise ConfigError("name what to evaluate on: --test_data, --data_dir or --dataset_info")
+    if _source(options) is None and options.model and not _only_tunes(options):
+        raise ConfigError(
+            "name what to evaluate on: --test_data, --data_dir or --dataset_info (no folder ./data)"
+        )
     if options.optimize_threshold and _validation(options) is None:
         raise ConfigError("--optimize_threshold needs --val_data (never the test data)")
+
+
+def _only_tunes(options: argparse.Namespace) -> bool:
+    """Whether a threshold is to be chosen and nothing tested."""
+    return bool(options.model and options.optimize_threshold and options.val_data and not _source(options))
 
 
 def _source(options: argparse.Namespace) -> str | None:
@@ -218,6 +229,26 @@ def _source(options: argparse.Namespace) -> str | None:
 def _validation(options: argparse.Namespace) -> str | None:
     own: str | None = None if options.scores else options.data_dir or options.dataset_info
     return options.val_data or own
+
+
+def _tune(options: argparse.Namespace) -> int:
+    """Choose the threshold, print it, and store it where asked to."""
+    from twin_dcal.verification import flow
+
+    system = _system(options)
+    tuning = flow.tune_on(system, None, options.val_data, options.threshold_metric, _effort(options))
+    choice = tuning.choice
+    print(
+        f"threshold {choice.threshold:.4f} by {choice.metric}, on {choice.num_genuine:,} genuine and "
+        f"{choice.num_impostors:,} impostor ({choice.on}) pairs of {tuning.data}\n"
+        f"there: FMR {choice.fmr:.2%}, FNMR {choice.fnmr:.2%}"
+    )
+    if options.save:
+        flow.save_tuning(system, tuning)
+        print(f"threshold and calibration stored in {options.model}")
+    else:
+        print(f"not stored; add --save to store it in {options.model}")
+    return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -250,10 +281,12 @@ def _evaluate(options: argparse.Namespace) -> int:
         flow.save_tuning(system, outcome.tuning)
         print(f"threshold {outcome.tuning.choice.threshold:.4f} and calibration stored in {options.model}")
     _show(options, outcome, _explain(options, system, outcome) if options.explain else None)
-    if options.model and options.tracking != "none":
-        from twin_dcal.training.trackers.evaluation import attach_evaluation
+    if options.model:
+        from twin_dcal.training.trackers.evaluation import EvaluationRecord, track_evaluation
 
-        attach_evaluation(Path(options.model), Path(options.output_dir), figures, options.tracking)
+        track_evaluation(
+            EvaluationRecord(Path(options.model), Path(options.output_dir), figures), options.tracking
+        )
     return 0
 
 

@@ -3,10 +3,10 @@
 import sys
 from collections.abc import Sequence
 
-from twin_dcal.config import resolve_config
 from twin_dcal.presets import PRESETS
 
-from .common import Parser, check_launch, launch_options, overrides_from, run
+from .common import Parser, check_launch, launch_options, run
+from .run_config import read_run_config, refuse_missing_weights
 
 CONFIG_KEYS = {
     "data_dir": "data.data_dir", "dataset_info": "data.dataset_info", "twin_pairs": "data.twin_pairs",
@@ -30,13 +30,19 @@ def parser() -> Parser:
         "config", metavar="NAME|FILE", default="default", help=f"preset ({', '.join(PRESETS)}) or JSON file"
     )
     option("config_file", metavar="FILE", help="the same as --config FILE")
-    option("data_dir", metavar="DIR", help="train/val/test folders, person folders, or dataset_infor.json")
+    option(
+        "data_dir", metavar="DIR",
+        help="train/val/test folders, person folders, or dataset_infor.json; without it and --dataset_info: ./data",
+    )  # fmt: skip
     option("dataset_info", metavar="FILE", help="dataset_infor.json: person id to image paths")
     option("twin_pairs", metavar="FILE", help="twin_pairs_infor.json: pairs of person ids")
     option("data_root", metavar="DIR", help="where image paths of the JSON file are looked up")
     option("split_file", metavar="FILE", help="split.json of an earlier run")
     option("strict", action="store_true", default=None, help="whatever would be left out is an error")
-    option("output_dir", metavar="DIR", help="where checkpoints, metrics and logs go")
+    option(
+        "output_dir", metavar="DIR",
+        help="where checkpoints, metrics and logs go; without it checkpoints/, and logs/tensorboard/ for TensorBoard",
+    )  # fmt: skip
     option(
         "resume", metavar="PATH|auto",
         help="checkpoint to continue, or a folder, for its newest; auto: the newest of --output_dir, if any",
@@ -49,22 +55,29 @@ def parser() -> Parser:
     option("device", help="auto, cpu, cuda, cuda:0")
     option("tracking", choices=["mlflow", "wandb", "none"], help="tracker beside TensorBoard")
     option("mlflow_disabled", action="store_true", help="no MLflow, whatever the configuration says")
-    option("mlflow_uri", metavar="URI", help="MLflow server or sqlite:///FILE instead of a local store")
+    option(
+        "mlflow_uri", metavar="URI",
+        help="MLflow server or sqlite:///FILE; without it MLFLOW_TRACKING_URI, else localhost:5000, else a file here",
+    )  # fmt: skip
     option("wandb_project", metavar="NAME", help="Weights & Biases project")
     option("wandb_entity", metavar="NAME", help="Weights & Biases entity")
-    option("validate_only", action="store_true", help="check configuration and data, train nothing")
+    option(
+        "validate_only",
+        action="store_true",
+        help="check configuration and data, train nothing; needs no weights",
+    )
     launch_options(parser)
     return parser
 
 
 def body(arguments: Sequence[str] | None) -> int:
     options, dotted = parser().parse(arguments)
-    config = resolve_config(
-        options.config_file or options.config, {**overrides_from(options, CONFIG_KEYS), **dotted}
-    )
     check_launch(options)
+    config = read_run_config(options, CONFIG_KEYS, dotted)
     if options.mlflow_disabled and config.tracking.backend == "mlflow":
         config = config.override({"tracking.backend": "none"})
+    if not (options.validate_only or options.resume):
+        refuse_missing_weights(config)
     from twin_dcal.distributed import launch
     from twin_dcal.training.run import train
 

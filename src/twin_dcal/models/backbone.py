@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from twin_dcal.config import ModelConfig
 from twin_dcal.data.fit import ImageSize, sides
 from twin_dcal.errors import ModelError
+from twin_dcal.hub import need_hub
 from twin_dcal.privacy import hub_allowed
 
 from .blocks import check_block, is_plain
@@ -275,16 +276,16 @@ def _create(name: str, pretrained: bool | str, **options: Any) -> Any:
             if _is_cached(name):
                 network = timm.create_model(name, pretrained=True, **options)
             else:
-                logger.warning(
-                    "model.pretrained: asking the network: weights of '%s' from timm's model hub", name
-                )
+                need_hub(name, _other_server(name))
                 with hub_allowed():
                     network = timm.create_model(name, pretrained=True, **options)
+        except ModelError:
+            raise
         except Exception as error:
             raise ModelError(
                 f"the pretrained weights of '{name}' could not be fetched or do not fit "
                 f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'}). "
-                "Set model.pretrained to the path of a weights file, or to false."
+                "Give --model.pretrained FILE or --model.pretrained false."
             ) from error
         network.reset_classifier(0)
         return network
@@ -295,12 +296,20 @@ def _create(name: str, pretrained: bool | str, **options: Any) -> Any:
 
 
 def _is_cached(name: str) -> bool:
-    """Whether the hub's weights of a timm model lie on this machine already; looks at files only."""
+    """Whether the weights of a timm model lie on this machine already; looks at files only."""
     config = timm.models.get_pretrained_cfg(name)
-    if config is None or not config.hf_hub_id:
+    if config is None or not (config.hf_hub_id or config.url):
         return False
+    if not config.hf_hub_id:
+        return Path(torch.hub.get_dir(), "checkpoints", Path(config.url).name).is_file()
     names = (config.hf_hub_filename, "model.safetensors", "pytorch_model.bin")
     return any(isinstance(try_to_load_from_cache(config.hf_hub_id, file), str) for file in names if file)
+
+
+def _other_server(name: str) -> str | None:
+    """Where the weights are that are not on the hub."""
+    config = timm.models.get_pretrained_cfg(name)
+    return None if config is None or config.hf_hub_id else config.url or None
 
 
 def _load_file(network: Any, name: str, path: Path) -> None:

@@ -21,13 +21,13 @@ _GEOMETRY = (
 """Keys that say what the weights mean; they must be the same in both models."""
 
 
-def initial_model(config: TwinVerificationConfig) -> DCALVerificationModel:
+def initial_model(config: TwinVerificationConfig, *, with_weights: bool = True) -> DCALVerificationModel:
     """The untrained model of a configuration, with model.pretrained's weights or model.init_from's.
 
-    Logs what was and was not taken. ModelError, in one line, where the earlier model is of another geometry.
+    Args: with_weights: False leaves out model.pretrained's. Logs what was and was not taken. ModelError, in one line, where the earlier model is of another geometry.
     """
     if config.model.init_from is None:
-        return DCALVerificationModel.from_config(config)
+        return DCALVerificationModel.from_config(config, with_weights=with_weights)
     path = Path(config.model.init_from)
     path = path / MODEL_NAME if path.is_dir() else path
     content = read_model_content(path)

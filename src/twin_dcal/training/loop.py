@@ -66,11 +66,13 @@ class Trainer:
     """Trains one model on one data module and writes into one folder, together with the run's other processes.
 
     Seeds torch's global generator with runtime.seed before the model is built. Only rank 0 writes and tracks.
-    Args: began: `time.time()` from which runtime.max_hours counts; None is now.
+    Args: began: `time.time()` from which runtime.max_hours counts; None is now. with_weights: False leaves out the
+    pretrained ones, since a training state follows.
     """
 
     def __init__(
-        self, config: TwinVerificationConfig, data: TwinDataModule, output_dir: Path, *, began: float | None = None
+        self, config: TwinVerificationConfig, data: TwinDataModule, output_dir: Path, *, began: float | None = None,
+        with_weights: bool = True,
     ) -> None:  # fmt: skip
         self.config, self.data, self.output_dir = config, data, output_dir
         self.tracker: Tracker = Trackers()
@@ -78,7 +80,7 @@ class Trainer:
         self.device = process_device(config.runtime.device)
         check_processes(config, self.device)
         torch.manual_seed(config.runtime.seed)
-        self.model = initial_model(config)
+        self.model = initial_model(config, with_weights=with_weights)
         if isinstance(self.model.backbone, FaceBackbone):
             paths = data.face_data.train.paths
             self.model.backbone.frame(distributed.together(lambda: crop_landmarks(config, paths)))

@@ -15,6 +15,7 @@ from twin_dcal.data.splits import write_split
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_folder, owner_only, replacing
 from twin_dcal.locking import locked
+from twin_dcal.models.face.open import is_face_network
 
 from .checks import check_sameness
 from .curves import write_curves
@@ -23,6 +24,9 @@ from .loop import Trainer, TrainingResult
 from .state import LAST, NUMBERED, cut_metrics, find_state, has_state, remove_leftovers
 from .trackers.build import build_trackers, check_tracking
 from .trackers.interface import Outcome, RunPlace
+from .trackers.shared import MLFLOW_NOTE, WANDB_NOTE
+from .trackers.tensorboard import NOTE_NAME as EVENTS_NOTE
+from .trackers.tensorboard import remove_events
 
 logger = logging.getLogger(__name__)
 
@@ -37,16 +41,16 @@ def train(
     launcher the run goes on from its newest checkpoint by itself.
 
     Args: resume: a checkpoint, a folder of them, or "auto" for the output folder's newest, if there is one. overwrite:
-    allow a folder that holds a run. Returns None with `validate_only`, which stops after data and model were built.
-    ConfigError while another process trains into that folder.
+    allow a folder that holds a run. Returns None with `validate_only`, which stops after data and model were built
+    and needs no weights from a hub. ConfigError while another process trains into that folder.
     """
     began = time.time()
     if config.runtime.num_threads is not None:
         torch.set_num_threads(config.runtime.num_threads)
-    folder = Path(config.runtime.output_dir)
+    folder = config.runtime.run_folder
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"runtime.output_dir {folder} is a file; name a folder")
-    check_tracking(config)
+    config = check_tracking(config)
     data = TwinDataModule(config)
     data.setup()
     logger.info("%s", data.summary)
@@ -62,8 +66,19 @@ def train(
         may_hold_a_run = overwrite or validate_only or resume is not None or restarted
         # Only rank 0 needs to see the files: on another node the folder may be another one.
         distributed.together(lambda: None if may_hold_a_run else _refuse_run(folder))
-        trainer = Trainer(config, data, folder, began=began)
-        return None if validate_only else _train(trainer, resume, restarted)
+        if validate_only:
+            Trainer(config, data, folder, began=began, with_weights=not _is_on_hub(config))
+            return None
+        found = distributed.together(lambda: _find(folder, resume, restarted))
+        with_weights = found is None or not _is_on_hub(config)
+        trainer = Trainer(config, data, folder, began=began, with_weights=with_weights)
+        return _train(trainer, found, restarted)
+
+
+def _is_on_hub(config: TwinVerificationConfig) -> bool:
+    """Whether the weights to start from are the hub's, which neither a check nor a resumed run needs. A file is read:
+    it is checked, and that of a face network says what to build."""
+    return config.model.pretrained is True and not is_face_network(config.model.backbone)
 
 
 def _lock(folder: Path) -> AbstractContextManager[None]:
@@ -76,15 +91,19 @@ def _refuse_run(folder: Path) -> None:
             f"{folder} holds a run already; use --resume auto to continue it, --overwrite to replace it, "
             "or another --output_dir"
         )
+    if (folder / "best_model.pth").exists():
+        raise ConfigError(
+            f"{folder} holds a model already (best_model.pth); use --overwrite to replace it, or another --output_dir"
+        )
 
 
-def _train(trainer: Trainer, resume: str | None, restarted: bool) -> TrainingResult:
+def _find(folder: Path, resume: str | None, restarted: bool) -> tuple[Path, dict[str, Any]] | None:
+    """The state to go on from; after a restart by the launcher, the folder's newest."""
+    return find_state(folder, "auto" if restarted and (has_state(folder) or resume is None) else resume)
+
+
+def _train(trainer: Trainer, found: tuple[Path, dict[str, Any]] | None, restarted: bool) -> TrainingResult:
     config, folder = trainer.config, trainer.output_dir
-
-    def find() -> tuple[Path, dict[str, Any]] | None:
-        return find_state(folder, "auto" if restarted and (has_state(folder) or resume is None) else resume)
-
-    found = distributed.together(find)
     if found is not None:
         path, state = found
         trainer.resume(state, path)
@@ -119,7 +138,7 @@ def _prepare(trainer: Trainer, resumed_from: Path | None) -> None:
     """The output folder before training: cleared, or brought to where the state stands."""
     folder = trainer.output_dir
     if resumed_from is None:
-        _clear(folder)
+        _clear(trainer)
     else:
         _bring_along(resumed_from, folder)
         cut_metrics(folder / "metrics.jsonl", trainer.progress)
@@ -133,23 +152,25 @@ def _bring_along(old: Path, folder: Path) -> None:
     """The best model and the figures so far and the trackers' runs, when a run goes on in another folder."""
     if old.resolve() == folder.resolve():
         return
-    for name in ("best_model.pth", "metrics.jsonl", "mlflow.json", "wandb.json"):
+    for name in ("best_model.pth", "metrics.jsonl", MLFLOW_NOTE, WANDB_NOTE):
         if (old / name).is_file():
             with replacing(folder / name) as file:
                 file.write((old / name).read_bytes())
 
 
-def _clear(folder: Path) -> None:
+def _clear(trainer: Trainer) -> None:
     """Remove what an earlier run left, and nothing else; only called when it may be replaced."""
+    folder = trainer.output_dir
+    remove_events(RunPlace(trainer.config, folder))
     written = (
         "metrics.jsonl",
         "best_model.pth",
         LAST,
         NUMBERED,
-        "logs/tensorboard/events.*",
         "training_curves.png",
-        "mlflow.json",
-        "wandb.json",
+        MLFLOW_NOTE,
+        WANDB_NOTE,
+        EVENTS_NOTE,
     )
     for pattern in written:
         for path in folder.glob(pattern):

@@ -104,7 +104,13 @@ def _run(
 def embed_only(
     system: System, data: str | None, validation: str | None, *, compare_features: bool = False
 ) -> None:
-    """What the processes other than rank 0 do of `run`: their part of the embedding, in the same order."""
+    """What the processes other than rank 0 do of `run`: their part of the embedding, in the same order.
+
+    Args: data: None where only the threshold is chosen.
+    """
+    if data is None:
+        system.scored(validation, "val")
+        return
     test = system.scored(data, "test")
     if validation is not None:
         system.scored(validation, "val")
@@ -112,16 +118,20 @@ def embed_only(
         system.scored_apart(test)
 
 
-def tune_on(system: System, test: Scored, data: str | None, metric: str, effort: Effort) -> Tuning:
-    """Threshold and calibration from validation pairs. ManifestError where they share a family with the test set."""
+def tune_on(system: System, test: Scored | None, data: str | None, metric: str, effort: Effort) -> Tuning:
+    """Choose threshold and calibration on validation pairs. ManifestError where they share a family with the test set.
+
+    Args: test: None where nothing is tested.
+    """
     if data is None:
         raise ConfigError("--optimize_threshold needs --val_data (never the test data)")
     validation = system.scored(data, "val")
-    if validation.what.people is None or test.what.people is None:
-        logger.warning(
-            "%s: whether it shares people with the test set cannot be checked; name the data set", data
-        )
-    refuse_shared_families(test.what, validation.what)
+    if test is not None:
+        if validation.what.people is None or test.what.people is None:
+            logger.warning(
+                "%s: whether it shares people with the test set cannot be checked; name the data set", data
+            )
+        refuse_shared_families(test.what, validation.what)
     counts = count_pairs(validation.source)
     choice = choose_threshold(counts, metric)
     on = "twin" if counts.has("twin") else "all"

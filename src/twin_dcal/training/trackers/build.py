@@ -2,26 +2,36 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from twin_dcal.config import TwinVerificationConfig
 
 from .background import Background, OutsideTracker, Patience
 from .interface import RunPlace, Tracker, Trackers
 from .jsonlines import JsonLines
-from .shared import need_package
-from .stores import find_store
-from .tensorboard import TensorBoard
+from .shared import MLFLOW_NOTE, is_installed, need_package, read_note
+from .stores import choose_store, find_store
+from .tensorboard import TensorBoard, events_folder
 
 logger = logging.getLogger(__name__)
 
 
-def check_tracking(config: TwinVerificationConfig) -> None:
-    """ConfigError for a tracker that cannot be started here: before data are read and long before a network asks."""
-    if config.tracking.backend != "none":
-        need_package(config.tracking.backend)
-    if config.tracking.backend == "mlflow":
-        find_store(config.tracking.mlflow_uri, Path(config.runtime.output_dir))
+def check_tracking(config: TwinVerificationConfig) -> TwinVerificationConfig:
+    """The configuration with a tracker that can be started here, or with none if that is not required.
+
+    ConfigError for one that cannot, before data are read and long before a network asks.
+    """
+    backend = config.tracking.backend
+    if backend != "none" and not config.tracking.required and not is_installed(backend):
+        logger.warning(
+            "%s is not installed: the run goes on with TensorBoard and metrics.jsonl alone; pip install "
+            "'twin-dcal[%s]' adds it", backend, backend,
+        )  # fmt: skip
+        return config.override({"tracking.backend": "none"})
+    if backend != "none":
+        need_package(backend)
+    if backend == "mlflow":
+        find_store(config.tracking.mlflow_uri, config.runtime.run_folder)
+    return config
 
 
 def build_trackers(place: RunPlace, patience: Patience | None = None) -> Tracker:
@@ -29,9 +39,15 @@ def build_trackers(place: RunPlace, patience: Patience | None = None) -> Tracker
 
     Says where figures go, before anything leaves this machine.
     """
+    events = events_folder(place)
+    logger.info(
+        "checkpoints and figures go to %s; see curves with: tensorboard --logdir %s",
+        place.folder,
+        events.home,
+    )
     always: list[Tracker] = [
         JsonLines(place.folder / "metrics.jsonl", place.step),
-        TensorBoard(place.folder / "logs" / "tensorboard", place.step),
+        TensorBoard(events.folder, place.step),
     ]
     backend = place.config.tracking.backend
     if backend == "mlflow":
@@ -42,11 +58,8 @@ def build_trackers(place: RunPlace, patience: Patience | None = None) -> Tracker
 
 
 def _mlflow(place: RunPlace) -> Callable[[], OutsideTracker]:
-    store = find_store(place.config.tracking.mlflow_uri, place.folder)
-    if store.is_local:
-        logger.info("mlflow: runs are kept in %s; see them with: %s", store.shown, store.ui)
-    else:
-        logger.warning("mlflow: figures, settings, curves and the model go to %s", store.shown)
+    before = read_note(place.folder / MLFLOW_NOTE).get("store")
+    store = choose_store(place.config.tracking.mlflow_uri, place.folder, before)
 
     def start() -> OutsideTracker:
         from .mlflow import MLflow  # in the background: the import alone takes seconds

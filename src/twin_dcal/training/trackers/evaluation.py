@@ -1,69 +1,152 @@
-"""An evaluation's figures, plots and report beside the training run of the model they are about."""
+"""An evaluation as a run of its own beside the training run of the model it is about: its figures, plots and report.
+
+Two evaluations of one model never share a run, so figures of one data set cannot take the place of another's.
+"""
 
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from twin_dcal._version import __version__
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_private
 
-from .mlflow import NOTE_NAME, log_metrics, open_client
-from .shared import need_package, one_line, read_note
+from .mlflow import log_metrics, open_client
+from .shared import MLFLOW_NOTE, WANDB_NOTE, need_package, one_line, read_note
 from .stores import Store, find_store, without_login
 
 logger = logging.getLogger(__name__)
 
+Tracking = Literal["auto", "mlflow", "wandb", "none"]
+
 _WRITTEN = ("evaluation_report.json", "evaluation_summary.txt", "report.html", "visualizations")
 _SECTIONS = {"twin", "unrelated", "all", "headline"}
+_SETTINGS = ("feature_type", "threshold", "threshold_source")
 
 
-def attach_evaluation(
-    model: Path, folder: Path, figures: Mapping[str, Any], tracking: Literal["auto", "mlflow"] = "auto"
-) -> bool:
-    """Add `figures` and what an evaluation wrote into `folder` to the MLflow run that trained `model`.
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """What is recorded: the figures of the report, and the folder they were written into."""
 
-    Args: tracking: "auto" does so if the run is kept on this machine, and sends nothing elsewhere; "mlflow" to any
-    store, and then ConfigError if the model's folder names no run. Returns whether it was done; a store that does not
-    answer is a warning.
+    model: Path
+    folder: Path
+    figures: Mapping[str, Any]
+
+    @property
+    def data(self) -> str:
+        return str(self.figures.get("test_data", "unknown data"))
+
+    def name(self) -> str:
+        """How the run is called: what was evaluated on, without the place where it lies."""
+        return f"evaluation: {Path(self.data).name or self.data}"
+
+    def settings(self, *, is_local: bool) -> dict[str, str]:
+        """What tells this evaluation from another; without the places of files if it leaves this machine."""
+        data = self.data if is_local else Path(self.data).name
+        told = {"data": data, "model_sha256": (self.figures.get("model") or {}).get("sha256")}
+        told |= {name: self.figures.get(name) for name in _SETTINGS if is_local or name != "threshold_source"}
+        return {name: str(value) for name, value in told.items() if value is not None}
+
+    def numbers(self) -> dict[str, float]:
+        """`test/eer`, `test/twin/eer`, …: numbers of the report and of its main sections."""
+        return dict(_numbers(self.figures))
+
+
+def track_evaluation(record: EvaluationRecord, tracking: Tracking) -> bool:
+    """Record an evaluation beside the run that trained its model; whether it was done.
+
+    Args: tracking: "auto" does so in MLflow if that run is kept on this machine, and sends nothing elsewhere; "mlflow"
+    and "wandb" do so wherever it is, and then ConfigError if no training run is known. A store that does not answer is
+    a warning: the evaluation is done and written.
     """
-    note = read_note(model.parent / NOTE_NAME)
-    if not note:
-        if tracking == "mlflow":
-            raise ConfigError(
-                f"--tracking mlflow: {model.parent} has no {NOTE_NAME}; train with --tracking mlflow"
-            )
+    if tracking == "none":
         return False
-    store = _store_of(note["store"], model.parent)
-    if tracking == "auto" and not store.is_local:
-        logger.info(
-            "mlflow: nothing is sent to %s; --tracking mlflow sends figures, plots and report", store.shown
-        )
+    if tracking == "wandb":
+        return _track_in_wandb(record)
+    found = _mlflow_parent(record, tracking)
+    if found is None:
         return False
+    store, parent = found
     need_package("mlflow")
     if not store.is_local:
         logger.warning("mlflow: figures, plots and report of this evaluation go to %s", store.shown)
     try:
-        _attach(store, note["run_id"], folder, figures)
+        run_id = _record_in_mlflow(store, parent, record)
     except Exception as error:  # the evaluation is done and written; its copy can wait
         logger.warning("mlflow: %s took no evaluation (%s)", store.shown, one_line(error))
         return False
-    logger.info("mlflow: added to run %s in %s", note["run_id"], store.shown)
+    logger.info(
+        "mlflow: run %s (%s) below the training run %s in %s", run_id, record.name(), parent, store.shown
+    )
     return True
 
 
-def _attach(store: Store, run_id: str, folder: Path, figures: Mapping[str, Any]) -> None:
+def _mlflow_parent(record: EvaluationRecord, tracking: Tracking) -> tuple[Store, str] | None:
+    """The store, and the training run there: of MLFLOW_RUN_ID, else of the note beside the model. None: not to do."""
+    home = record.model.parent
+    note, named = read_note(home / MLFLOW_NOTE), os.environ.get("MLFLOW_RUN_ID")
+    if not note and tracking == "auto":
+        return None
+    if not note and not named:
+        raise ConfigError(
+            f"--tracking mlflow: {home} has no {MLFLOW_NOTE}; train with --tracking mlflow, or name the training run "
+            "in MLFLOW_RUN_ID"
+        )
+    store = _store_of(note["store"], home) if note else find_store(None, home)
+    if tracking == "auto" and not store.is_local:
+        logger.info(
+            "mlflow: nothing is sent to %s; --tracking mlflow sends figures, plots and report", store.shown
+        )
+        return None
+    return store, named or note["run_id"]
+
+
+def _record_in_mlflow(store: Store, parent: str, record: EvaluationRecord) -> str:
+    from mlflow.entities import Param
+
     client = open_client(store)
-    log_metrics(client, run_id, dict(_numbers(figures)), step=0)
+    tags = {
+        "mlflow.parentRunId": parent,
+        "mlflow.source.name": "dcal-evaluate",
+        "twin_dcal.version": __version__,
+    }
+    experiment = client.get_run(parent).info.experiment_id
+    run_id = str(client.create_run(experiment, run_name=record.name(), tags=tags).info.run_id)
+    parameters = [Param(*item) for item in record.settings(is_local=store.is_local).items()]
+    client.log_batch(run_id, params=parameters, synchronous=True)
+    log_metrics(client, run_id, record.numbers(), step=0)
     for name in _WRITTEN:
-        path = folder / name
-        if path.exists():
-            inside = f"evaluations/{folder.resolve().name}" + (f"/{name}" if path.is_dir() else "")
-            log = client.log_artifacts if path.is_dir() else client.log_artifact
-            log(run_id, str(path), inside)
+        path = record.folder / name
+        if path.is_dir():
+            client.log_artifacts(run_id, str(path), name)
+        elif path.exists():
+            client.log_artifact(run_id, str(path))
+    client.set_terminated(run_id)
     if store.file is not None:
         make_private(store.file.parent)
+    return run_id
+
+
+def _track_in_wandb(record: EvaluationRecord) -> bool:
+    note = read_note(record.model.parent / WANDB_NOTE)
+    if not note.get("run_id"):
+        raise ConfigError(
+            f"--tracking wandb: {record.model.parent} has no {WANDB_NOTE}; train with --tracking wandb"
+        )
+    need_package("wandb")
+    from .wandb import record_evaluation
+
+    try:
+        record_evaluation(
+            record.model.parent, note, record.name(), record.settings(is_local=False), record.numbers()
+        )
+    except Exception as error:  # as above
+        logger.warning("wandb: took no evaluation (%s)", one_line(error))
+        return False
+    return True
 
 
 def _store_of(note: str, folder: Path) -> Store:
@@ -73,7 +156,6 @@ def _store_of(note: str, folder: Path) -> Store:
 
 
 def _numbers(figures: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """`test/eer`, `test/twin/eer`, …: numbers of the report and of its main sections."""
     for name, value in figures.items():
         inner = value.items() if name in _SECTIONS and value else [("", value)]
         for key, number in inner:

@@ -16,18 +16,19 @@ from twin_dcal.training.curves import CURVES_NAME
 
 from .interface import Outcome, RunPlace
 from .mlflow_model import save_for_mlflow
-from .shared import read_note, settings_to_send, write_note
+from .shared import MLFLOW_NOTE, read_note, settings_to_send, write_note
 from .stores import Store
 
 logger = logging.getLogger(__name__)
 
-NOTE_NAME = "mlflow.json"
+DEFAULT_EXPERIMENT = "twin_dcal"
 _STATUS: dict[Outcome, str] = {"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}
 _LONGEST_PARAMETER = 6000
 
 
 class MLflow:
-    """One run of an MLflow store. A folder's note names its run, which a resumed training goes on with.
+    """One run of an MLflow store: the one that MLFLOW_RUN_ID names, else the one of the folder's note, which a resumed
+    training goes on with, else a new one.
 
     Talks to the store through a client of its own: MLflow's global URI, experiment and run stay the user's. Every
     method bears being called again after it failed half way (`Background` does that).
@@ -37,7 +38,7 @@ class MLflow:
         self._place, self._store = place, store
         store.prepare()
         self._client = open_client(store)
-        self._run_id = self._same_run() or self._new_run()
+        self._run_id = self._named_run() or self._same_run() or self._new_run()
         self._tell_settings()
         self._logged_at: dict[int, int] = {}
         self._machine = _machine_monitor(self._run_id, store)
@@ -69,30 +70,41 @@ class MLflow:
         if self._store.file is not None and self._store.file.parent.exists():
             make_private(self._store.file.parent)
 
+    def _named_run(self) -> str | None:
+        """The run that the user made and named by MLFLOW_RUN_ID, if it is there."""
+        run_id = os.environ.get("MLFLOW_RUN_ID")
+        if not run_id or not self._is_running_again(run_id, "MLFLOW_RUN_ID names it, and it is not in"):
+            return None
+        write_note(self._place.folder / MLFLOW_NOTE, store=self._store.shown, run_id=run_id)
+        return run_id
+
     def _same_run(self) -> str | None:
         """The run that the folder's note names, set to running again; None for a new folder or another store."""
+        note = read_note(self._place.folder / MLFLOW_NOTE)
+        run_id = note.get("run_id")
+        if note.get("store") != self._store.shown or not run_id:
+            return None
+        return run_id if self._is_running_again(run_id, "it is gone from") else None
+
+    def _is_running_again(self, run_id: str, why_not: str) -> bool:
         from mlflow.exceptions import MlflowException
 
-        note = read_note(self._place.folder / NOTE_NAME)
-        if note.get("store") != self._store.shown or not note.get("run_id"):
-            return None
         try:
-            self._client.update_run(note["run_id"], status="RUNNING")
+            self._client.update_run(run_id, status="RUNNING")
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            logger.warning(
-                "mlflow: run %s is gone from %s; starting another", note["run_id"], self._store.shown
-            )
-            return None
-        return note["run_id"]
+            logger.warning("mlflow: no run %s: %s %s; starting another", run_id, why_not, self._store.shown)
+            return False
+        return True
 
     def _new_run(self) -> str:
-        experiment = _experiment(self._client, self._place.config.tracking.mlflow_experiment, self._store)
+        name = self._place.config.tracking.mlflow_experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
+        experiment = find_experiment(self._client, name or DEFAULT_EXPERIMENT, self._store)
         tags = {"mlflow.source.name": "dcal-train", "twin_dcal.version": __version__}
         run = self._client.create_run(experiment, run_name=self._place.folder.resolve().name, tags=tags)
         run_id = str(run.info.run_id)
-        write_note(self._place.folder / NOTE_NAME, store=self._store.shown, run_id=run_id)
+        write_note(self._place.folder / MLFLOW_NOTE, store=self._store.shown, run_id=run_id)
         return run_id
 
     def _tell_settings(self) -> None:
@@ -153,7 +165,8 @@ def log_metrics(
     client.log_batch(run_id, metrics=metrics, synchronous=True)
 
 
-def _experiment(client: Any, name: str, store: Store) -> str:
+def find_experiment(client: Any, name: str, store: Store) -> str:
+    """The id of an experiment, which is made if it is not there."""
     found = client.get_experiment_by_name(name)
     return str(found.experiment_id if found else client.create_experiment(name, store.artifacts))
 

@@ -9,15 +9,22 @@ from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import write_text
 
+MLFLOW_NOTE, WANDB_NOTE = "mlflow.json", "wandb.json"
+"""Notes in a run's folder by which a resumed training, or an evaluation, finds the run."""
+
 _PLACES = {
     "model": ("pretrained",), "data": ("data_dir", "dataset_info", "twin_pairs", "data_root", "split_file"),
     "runtime": ("output_dir",), "tracking": ("mlflow_uri",),
 }  # fmt: skip
 
 
+def is_installed(name: str) -> bool:
+    return find_spec(name) is not None
+
+
 def need_package(name: str) -> None:
     """ConfigError naming the extra, if a tracker's package is not installed."""
-    if find_spec(name) is None:
+    if not is_installed(name):
         raise ConfigError(
             f"--tracking {name}: {name} is not installed; pip install 'twin-dcal[{name}]', or use --tracking none"
         )

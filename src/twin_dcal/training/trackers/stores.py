@@ -1,13 +1,17 @@
 """Where MLflow keeps runs: which URI is meant, whether it is on this machine, and what to say if it cannot be used."""
 
+import logging
 import os
 import re
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_folder
+
+logger = logging.getLogger(__name__)
 
 _SERVERS = {"http", "https", "databricks", "databricks-uc", "uc"}
 _DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}
@@ -42,6 +46,45 @@ class Store:
         if self.file is not None:
             make_folder(self.file.parent)
             os.close(os.open(self.file, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+LOCAL_SERVER = "http://localhost:5000"
+_PATIENCE_S = 0.4
+
+
+def choose_store(uri: str | None, folder: Path, before: str | None = None) -> Store:
+    """The store of a run, and say why that one: `uri`, else MLFLOW_TRACKING_URI, else where the run was `before`, else
+    the MLflow server on this machine if one answers, else the file beside the run's folder.
+
+    ConfigError as `find_store`.
+    """
+    if uri or os.environ.get("MLFLOW_TRACKING_URI"):
+        store, why = find_store(uri, folder), "--mlflow_uri" if uri else "MLFLOW_TRACKING_URI"
+    elif before:
+        store, why = find_store(before, folder), "where this run was kept before"
+    elif is_mlflow_server("localhost", 5000):
+        store, why = find_store(LOCAL_SERVER, folder), "an MLflow server answers there"
+    else:
+        store, why = find_store(None, folder), f"no MLflow server answers on {LOCAL_SERVER}"
+    if store.is_local:
+        logger.info("mlflow: runs are kept in %s (%s); see them with: %s", store.shown, why, store.ui)
+    else:
+        logger.warning("mlflow: figures, settings, curves and the model go to %s (%s)", store.shown, why)
+    return store
+
+
+def is_mlflow_server(host: str, port: int) -> bool:
+    """Whether an MLflow server answers, found out in less than a second. Other programs use port 5000 too, so it must
+    answer as MLflow does: its /health says OK."""
+    connection = HTTPConnection(host, port, timeout=_PATIENCE_S)
+    try:
+        connection.request("GET", "/health")
+        answer = connection.getresponse()
+        return answer.status == 200 and answer.read(16).strip() == b"OK"
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def find_store(uri: str | None, output_dir: Path) -> Store:

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,11 +15,10 @@ from twin_dcal.files import make_folder, make_private
 from twin_dcal.privacy import set_privacy_defaults
 
 from .interface import Outcome, RunPlace
-from .shared import read_note, settings_to_send, write_note
+from .shared import WANDB_NOTE, read_note, settings_to_send, write_note
 
 logger = logging.getLogger(__name__)
 
-NOTE_NAME = "wandb.json"
 _FORMER_HOST = "api.wandb.ai"  # where keys of earlier logins stand
 _RETRIES = 12
 _EXIT_CODE: dict[Outcome, int] = {"finished": 0, "stopped": 0, "failed": 1}
@@ -35,14 +35,16 @@ class Wandb:
         import wandb
 
         folder = make_folder(place.folder)
-        run_id = read_note(folder / NOTE_NAME).get("run_id") or secrets.token_hex(4)
+        run_id = read_note(folder / WANDB_NOTE).get("run_id") or secrets.token_hex(4)
         tracking = place.config.tracking
-        write_note(folder / NOTE_NAME, run_id=run_id)
+        project = tracking.wandb_project or "twin-dcal"
+        write_note(folder / WANDB_NOTE, run_id=run_id, project=project, entity=tracking.wandb_entity or "")
         self._folder = make_folder(folder / "wandb")
         self._run: Any = wandb.init(
-            project=tracking.wandb_project or "twin-dcal", entity=tracking.wandb_entity, name=folder.resolve().name,
-            id=run_id, resume="allow" if key else None, mode=mode(key), dir=str(folder),
-            config=settings_to_send(place.config, is_local=False), reinit="create_new", settings=_settings(key),
+            project=project, entity=tracking.wandb_entity, name=folder.resolve().name,
+            group=run_id, job_type="training", id=run_id, resume="allow" if key else None, mode=mode(key),
+            dir=str(folder), config=settings_to_send(place.config, is_local=False), reinit="create_new",
+            settings=_settings(key),
         )  # fmt: skip
         # Steps as a figure of their own: wandb's may not go back, which a resumed run's do.
         self._run.define_metric("step")
@@ -58,6 +60,32 @@ class Wandb:
     def close(self, outcome: Outcome = "failed") -> None:
         self._run.finish(exit_code=_EXIT_CODE[outcome])
         make_private(self._folder)
+
+
+def record_evaluation(
+    folder: Path,
+    training: Mapping[str, str],
+    name: str,
+    settings: Mapping[str, str],
+    numbers: Mapping[str, float],
+) -> None:
+    """Make a run of its own for an evaluation, in the group of the training run.
+
+    Args: folder: of the training run; training: its note. Says first where the figures go.
+    """
+    key = find_key()
+    where = server() if mode(key) == "online" else f"{folder / 'wandb'}, offline"
+    logger.warning("wandb: figures of this evaluation go to %s", where)
+    import wandb
+
+    run: Any = wandb.init(
+        project=training.get("project") or "twin-dcal", entity=training.get("entity") or None, name=name,
+        group=training["run_id"], job_type="evaluation", mode=mode(key), dir=str(folder), config=dict(settings),
+        reinit="create_new", settings=_settings(key),
+    )  # fmt: skip
+    run.log(dict(numbers))
+    run.finish()
+    make_private(folder / "wandb")
 
 
 def server() -> str:
