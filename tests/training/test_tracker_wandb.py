@@ -4,12 +4,14 @@ import json
 import stat
 import struct
 import sys
+import time
 import types
 
 import pytest
 
 from twin_dcal.training.run import train
 from twin_dcal.training.trackers import wandb as tracker
+from twin_dcal.training.trackers.evaluation import EvaluationRecord, track_evaluation
 
 pytest.importorskip("wandb")
 pytestmark = pytest.mark.filterwarnings("default")
@@ -78,6 +80,27 @@ def test_offline_run_read_back_and_resumed_as_the_same_run(tiny_config, tmp_path
     for path in folder.rglob("*"):
         if not path.is_symlink():
             assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+
+
+def test_an_evaluation_is_a_run_of_its_own_in_the_group_of_the_training(tmp_path, caplog):
+    (tmp_path / "wandb.json").write_text(json.dumps({"run_id": "abc", "project": "twins", "entity": ""}))
+    for data, rate in (("/home/me/test", 0.25), ("/home/me/val_pairs.json", 0.0)):
+        figures = {"test_data": data, "twin": {"eer": rate}, "threshold_source": "/home/me/val"}
+        record = EvaluationRecord(tmp_path / "best_model.pth", tmp_path, figures)
+        assert track_evaluation(record, "wandb")
+    assert f"wandb: figures of this evaluation go to {tmp_path / 'wandb'}, offline" in caplog.text
+    found = {}
+    for _ in range(300):  # wandb's own process writes the file, and may still do so
+        found = {config.get("data"): (run_id, rows) for run_id, rows, config in history_of(tmp_path) if rows}
+        if len(found) == 2:
+            break
+        time.sleep(0.1)
+    assert set(found) == {'"test"', '"val_pairs.json"'}, "named, without the place"
+    assert [found[name][1][0]["test/twin/eer"] for name in ('"test"', '"val_pairs.json"')] == [0.25, 0]
+    assert len({run_id for run_id, _ in found.values()} | {"abc"}) == 3
+    told = b"".join(path.read_bytes() for path in tmp_path.glob("wandb/offline-run-*/*.wandb"))
+    assert b"/home/me" not in told
+    assert b"abc" in told
 
 
 def test_where_keys_come_from(monkeypatch, tmp_path):

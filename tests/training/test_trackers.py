@@ -1,9 +1,11 @@
 """Trackers: what they write, what they survive, and that training never waits for them."""
 
 import json
+import socket
 import stat
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from twin_dcal.training.trackers.build import build_trackers, check_tracking
 from twin_dcal.training.trackers.interface import RunPlace
 from twin_dcal.training.trackers.jsonlines import JsonLines
 from twin_dcal.training.trackers.shared import settings_to_send
-from twin_dcal.training.trackers.stores import find_store
+from twin_dcal.training.trackers.stores import find_store, is_mlflow_server
 from twin_dcal.training.trackers.tensorboard import TensorBoard
 
 QUICK = Patience(retry_s=0.5, finish_s=5, stop_s=0.5, last_s=0.2, sample_s=60, longest_pause_s=0.05)
@@ -286,6 +288,40 @@ def test_a_missing_package_names_the_extra(tiny_config, backend, monkeypatch):
     with pytest.raises(ConfigError):
         train(config)
     check_tracking(tiny_config)
+    assert check_tracking(config.override({"tracking.required": False})).tracking.backend == "none"
+
+
+class Answers(BaseHTTPRequestHandler):
+    """As MLflow's server (status 200, OK), or another program on its port."""
+
+    what = 200, b"OK"
+
+    def do_GET(self):
+        assert self.path == "/health"
+        self.send_response(self.what[0])
+        self.end_headers()
+        self.wfile.write(self.what[1])
+
+    def log_message(self, *given):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("what", "is_mlflow"), [((200, b"OK"), True), ((403, b""), False), ((200, b"<html>my page"), False)]
+)
+def test_only_an_mlflow_server_counts_as_one(what, is_mlflow, monkeypatch):
+    monkeypatch.setattr(Answers, "what", what)
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert is_mlflow_server("127.0.0.1", server.server_port) is is_mlflow
+
+
+def test_a_server_that_hangs_and_one_that_is_not_there_are_none(monkeypatch):
+    monkeypatch.setattr("twin_dcal.training.trackers.stores._PATIENCE_S", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        assert not is_mlflow_server("127.0.0.1", port)
+    assert not is_mlflow_server("127.0.0.1", port)
 
 
 # A whole run
