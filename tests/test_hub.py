@@ -42,9 +42,7 @@ def test_any_answer_will_do_and_it_is_said_first_that_the_network_is_asked(serve
     monkeypatch.setenv("HF_ENDPOINT", server)
     hub.need_hub("vit_x")
     hub.need_hub("vit_x")
-    assert caplog.messages == [
-        "model.pretrained: asking the network: weights of 'vit_x' from timm's model hub"
-    ]
+    assert caplog.messages == ["model.pretrained: asking the network: weights of 'vit_x' from the model hub"]
 
 
 def test_nobody_there_is_one_line_that_names_the_two_ways_out(monkeypatch):

@@ -31,9 +31,7 @@ def need_hub(backbone: str, url: str | None = None) -> None:
     reason = "HF_HUB_OFFLINE forbids asking the hub"
     if url or is_our_default("HF_HUB_OFFLINE") or os.environ.get("HF_HUB_OFFLINE", "").upper() not in _TRUE:
         address = url or os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-        logger.warning(
-            "model.pretrained: asking the network: weights of '%s' from timm's model hub", backbone
-        )
+        logger.warning("model.pretrained: asking the network: weights of '%s' from the model hub", backbone)
         if _answers(address):
             return
         reason = f"{address} does not answer"

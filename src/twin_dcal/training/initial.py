@@ -24,7 +24,8 @@ _GEOMETRY = (
 def initial_model(config: TwinVerificationConfig, *, with_weights: bool = True) -> DCALVerificationModel:
     """The untrained model of a configuration, with model.pretrained's weights or model.init_from's.
 
-    Args: with_weights: False leaves out model.pretrained's. Logs what was and was not taken. ModelError, in one line, where the earlier model is of another geometry.
+    Args: with_weights: False leaves out model.pretrained's. Logs what was and was not taken. ModelError, in one line,
+    where the earlier model is of another geometry.
     """
     if config.model.init_from is None:
         return DCALVerificationModel.from_config(config, with_weights=with_weights)

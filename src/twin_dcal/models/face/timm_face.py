@@ -18,6 +18,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from twin_dcal.errors import ModelError
+from twin_dcal.hub import need_hub
 from twin_dcal.models.feature_maps import feature_layout
 from twin_dcal.privacy import hub_allowed
 
@@ -169,9 +170,7 @@ def _hub_file(source: str, names: tuple[str, ...]) -> Path:
         cached = try_to_load_from_cache(repository, name, revision=revision or None)
         if isinstance(cached, str):
             return Path(cached)
-    logger.warning(
-        "model.pretrained: asking the network: %s of '%s' from its model hub", names[0], repository
-    )
+    need_hub(repository)
     try:
         with hub_allowed():
             for name in names:
