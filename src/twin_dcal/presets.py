@@ -79,6 +79,9 @@ _SMALL_BATCH = {
     "training.accumulation_steps": 8,
 }  # as large a step, half the memory
 
+ON_HUB = frozenset({"vit_base_patch16_224"})
+"""Backbones of presets whose weights timm fetches from the model hub."""
+
 WITHOUT_GPU: dict[str, dict[str, Any]] = {
     "default": _SMALL_BATCH,
     "single_gpu": {},

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_dcal.config import TwinVerificationConfig, resolve_config
-from twin_dcal.presets import PRESETS, WITHOUT_GPU
+from twin_dcal.presets import ON_HUB, WITHOUT_GPU
 
 from .common import overrides_from
 
@@ -69,8 +69,7 @@ def refuse_missing_weights(config: TwinVerificationConfig) -> None:
     from twin_dcal.hub import may_be_cached, need_hub
 
     backbone = config.model.backbone
-    of_presets = {values["model"]["backbone"] for values in PRESETS.values()}  # known to be on the hub
-    if config.model.pretrained is True and backbone in of_presets and not may_be_cached(backbone):
+    if config.model.pretrained is True and backbone in ON_HUB and not may_be_cached(backbone):
         need_hub(backbone)
 
 
