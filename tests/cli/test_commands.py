@@ -281,7 +281,7 @@ def test_an_image_broken_after_the_check_is_one_line(tiny_faces, model, tmp_path
 
 
 def test_a_bug_of_ours_is_not_dressed_up(monkeypatch, tiny_faces, capsys):
-    monkeypatch.setattr(train_command, "resolve_config", lambda *_: 1 / 0)
+    monkeypatch.setattr(train_command, "read_run_config", lambda *_: 1 / 0)
     assert train("--data_dir", tiny_faces) == 70
     told = capsys.readouterr().err
     assert "ZeroDivisionError: division by zero\ninternal error: " in told
