@@ -8,6 +8,7 @@ together make the figures, and intervals resample families. Finished runs are no
 
 import argparse
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,9 +69,22 @@ class Pooled:
         return np.concatenate(parts)
 
 
+def without_splits(data_dir: Path, folder: Path) -> Path:
+    """The same people as links in one folder: folds are drawn anew, whatever splits the data set has."""
+    faces = folder / "faces"
+    faces.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "val", "test"):
+        for person in sorted((data_dir / split).iterdir()):
+            link = faces / person.name
+            if not link.exists():
+                link.symlink_to(person.resolve(), target_is_directory=True)
+    shutil.copy(data_dir / "twin_pairs_infor.json", faces)
+    return faces
+
+
 def write_folds(config: TwinVerificationConfig, num_folds: int, folder: Path) -> list[Path]:
     """A split.json for each fold; families in an order drawn from seed 0."""
-    data = load_face_data(config.data, 0)
+    data = load_face_data(config.override({"data.split_file": None}).data, 0)
     families: dict[int, list[str]] = {}
     for number, split in enumerate((data.train, data.val, data.test)):
         for person, family in zip(split.people, split.family_of.tolist(), strict=True):
@@ -113,7 +127,8 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = TwinVerificationConfig.preset("face").override(
         {
-            "model.pretrained": options.network, "data.data_dir": options.data_dir, "runtime.num_workers": 0,
+            "model.pretrained": options.network, "data.data_dir": str(without_splits(Path(options.data_dir), folder)),
+            "runtime.num_workers": 0,
             "runtime.device": "cpu", "runtime.cache_dir": str(folder / "kept"), "training.cached_views": 2,
             **parse_dotted(dotted),
         }

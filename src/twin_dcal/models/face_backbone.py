@@ -152,21 +152,19 @@ class FaceBackbone(TokenBackbone):
             x = x.flip(1)
         x = x.contiguous(memory_format=torch.channels_last)
         taken = []
-        with torch.no_grad():
-            for place, stage in enumerate(self.network.stages[: self.num_frozen]):
-                x = stage(x)
-                if place in self.taken:
-                    taken.append(x)
-            return (*taken, self.network.head(x) if self.is_frozen else x)
+        for place, stage in enumerate(self.network.stages[: self.num_frozen]):
+            x = stage(x)
+            if place in self.taken:
+                taken.append(x)
+        return (*taken, self.network.head(x) if self.is_frozen else x)
 
     def _read_frozen(self, frozen: Frozen) -> Tokens:
         *taken, x = frozen
         maps = dict(zip((place for place in self.taken if place < self.num_frozen), taken, strict=True))
         untouched = x
         if self.untouched is not None:
-            with torch.no_grad():
-                for part in self.untouched.values():
-                    untouched = part(untouched)
+            for part in self.untouched.values():
+                untouched = part(untouched)
         if not self.is_frozen:
             for place, stage in enumerate(self.network.stages[self.num_frozen :], self.num_frozen):
                 x = stage(x)
@@ -178,13 +176,14 @@ class FaceBackbone(TokenBackbone):
 
     def _tokens(self, embedding_BE: Tensor, outputs: list[Tensor]) -> Tensor:
         unit_BE = F.normalize(embedding_BE.float(), dim=1) * math.sqrt(embedding_BE.shape[1])
-        cls_BC = F.pad(unit_BE, (0, self.width - unit_BE.shape[1]))
+        num_more = self.width - unit_BE.shape[1]
+        cls_BC = F.pad(unit_BE, (0, num_more)) if num_more else unit_BE
         patches_BNC: Tensor = self.position
         for place, output, project in zip(self.taken, outputs, self.project, strict=True):
             patches_BNC = patches_BNC + self._on_grid(
                 project(self.network.patches(output)), self.network.grids[place]
             )
-        return torch.cat([cls_BC.to(patches_BNC.dtype)[:, None], patches_BNC], dim=1)
+        return torch.cat([cls_BC.to(patches_BNC.dtype).unsqueeze(1), patches_BNC], dim=1)
 
     def _on_grid(self, patches_BNC: Tensor, grid: tuple[int, int]) -> Tensor:
         """A coarser map's patches repeated on the finest grid."""

@@ -291,3 +291,34 @@ def test_the_objective_takes_the_twin_as_the_distractor(file, monkeypatch):
     assert given[0] is not None
     assert given[1] is None
     assert set(given[0][:2].tolist()) <= {2, 3}
+
+
+@pytest.mark.parametrize("frozen", [0, 4, 16])
+def test_pixels_have_gradients_for_explanations(file, frozen):
+    model = build(file, **{"model.frozen_stride": frozen}).eval()
+    images = crops().requires_grad_()
+    model.embed(images)[0].sum().backward()
+    assert images.grad[0].abs().sum() > 0
+
+
+def test_an_exported_model_decides_by_the_same_score(file, tmp_path):
+    """The fused score of two cosines, and the embedding of a batch of any size."""
+    pytest.importorskip("onnxscript")
+    from twin_dcal.export.flow import export_model
+    from twin_dcal.inference.engine import TwinInferenceEngine
+    from twin_dcal.verification.fusion import Fusion
+
+    config = configuration(file)
+    model = DCALVerificationModel.from_config(config)
+    trained(model, crops())
+    fusion = Fusion(EMBEDDING, 0.5, (-2.0, 9.0, -4.0), (20.0, 3.0, -9.0), "made up")
+    save_model(tmp_path / "m.pth", model, config, fusion=fusion)
+    export_model(tmp_path / "m.pth", tmp_path / "m.onnx")
+    ours, exported = (TwinInferenceEngine(tmp_path / name, align="never") for name in ("m.pth", "m.onnx"))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 48, 48, 3), np.uint8)
+    features = ours.extract_features(list(pixels))
+    split = features[:, :EMBEDDING], features[:, EMBEDDING:]
+    expected = fusion.score(*(2 * part[0] @ part[1] for part in split))
+    for engine in (ours, exported):
+        found = engine._similarity(engine.extract_features(list(pixels[:2])))
+        assert found == pytest.approx(float(expected), abs=1e-5)

@@ -145,6 +145,7 @@ class _GraphPart(nn.Module):
             if tensor.name not in read:
                 delattr(self.graph, get_buffer_name(tensor.name))
         self._use_own_prelus(model, get_buffer_name)
+        self._use_own_flattening(model)
         for tensor in graph.onnx_model.graph.initializer:  # only the structure is read from here on
             tensor.ClearField("raw_data")
             tensor.ClearField("float_data")
@@ -165,6 +166,22 @@ class _GraphPart(nn.Module):
                 continue
             setattr(graph, graph.mapping[node.output[0]], _PReLU(slope))
             setattr(graph, buffer_name(node.input[1]), None)
+
+    def _use_own_flattening(self, model: "onnx.ModelProto") -> None:
+        """`flatten` for a reshape to rows: exported again, a reshape would lose that the batch is of any size."""
+        import onnx
+
+        graph = cast(Any, self.graph)
+        shapes = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        for node in model.graph.node:
+            target = shapes.get(node.input[1]) if node.op_type == "Reshape" else None
+            if target is not None and target.size == 2 and target[0] in (-1, 0, 1):
+                setattr(graph, graph.mapping[node.output[0]], _Flatten())
+
+
+class _Flatten(nn.Module):
+    def forward(self, x: Tensor, *_: Tensor) -> Tensor:
+        return x.flatten(1)
 
 
 class _PReLU(nn.Module):
