@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from .names import written
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
@@ -33,8 +35,9 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8; names that are none appear in it as `names.written` has them, in JSON too."""
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(written(text).encode())
 
 
 def make_folder(path: str | Path) -> Path:

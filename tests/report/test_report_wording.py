@@ -56,8 +56,9 @@ def test_shown_text_can_always_be_written(text):
     assert not any(ord(sign) < 32 for sign in shown)
 
 
-def test_direction_changes_and_lone_surrogates_are_shown_as_unknown():
-    assert wording.shown("a\u202eb\ud800\x00\n") == "a\ufffdb\ufffd\ufffd\ufffd"
+def test_direction_changes_are_shown_as_unknown_and_bytes_of_names_as_everywhere():
+    assert wording.shown("a\u202eb\x00\n") == "a\ufffdb\ufffd\ufffd"
+    assert wording.shown("J\udcfcrgen\ud800") == "J\\udcfcrgen\\ud800"
     assert wording.shown("Zoë 王 \u202f می\u200cخواهم") == "Zoë 王 \u202f می\u200cخواهم"
 
 

@@ -1,6 +1,7 @@
 """What every command shares: options in both spellings, `--section.key value`, exit codes, logging."""
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -85,6 +86,9 @@ def run(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[
 
 def _body(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None) -> int:
     set_privacy_defaults()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that are no UTF-8, as `names` writes them
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     # Of several processes only the first tells what all do.
     logging.getLogger("twin_dcal").setLevel(

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
+from twin_dcal.names import restored
+
 
 @dataclass(frozen=True)
 class PathResolver:
@@ -39,12 +41,16 @@ class PathResolver:
 
 
 def as_written(written: str, base: Path | None = None) -> Path:
-    """A path relative to `base`; one with backslashes, of another system, with / in their place if that exists."""
+    """A path relative to `base`; one with backslashes, of another system, with / in their place if that exists.
+
+    So is a name that is no UTF-8, as our own files write it (see `names`).
+    """
     path = Path(written) if base is None else base / written
     if "\\" in written and not _exists(path):
-        turned = Path(written.replace("\\", "/")) if base is None else base / written.replace("\\", "/")
-        if _exists(turned):
-            return turned
+        for other in (restored(written), written.replace("\\", "/")):
+            turned = Path(other) if base is None else base / other
+            if _exists(turned):
+                return turned
     return path
 
 

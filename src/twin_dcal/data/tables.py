@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from twin_dcal.csvfile import from_cell
 from twin_dcal.errors import TwinDcalError
 
 SEPARATORS = ("\t", ";", ",")
@@ -13,18 +14,23 @@ Row = tuple[int, list[str]]
 """Number of the line in the file, and its cells without blanks around them."""
 
 
-def read_lines(path: Path, fault: type[TwinDcalError]) -> list[tuple[int, str]]:
+def read_lines(path: Path, fault: type[TwinDcalError], *, are_names: bool = False) -> list[tuple[int, str]]:
     """Numbers and text of the lines that are not blank, without blanks around them. A byte order mark is fine.
 
-    Args: fault: what is raised for a file that cannot be read or is no text.
+    Args: fault: what is raised for a file that cannot be read or is no text; are_names: lines are file names, which
+    may be any bytes, as `find` lists them.
     """
     with _readable(path, fault):
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape" if are_names else "strict")
+    if "\0" in text:
+        raise fault(f"{path}: not UTF-8 text (it has NUL bytes). Save it as UTF-8.")
+    lines = text.split("\n") if are_names else text.splitlines()
     return [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
 def read_rows(path: Path, fault: type[TwinDcalError]) -> Iterator[Row]:
-    """The rows of a table that are not empty; the separator is what its first line has most of.
+    """The rows of a table that are not empty; the separator is what its first line has most of. Text that was marked as
+    text when it was written here (`csvfile`) comes as it was.
 
     Args: fault: what is raised, with file and line, for a file that cannot be read or is no table.
     """
@@ -34,7 +40,7 @@ def read_rows(path: Path, fault: type[TwinDcalError]) -> Iterator[Row]:
         reader = csv.reader(file, delimiter=separator_of(first), skipinitialspace=True, strict=True)
         try:
             for row in reader:
-                cells = [cell.strip() for cell in row]
+                cells = [from_cell(cell.strip()) for cell in row]
                 if any(cells):
                     yield reader.line_num, cells
         except csv.Error as error:

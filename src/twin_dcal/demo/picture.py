@@ -10,6 +10,7 @@ from twin_dcal.files import replacing
 from twin_dcal.inference.result import VerificationResult
 from twin_dcal.report.rendering import render
 from twin_dcal.report.theme import LIGHT, drawing
+from twin_dcal.report.wording import shown
 
 from .wording import decision_words
 
@@ -24,7 +25,7 @@ def pair_picture(
         axes = figure.add_axes((0.03 + 0.48 * at, 0.24, 0.46, 0.62))
         axes.imshow(pixels, interpolation="nearest" if len(pixels) < 160 else None)
         axes.set(xticks=[], yticks=[])
-        axes.set_xlabel(_shortened(name), color=LIGHT["muted"], parse_math=False)
+        axes.set_xlabel(_shortened(shown(name)), color=LIGHT["muted"], parse_math=False)
         axes.spines[:].set(visible=True, color=colour, linewidth=1.5)
     figure.text(0.03, 0.92, decision_words(result.verification_decision).capitalize(), color=colour, fontsize=13,
                 fontweight="bold")  # fmt: skip

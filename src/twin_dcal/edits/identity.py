@@ -138,7 +138,7 @@ def draw_edit(seed: int, person: str, half: int, *more: int) -> Edit:
 
 def key_of(person: str) -> int:
     """A number of 64 bits for an id, the same on every machine."""
-    return int.from_bytes(hashlib.sha256(person.encode()).digest()[:8], "big")
+    return int.from_bytes(hashlib.sha256(person.encode("utf-8", "surrogateescape")).digest()[:8], "big")
 
 
 def _draw_marks(rng: np.random.Generator) -> list[Mark]:

@@ -1,8 +1,6 @@
 """What can be read off features without labels: statistics, neighbours, all similarities, clusters."""
 
-import csv
 import importlib
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_dcal.csvfile import csv_text
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import replacing, write_text
 
@@ -117,11 +116,8 @@ def write_top_k(path: Path, features: Features, names: Sequence[str], k: int) ->
 
 
 def write_clusters(path: Path, labels: NDArray[np.intp], names: Sequence[str]) -> None:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("cluster", "image"))
-    table.writerows((int(labels[row]), names[row]) for row in np.argsort(labels, kind="stable"))
-    write_text(path, text.getvalue())
+    rows = ((int(labels[row]), names[row]) for row in np.argsort(labels, kind="stable"))
+    write_text(path, csv_text(("cluster", "image"), rows))
 
 
 def write_individual(folder: Path, features: Features, ids: Sequence[str]) -> None:

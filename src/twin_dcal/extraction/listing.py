@@ -33,7 +33,7 @@ def images_listed(path: str | Path) -> list[str]:
     """The lines of a text file, in order; empty ones and repetitions are left out. Relative to the file's folder where
     they are not found from here. ManifestError for a file that is missing, no text or empty."""
     path = Path(path)
-    names = [line for _, line in read_lines(path, ManifestError)]
+    names = [line for _, line in read_lines(path, ManifestError, are_names=True)]
     if not names:
         raise ManifestError(f"{path}: names no image; give one path a line")
     return list(dict.fromkeys(_found(name, path.parent) for name in names))

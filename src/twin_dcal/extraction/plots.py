@@ -11,6 +11,7 @@ from twin_dcal.files import replacing
 from twin_dcal.report.projection import principal_components, tsne
 from twin_dcal.report.rendering import render
 from twin_dcal.report.theme import LIGHT, drawing
+from twin_dcal.report.wording import shown
 
 MAX_IMAGES = 2000
 MAX_NAMED = 10
@@ -54,7 +55,7 @@ def plane_figure(places: NDArray[np.float64], folders: Sequence[str], title: str
         x, y = places[[row for row, folder in enumerate(folders) if folder == member]].T
         axes.plot(
             x, y, _SIGNS[number // len(_CYCLE) % len(_SIGNS)], color=LIGHT[_CYCLE[number % len(_CYCLE)]],
-            markersize=4, markeredgewidth=0, alpha=0.75, label=member,
+            markersize=4, markeredgewidth=0, alpha=0.75, label=shown(member),
         )  # fmt: skip
     axes.set(xticks=[], yticks=[], aspect="equal")
     axes.spines[:].set_visible(False)

@@ -1,16 +1,15 @@
 """Embeddings to a file of look-alike families and a sheet to review them: the flow of `dcal-lookalikes`."""
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from twin_dcal.csvfile import csv_text
 from twin_dcal.data.families import PAIRS_NAME
 from twin_dcal.errors import ConfigError, MetricError
 from twin_dcal.files import write_text
@@ -94,12 +93,9 @@ def _typical_images(
 
 
 def _table(found: LookAlikes) -> str:
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("kind", "id1", "id2", "cosine"))
-    for kind, pairs in (("pair", found.pairs), ("suspect", found.suspects)):
-        writer.writerows((kind, pair.one, pair.other, f"{pair.cosine:.6f}") for pair in pairs)
-    return text.getvalue()
+    kinds = (("pair", found.pairs), ("suspect", found.suspects))
+    rows = ((kind, pair.one, pair.other, f"{pair.cosine:.6f}") for kind, pairs in kinds for pair in pairs)
+    return csv_text(("kind", "id1", "id2", "cosine"), rows)
 
 
 def _sheet(found: LookAlikes, limits: Limits, typical: Mapping[str, Sequence[str]]) -> str:

@@ -3,11 +3,11 @@
 import csv
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from io import StringIO
 from pathlib import Path
 
 from tqdm import tqdm
 
+from twin_dcal.csvfile import csv_text, from_cell
 from twin_dcal.data.findings import first_few
 from twin_dcal.data.twin_ids import PairFit, fit_pairs
 from twin_dcal.errors import ManifestError
@@ -26,7 +26,8 @@ from .sources import Sources, find_photos, pairs_of
 from .working import work
 
 PAGE_NAME, REVIEW_NAME = "prepare_report.html", "review.csv"
-_REVIEW_FIELDS = ("photo", "person", "reason", "detail", "keep")
+_DROPPED_FIELDS = ("photo", "person", "reason", "detail")
+_REVIEW_FIELDS = (*_DROPPED_FIELDS, "keep")
 
 
 def prepare(job: Job, embed: Embed | None = None, threshold: float = 0.0) -> Prepared:
@@ -117,7 +118,7 @@ def _judge(
 def _write(done: Prepared, stop: bool) -> None:
     job = done.job
     write_text(
-        job.output / placing.DROPPED_NAME, _table(done.dropped, ("photo", "person", "reason", "detail"))
+        job.output / placing.DROPPED_NAME, csv_text(_DROPPED_FIELDS, _rows(done.dropped, _DROPPED_FIELDS))
     )
     if stop or not done.path_of:
         placing.withdraw(job.output)
@@ -153,7 +154,9 @@ def _decisions(path: Path) -> frozenset[str]:
         rows = csv.DictReader(file)
         if not {"photo", "keep"} <= set(rows.fieldnames or ()):
             raise ManifestError(f"{path}: no columns photo and keep. Delete it to have it written anew.")
-        return frozenset(row["photo"] for row in rows if (row["keep"] or "").strip().lower() in _YES)
+        return frozenset(
+            from_cell(row["photo"]) for row in rows if (row["keep"] or "").strip().lower() in _YES
+        )
 
 
 _YES = frozenset({"yes", "y", "1", "true", "x"})
@@ -162,27 +165,17 @@ _YES = frozenset({"yes", "y", "1", "true", "x"})
 def _write_review(path: Path, dropped: Sequence[Dropped]) -> None:
     """What a person may decide about; decisions to keep that were made before stay."""
     kept = sorted(_decisions(path))
-    lines = StringIO(_table([out for out in dropped if out.reason in judging.REVIEWABLE], _REVIEW_FIELDS))
-    text = lines.read()
-    more = StringIO()
-    csv.writer(more, lineterminator="\n").writerows([name, "", "kept by review", "", "yes"] for name in kept)
-    write_text(path, text + more.getvalue())
+    rows = _rows([out for out in dropped if out.reason in judging.REVIEWABLE], _REVIEW_FIELDS)
+    rows += [[name, "", "kept by review", "", "yes"] for name in kept]
+    write_text(path, csv_text(_REVIEW_FIELDS, rows))
 
 
-def _table(dropped: Sequence[Dropped], fields: Sequence[str]) -> str:
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(fields)
-    for out in dropped:
-        row = {
-            "photo": out.name,
-            "person": out.person,
-            "reason": out.reason,
-            "detail": out.detail,
-            "keep": "",
-        }
-        writer.writerow([row[field] for field in fields])
-    return text.getvalue()
+def _rows(dropped: Sequence[Dropped], fields: Sequence[str]) -> list[list[str]]:
+    told = (
+        {"photo": out.name, "person": out.person, "reason": out.reason, "detail": out.detail, "keep": ""}
+        for out in dropped
+    )
+    return [[row[field] for field in fields] for row in told]
 
 
 def _remove_unused(folder: Path, records: Sequence[Record]) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 from unicodedata import category
 
+from twin_dcal.names import written
+
 DASH = "–"
 NARROW_SPACE = "\u202f"
 MINUS = "\u2212"
@@ -71,9 +73,9 @@ def rate_name(rate: float) -> str:
 
 
 def shown(text: object) -> str:
-    """Anybody's text, fit to be written: no control, direction-changing or lone surrogate characters."""
+    """Any text, fit to be read: no control or direction-changing characters, bytes as `names.written` has them."""
     return "".join(
-        "\ufffd" if category(sign) in _UNFIT and sign not in _JOINERS else sign for sign in str(text)
+        "\ufffd" if category(sign) in _UNFIT and sign not in _JOINERS else sign for sign in written(text)
     )
 
 

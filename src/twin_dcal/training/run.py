@@ -16,6 +16,7 @@ from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_folder, owner_only, replacing
 from twin_dcal.locking import locked
 from twin_dcal.models.face.open import is_face_network
+from twin_dcal.names import written
 
 from .checks import check_sameness
 from .curves import write_curves
@@ -50,6 +51,10 @@ def train(
     folder = config.runtime.run_folder
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"runtime.output_dir {folder} is a file; name a folder")
+    if written(folder) != str(folder):
+        raise ConfigError(
+            f"runtime.output_dir {folder}: its name is no UTF-8, which TensorBoard needs; name another"
+        )
     config = check_tracking(config)
     data = TwinDataModule(config)
     data.setup()

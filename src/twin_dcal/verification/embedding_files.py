@@ -161,7 +161,7 @@ def _text(path: Path, arrays: Mapping[str, NDArray[Any]], key: str) -> tuple[str
     if values.ndim != 1 or values.dtype.kind not in "USiu":
         raise MetricError(f"{path}: '{key}' is {values.dtype} of shape {values.shape}, not a list of text.")
     if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8", "replace")
+        values = np.char.decode(values, "utf-8", "surrogateescape")
     return tuple(values.astype(np.str_).tolist())
 
 

@@ -5,13 +5,12 @@ same person, 0 another); if known `person1`, `person2`, `family1`, `family2`. Ot
 cells between commas, semicolons or tabs, blanks around them are not part of them.
 """
 
-import csv
 import io
 import logging
 import math
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -19,10 +18,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_dcal.csvfile import CsvWriter
 from twin_dcal.data.labels import LABELS_READ, parse_label
 from twin_dcal.data.tables import column_names, read_rows
 from twin_dcal.errors import MetricError
 from twin_dcal.files import replacing
+from twin_dcal.names import restored, written
 
 from .counting import PairBlock, PairSource
 from .protocols import Comparisons, Labels, PairRows
@@ -104,12 +105,27 @@ def write_scores(path: str | Path, source: PairSource, what: Comparisons) -> Non
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise MetricError(f"{path}: scores are written to .csv or .parquet files.")
+    what = _written(what)
     tables = (_columns(part, what) for block in source.blocks() for part in _parts(block))
     with replacing(path) as file:
         if suffix == ".csv":
             _write_csv(file, tables)
         else:
             _write_parquet(file, tables, str(path))
+
+
+def _written(what: Comparisons) -> Comparisons:
+    """The comparisons with all names as text that a file can hold."""
+
+    def labels(given: Labels | None) -> Labels | None:
+        return None if given is None else np.array([written(label) for label in given.tolist()], np.str_)
+
+    return replace(
+        what,
+        names=[written(name) for name in what.names],
+        people=labels(what.people),
+        families=labels(what.families),
+    )
 
 
 def _parts(block: PairBlock) -> Iterator[PairBlock]:
@@ -131,11 +147,11 @@ def _columns(block: PairBlock, what: Comparisons) -> dict[str, list[Any]]:
 
 def _write_csv(file: IO[bytes], tables: Iterator[dict[str, list[Any]]]) -> None:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    writer = CsvWriter(text)
     for number, columns in enumerate(tables):
         if number == 0:
-            writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+            writer.row(columns)
+        writer.rows(zip(*columns.values(), strict=True))
     text.detach()
 
 
@@ -325,7 +341,7 @@ def _parquet_lines(path: Path, file: Any) -> Iterator[tuple[int, Row]]:
 
 
 def _cell(value: object) -> str:
-    return str(value).strip()
+    return restored(str(value).strip())
 
 
 def pyarrow_parquet(path: str) -> Any:

@@ -1,12 +1,9 @@
 """Error tables of an evaluation as CSV files: families, people, worst pairs."""
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from twin_dcal.csvfile import csv_of_records
 from twin_dcal.files import write_text
 
 from .result import Evaluation
@@ -20,14 +17,6 @@ def write_tables(evaluation: Evaluation, folder: str | Path) -> None:
     for name, rows in (("families", families), ("people", people), ("worst_pairs", worst)):
         path = Path(folder) / f"{name}.csv"
         if rows:
-            write_text(path, _csv(rows))
+            write_text(path, csv_of_records(rows))
         else:
             path.unlink(missing_ok=True)  # of an earlier evaluation
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -1,0 +1,19 @@
+"""File names as text.
+
+A name is bytes, and Python keeps those that are no UTF-8 as lone surrogates, which no text file can hold. They are
+written as \\udcfc, as JSON writes them, wherever a name is written, and read back from there.
+"""
+
+import re
+
+_WRITTEN = re.compile(r"\\udc([89a-f][0-9a-f])")
+
+
+def written(name: object) -> str:
+    """A name fit for any text: `J\\udcfcrgen.jpg` for the bytes of Jürgen.jpg in Latin-1."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
+
+
+def restored(text: str) -> str:
+    """The name that `written` wrote, whose file can be opened."""
+    return _WRITTEN.sub(lambda match: chr(0xDC00 + int(match[1], 16)), text)

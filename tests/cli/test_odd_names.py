@@ -1,0 +1,127 @@
+"""People and files whose names are no UTF-8, or formulas: everything is written, and read back to the same figures."""
+
+import csv
+import json
+import os
+
+import numpy as np
+import pytest
+from tiny import tiny_model
+
+from twin_dcal.cli import demo as demo_command
+from twin_dcal.cli import evaluate as evaluate_command
+from twin_dcal.cli import extract as extract_command
+from twin_dcal.cli import train as train_command
+from twin_dcal.verification.stored import Threshold
+
+LATIN, FORMULA = os.fsdecode(b"J\xfcrgen"), "=cmd()|x"
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory, tiny_faces):
+    """Two families, one of a person called in Latin-1 and one whose name is a formula."""
+    root = tmp_path_factory.mktemp("odd") / "faces"
+    pairs = [[LATIN, FORMULA], ["k", "-l"]]
+    for person, source in zip(
+        [person for pair in pairs for person in pair], ("6a", "6b", "7a", "7b"), strict=True
+    ):
+        (root / person).mkdir(parents=True)
+        for number, photo in enumerate(sorted((tiny_faces / "test" / source).iterdir())):
+            name = f"{LATIN}.png" if number == 0 else photo.name
+            (root / person / name).write_bytes(photo.read_bytes())
+    (root / "twin_pairs_infor.json").write_text(json.dumps(pairs))
+    return root
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, tiny_faces):
+    folder = tmp_path_factory.mktemp("odd_model")
+    origin = {"criterion": "eer", "data": "validation", "impostors": "twin"}
+    return tiny_model(folder, threshold=Threshold(0.5, origin))
+
+
+def call(command, *arguments):
+    return command.main([str(argument) for argument in arguments])
+
+
+def report(folder):
+    return json.loads((folder / "evaluation_report.json").read_text("utf-8"))
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_an_evaluation_is_written_and_read_back(faces, model, tmp_path, ending):
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    scores = tmp_path / f"scores.{ending}"
+    few = ["--num_replicates", "0"]
+    whole = ["--visualize", "--save_examples", "--save_scores", scores, "--num_workers", "0", *few]
+    given = ["--model", model, "--data_dir", faces, "--output_dir", tmp_path / "one", *whole]
+    assert call(evaluate_command, *given) == 0
+    told = report(tmp_path / "one")
+    people = {row["person"] for row in rows_of(tmp_path / "one" / "people.csv")}
+    assert people == {"J\\udcfcrgen", "'=cmd()|x", "k", "'-l"}
+    page = (tmp_path / "one" / "report.html").read_text("utf-8")
+    assert "J\\udcfcrgen" in page
+    again = {
+        "scores": ["--scores", scores, "--data_dir", faces],
+        "scores alone": ["--scores", scores],
+        "embeddings": ["--embeddings", tmp_path / "one" / "embeddings.npz", "--data_dir", faces],
+    }
+    for name, entered in again.items():
+        assert call(evaluate_command, *entered, "--output_dir", tmp_path / name, *few) == 0, name
+        other = report(tmp_path / name)
+        for section in ("twin", "unrelated", "all"):
+            assert other[section]["num_genuine"] == told[section]["num_genuine"], name
+            assert other[section]["eer"] == pytest.approx(told[section]["eer"], abs=1e-3), name
+
+
+def test_features_are_written_with_the_names_of_their_files(faces, model, tmp_path):
+    output = tmp_path / "features.npz"
+    every = ["--save_individual", "--similarity_matrix", "--visualize_features", "--top_k_similar", "2"]
+    few = ["--align", "never", "--num_workers", "0"]
+    given = ["--model", model, "--images_dir", faces, "--output", output, *every, "--cluster_features", *few]
+    assert call(extract_command, *given) == 0
+    paths = np.load(output)["image_paths"].tolist()
+    assert str(faces / LATIN / f"{LATIN}.png") in paths
+    assert all(os.path.exists(path) for path in paths)  # noqa: PTH110
+    assert {row["image"] for row in rows_of(tmp_path / "clusters.csv")} >= {
+        f"{faces}/J\\udcfcrgen/J\\udcfcrgen.png"
+    }
+    (tmp_path / "list.txt").write_bytes(os.fsencode(faces / LATIN / f"{LATIN}.png") + b"\n")
+    given = ["--model", model, "--images_list", tmp_path / "list.txt", "--output", tmp_path / "one.npz", *few]
+    assert call(extract_command, *given) == 0
+    assert np.load(tmp_path / "one.npz")["image_paths"].tolist() == [str(faces / LATIN / f"{LATIN}.png")]
+
+
+def test_a_demo_of_such_a_picture(faces, model, tmp_path, capsys):
+    one, two = faces / LATIN / f"{LATIN}.png", faces / "k" / f"{LATIN}.png"
+    given = [
+        "--model",
+        model,
+        "--output_dir",
+        tmp_path,
+        "--save_results",
+        "--threshold",
+        "-1",
+        "--align",
+        "never",
+    ]
+    assert call(demo_command, *given, "--img1", one, "--img2", two) == 0
+    (told,) = tmp_path.glob("*.json")
+    assert json.loads(told.read_text("utf-8"))["img1_path"] == str(one)
+    capsys.readouterr()
+    assert call(demo_command, *given, "--demo_folder", faces / LATIN) == 0
+    assert "J\\udcfcrgen" in capsys.readouterr().out
+
+
+def test_training_names_an_output_folder_that_it_cannot_write(faces, tmp_path, capsys):
+    odd = tmp_path / os.fsdecode(b"r\xfcn")
+    given = ["--config", "debug", "--data_dir", faces, "--output_dir", odd]
+    assert call(train_command, *given) == 2
+    assert "r\\udcfcn: its name is no UTF-8, which TensorBoard needs" in capsys.readouterr().err
+    assert not odd.exists()
