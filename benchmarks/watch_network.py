@@ -156,19 +156,19 @@ def enclose() -> None:
 
 def inside(command: list[str], log: Path | None) -> int:
     enclose()
-    watch = Watch()
+    watch, began = Watch(), time.monotonic()
     code = subprocess.run(command).returncode
+    seconds = round(time.monotonic() - began, 1)
     missed = watch.close()
     if log is not None:
-        log.write_text(
-            json.dumps({"asked": watch.asked, "missed_packets": missed, "exit_code": code}, indent=1) + "\n"
-        )
+        told = {"asked": watch.asked, "missed_packets": missed, "exit_code": code, "seconds": seconds}
+        log.write_text(json.dumps(told, indent=1) + "\n")
     for what, times in sorted(watch.asked.items()):
         print(f"asked {times} x {what}", file=sys.stderr)
     if missed:
         print(f"{missed} packets went by too fast to be read", file=sys.stderr)
     if not watch.asked and not missed:
-        print("nothing was asked of the network", file=sys.stderr)
+        print(f"nothing was asked of the network in {seconds:.0f} s", file=sys.stderr)
     return ASKED if watch.asked or missed else code
 
 

@@ -12,6 +12,9 @@ from PIL import Image
 from tiny import tiny_values
 
 from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.privacy import set_privacy_defaults
+
+set_privacy_defaults()  # tests import the libraries that read them in any order
 
 SPLITS = {"train": 4, "val": 2, "test": 2}
 

@@ -1,7 +1,8 @@
 """What keeps this machine's libraries from asking the network, as defaults that a user's environment overrides.
 
 Each was seen to ask when left alone (docs/privacy.md). They are read when those libraries are imported, so they are
-set before: by every command, by `twin_dcal.models` (timm) and by the trackers. Never by `import twin_dcal`.
+set before: by every command, by `twin_dcal.models` (timm), by the trackers, and where ONNX Runtime is imported. Never
+by `import twin_dcal`.
 """
 
 import os
@@ -14,6 +15,7 @@ PRIVACY_DEFAULTS = {
     "WANDB_ERROR_REPORTING": "false",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
+    "ORT_DISABLE_TELEMETRY": "1",  # its own disable_telemetry_events() does not suffice
 }
 
 _OURS = "TWIN_DCAL_DEFAULTS"

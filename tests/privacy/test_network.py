@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,11 @@ TINY = [
 # Nothing else of the caller's environment: it may hold our switches, and libraries are quieter under CI or pytest.
 KEPT = ("PATH", "PYTHONPATH", "LANG", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+ORIGIN = {"criterion": "eer", "data": "made-up pairs", "impostors": "all"}
+HELD = 30
+"""Seconds for which what can live long is watched: ONNX Runtime asked about 10 s after its start."""
+LONG = ["--runtime.max_hours", str(1.3 * HELD / 3600), "--training.num_epochs", "100000"]
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(watch_network.missing() is not None, reason=str(watch_network.missing())),
@@ -37,12 +43,12 @@ pytestmark = [
 
 @pytest.fixture
 def watched(tmp_path):
-    """Runs a command under watch; (what it asked, exit code, what it said)."""
+    """Runs a command under watch, for so many seconds at least; (what it asked, exit code, what it said)."""
     (tmp_path / "home").mkdir()
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home")}
 
-    def run(*command, **more):
+    def run(*command, at_least=0, **more):
         log = tmp_path / "asked.json"
         done = subprocess.run(
             [sys.executable, str(WATCH), "--log", str(log), "--", *map(str, command)],
@@ -50,6 +56,7 @@ def watched(tmp_path):
         )  # fmt: skip
         told = json.loads(log.read_text())
         assert told["missed_packets"] == 0
+        assert told["seconds"] >= at_least, done.stderr
         return told["asked"], told["exit_code"], done.stderr
 
     return run
@@ -86,14 +93,17 @@ def test_the_watch_sees_every_kind_of_question(watched, code, seen):
     assert sorted(asked) == seen
 
 
-@pytest.mark.parametrize("package", ["mlflow", "wandb"])
-def test_trackers_do_ask_when_our_switches_are_off(watched, package):
+@pytest.mark.parametrize("package", ["mlflow", "wandb", "onnxruntime"])
+def test_libraries_do_ask_when_our_switches_are_off(watched, package):
     """What the switches are for. Where a package has stopped asking by itself, this says so."""
     code = {
         "mlflow": "import mlflow, time; mlflow.set_tracking_uri('sqlite:///m.db'); mlflow.set_experiment('x'); "
         "mlflow.start_run(); mlflow.log_metric('a', 1); mlflow.end_run(); time.sleep(6)",
         "wandb": "import wandb, time; run = wandb.init(mode='offline', project='p'); run.log({'a': 1}); run.finish(); "
         "time.sleep(5)",
+        "onnxruntime": "import onnxruntime, time\n"
+        "try: onnxruntime.InferenceSession(b'', providers=['CPUExecutionProvider'])\n"
+        "except Exception: time.sleep(30)",
     }[package]
     pytest.importorskip(package)
     asked, _, _ = watched(sys.executable, "-c", code)
@@ -147,14 +157,22 @@ def test_the_whole_chain_asks_nothing(watched, tiny_faces, tmp_path):
     assert (asked, code in (0, 1)) == ({}, True), said
 
 
-def test_an_exported_model_asks_nothing(watched, tiny_faces, tmp_path):
+def test_an_exported_model_asks_nothing_and_leaves_nothing(watched, tiny_faces, tmp_path):
     pytest.importorskip("onnxscript", reason="needs the extra 'onnx'")
-    model = tiny_model(tmp_path, threshold=Threshold(0.5, {"criterion": "eer"}))
-    assert_silent(watched(*module("export", "--model", model, "--val_data", tiny_faces)))
-    one, other = sorted((tiny_faces / "test").glob("*/*.png"))[:2]
-    pair = ["--img1", one, "--img2", other]
-    asked, code, said = watched(*module("demo", "--model", model.with_suffix(".onnx"), *pair))
+    pytest.importorskip("uvicorn")
+    model = tiny_model(tmp_path, threshold=Threshold(0.5, ORIGIN))
+    assert_silent(
+        watched(*module("export", "--model", model, "--val_data", tiny_faces), TMPDIR=str(tmp_path))
+    )
+    one, other = pictures = sorted((tiny_faces / "test").glob("*/*.png"))[:2]
+    exported, pair = model.with_suffix(".onnx"), ["--img1", one, "--img2", other]
+    asked, code, said = watched(*module("demo", "--model", exported, *pair), TMPDIR=str(tmp_path))
     assert (asked, code in (0, 1)) == ({}, True), said
+    assert_silent(watched(*prompt(exported, *pictures), at_least=HELD, TMPDIR=str(tmp_path)))
+    visit = [sys.executable, "-c", VISIT, str(HELD), exported, *pictures]
+    assert_silent(watched(*visit, at_least=HELD, TMPDIR=str(tmp_path)))
+    left = [path for path in tmp_path.rglob("*") if "onnxruntime" in str(path) or path.name == ".ses"]
+    assert left == [], "an id and what was to be sent"
 
 
 def test_preparing_photographs_asks_nothing(watched, tmp_path):
@@ -184,8 +202,8 @@ def test_pairing_lookalikes_asks_nothing(watched, tiny_faces, tmp_path):
 
 
 VISIT = r"""
-import re, subprocess, sys, urllib.parse, urllib.request
-model, *pictures = sys.argv[1:]
+import re, subprocess, sys, time, urllib.parse, urllib.request
+seconds, model, *pictures = sys.argv[1:]
 page = subprocess.Popen(
     [sys.executable, "-m", "twin_dcal.cli.demo", "--web", "--port", "0", "--model", model],
     stderr=subprocess.PIPE, text=True,
@@ -200,23 +218,31 @@ parts = [f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="p.png
 form = {"Content-Type": "multipart/form-data; boundary=x", "Origin": address}
 request = urllib.request.Request(address + "/api/verify", b"".join(parts) + b"--x--\r\n", form)
 assert b"verification_decision" in urllib.request.urlopen(request).read()
+time.sleep(float(seconds))
 page.terminate()
 page.wait()
 """
 
 
-def test_the_page_asks_nothing(watched, tiny_faces):
+def prompt(model, one, other):
+    """A prompt that is asked once and then left open."""
+    typed = f"(echo verify {one} {other}; sleep {HELD}; echo quit)"
+    return ["sh", "-c", f"{typed} | {shlex.join(module('demo', '--model', model, '--interactive'))}"]
+
+
+def test_the_page_and_the_prompt_ask_nothing(watched, tiny_faces, tmp_path):
     pytest.importorskip("uvicorn")
-    data = ["--data_dir", tiny_faces]
-    assert_silent(watched(*module("train", *TINY, *data, "--output_dir", "run")))
+    model = tiny_model(tmp_path, threshold=Threshold(0.5, ORIGIN))
     pictures = sorted((tiny_faces / "test").glob("*/*.png"))[:2]
-    assert_silent(watched(sys.executable, "-c", VISIT, "run/best_model.pth", *pictures))
+    assert_silent(watched(sys.executable, "-c", VISIT, str(HELD), model, *pictures, at_least=HELD))
+    assert_silent(watched(*prompt(model, *pictures), at_least=HELD))
 
 
 def test_mlflow_on_this_machine_asks_nothing(watched, tiny_faces, tmp_path):
     pytest.importorskip("mlflow")
     data = ["--data_dir", tiny_faces]
-    assert_silent(watched(*module("train", *TINY, *data, "--output_dir", "run", "--tracking", "mlflow")))
+    run = [*TINY, *LONG, *data, "--output_dir", "run", "--tracking", "mlflow"]
+    assert_silent(watched(*module("train", *run), at_least=HELD))
     assert (tmp_path / "mlflow" / "mlflow.db").exists()
     evaluation = [
         "--model",
@@ -248,8 +274,8 @@ def before(said, message, *later):
 
 def test_wandb_without_a_key_asks_nothing_and_says_how_to_send(watched, tiny_faces):
     pytest.importorskip("wandb")
-    run = [*TINY, "--data_dir", tiny_faces, "--output_dir", "run", "--tracking", "wandb"]
-    result = watched(*module("train", *run))
+    run = [*TINY, *LONG, "--data_dir", tiny_faces, "--output_dir", "run", "--tracking", "wandb"]
+    result = watched(*module("train", *run), at_least=HELD)
     assert_silent(result)
     assert "no key, so the run is kept offline" in result[2]
 

@@ -1,9 +1,11 @@
 """Switches of the libraries below: set before they are imported, never over the user's, never by the bare import."""
 
+import ast
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
@@ -42,6 +44,53 @@ def test_set_before_timm_is_imported(code):
     assert {name: found[name] for name in privacy.PRIVACY_DEFAULTS} == privacy.PRIVACY_DEFAULTS
 
 
+SPY = """
+import os, sys
+class Spy:
+    def find_spec(self, name, path=None, target=None):
+        if name == "onnxruntime":
+            assert os.environ.get("ORT_DISABLE_TELEMETRY") == "1"
+            print("imported")
+sys.meta_path.insert(0, Spy())
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["from twin_dcal.inference.onnx_backend import _open_session\ntry: _open_session(b'', '')\nexcept ModelError: pass",
+     "from twin_dcal.export.quantization import to_int8\ntry: to_int8(None)\nexcept AttributeError: pass"],
+    ids=["inference", "export"],
+)  # fmt: skip
+def test_set_before_onnxruntime_is_imported(code):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    names = (*privacy.PRIVACY_DEFAULTS, "TWIN_DCAL_DEFAULTS")
+    clean = {name: value for name, value in os.environ.items() if name not in names}
+    code = f"{SPY}\nfrom twin_dcal.errors import ModelError\n{code}"
+    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True)
+    assert (done.returncode, set(done.stdout.split())) == (0, {"imported"}), done.stderr
+
+
+def imported_roots(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield (node.module or "").partition(".")[0]
+
+
+@pytest.mark.parametrize("library", ["mlflow", "wandb", "onnxruntime"])
+def test_whoever_imports_a_library_that_asks_sets_the_switches(library):
+    source = Path(privacy.__file__).parent
+    importing = [path for path in source.rglob("*.py") if library in imported_roots(path)]
+    assert importing
+    # `mlflow_model` is imported by MLflow itself.
+    without = [
+        path.name for path in importing if "set_privacy_defaults()" not in path.read_text(encoding="utf-8")
+    ]
+    assert without in ([], ["mlflow_model.py"])
+
+
 def test_the_users_own_are_kept():
     found = environment_after(
         "from twin_dcal.privacy import set_privacy_defaults as s; s(); s()",
@@ -51,7 +100,7 @@ def test_the_users_own_are_kept():
     assert (found["HF_HUB_OFFLINE"], found["DO_NOT_TRACK"]) == ("0", "")
     assert found["WANDB_ERROR_REPORTING"] == "false"
     ours = found["TWIN_DCAL_DEFAULTS"].split(",")
-    assert sorted(ours) == ["HF_HUB_DISABLE_TELEMETRY", "MLFLOW_DISABLE_TELEMETRY", "WANDB_ERROR_REPORTING"]
+    assert sorted(ours) == sorted(privacy.PRIVACY_DEFAULTS.keys() - {"HF_HUB_OFFLINE", "DO_NOT_TRACK"})
 
 
 def test_what_was_set_before_stays_ours():

@@ -4,6 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from twin_dcal.privacy import set_privacy_defaults
+
 from .graph import quiet
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ def to_int8(model: "onnx.ModelProto") -> "onnx.ModelProto":
     Dynamic: it needs no calibration images, so what it does depends on the weights alone. Convolutions stay as they
     are: docs/export.md has what quantizing them costs. Source: ONNX Runtime, "Quantize ONNX models".
     """
+    set_privacy_defaults()
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process

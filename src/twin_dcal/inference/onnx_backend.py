@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.privacy import set_privacy_defaults
 
 from .backend import FeatureType, ModelSource
 from .onnx_metadata import INPUT, Described, read_metadata
@@ -82,6 +83,7 @@ class OnnxBackend:
 
 def _open_session(content: bytes, path: str) -> Any:
     """A session of the graph, and of nothing but these bytes: what refers to other files is refused."""
+    set_privacy_defaults()
     try:
         import onnxruntime
     except ImportError as error:
