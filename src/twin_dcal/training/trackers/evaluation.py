@@ -13,6 +13,7 @@ from typing import Any, Literal
 from twin_dcal._version import __version__
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_private
+from twin_dcal.privacy import set_privacy_defaults
 
 from .mlflow import log_metrics, open_client
 from .shared import MLFLOW_NOTE, WANDB_NOTE, need_package, one_line, read_note
@@ -105,6 +106,7 @@ def _mlflow_parent(record: EvaluationRecord, tracking: Tracking) -> tuple[Store,
 
 
 def _record_in_mlflow(store: Store, parent: str, record: EvaluationRecord) -> str:
+    set_privacy_defaults()
     from mlflow.entities import Param
 
     client = open_client(store)
