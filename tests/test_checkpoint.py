@@ -224,7 +224,7 @@ def test_code_is_refused_and_not_run(path, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"model.backbone": "test_resnet", "data.image_size": 64}, "Missing key"),
+        ({"model.backbone": "test_resnet", "data.image_size": 64}, "missing (backbone.cls_token"),
         ({"model.branches": ["sa"]}, "glca_block"),
         ({"data.image_size": 64}, "pos_embed"),
     ],

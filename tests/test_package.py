@@ -12,22 +12,21 @@ import twin_dcal
 SOURCE = Path(twin_dcal.__file__).parent
 
 # From the bottom up; a room imports only rooms before it (or itself). `cli` may import everything.
-ROOMS = ["_version", "errors", "workers", "names", "csvfile", "files", "locking", "privacy", "hub",
-         "jsontext", "spelling", "presets",
-         "config", "distributed", "edits", "data", "prepare", "synth", "edits.looking", "edits.landmarks",
-         "data.virtual", "data.dataset", "data.datamodule", "edits.folder", "edits.truth",
-         "edits.dataset", "edits.sheet", "models", "losses",
+ROOMS = ["_version", "errors", "workers", "names", "csvfile", "files", "locking", "archive", "pickled",
+         "privacy", "hub", "jsontext", "spelling", "presets", "config", "distributed", "edits", "data",
+         "prepare", "synth", "edits.looking", "edits.landmarks", "data.virtual", "data.dataset",
+         "data.datamodule", "edits.folder", "edits.truth", "edits.dataset", "edits.sheet", "models", "losses",
          "verification.result", "verification.fusion", "verification.tally", "verification.metrics",
          "edits.calibrate", "verification.scores", "verification.counting", "verification.bounds",
-         "verification.resampling", "verification.replicates", "verification.intervals", "verification.calibration",
-         "verification.stored", "verification.thresholds", "verification.table", "verification.figures",
-         "verification.protocols", "verification.folds", "verification.reliability", "verification.zoo",
-         "verification.people", "verification.joining", "verification.embedding_files", "verification.score_files",
-         "verification.tables", "verification.evaluation", "checkpoint", "verification.embeddings", "training",
-         "verification.whose", "verification.reading", "verification.speed", "verification.systems",
-         "verification.examples", "verification.flow", "verification.comparing", "explain", "inference", "web",
-         "export", "report", "lookalikes", "prepare.page", "prepare.sheet", "prepare.run", "extraction", "demo",
-         "ablation", "cli"]  # fmt: skip
+         "verification.resampling", "verification.replicates", "verification.intervals",
+         "verification.calibration", "verification.stored", "verification.entries", "verification.thresholds",
+         "verification.table", "verification.figures", "verification.protocols", "verification.folds",
+         "verification.reliability", "verification.zoo", "verification.people", "verification.joining",
+         "verification.embedding_files", "verification.score_files", "verification.tables",
+         "verification.evaluation", "checkpoint", "verification.embeddings", "training", "verification.whose",
+         "verification.reading", "verification.speed", "verification.systems", "verification.examples",
+         "verification.flow", "verification.comparing", "explain", "inference", "web", "export", "report",
+         "lookalikes", "prepare.page", "prepare.sheet", "prepare.run", "extraction", "demo", "ablation", "cli"]  # fmt: skip
 
 
 def run(code):

@@ -1,27 +1,30 @@
 """The inference checkpoint, `best_model.pth`: everything a decision needs in one file.
 
-Tensors and plain types only, read with ``weights_only=True``: a file with code in it is refused, not run.
+Tensors and plain types only, read by a reader that calls nothing (`pickled`): a file with code in it is refused, not
+run. What a file says is checked before anything is made of it (docs/model_files.md).
 """
 
 import hashlib
-import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, cast
 
 import torch
 
 from ._version import __version__
+from .archive import ArchiveError, records
 from .config import TwinVerificationConfig
 from .errors import MetricError, ModelError
 from .files import replacing
 from .models.dcal import DCALVerificationModel
 from .models.face.open import Skeleton
+from .models.fitting import refuse_misfit, refuse_not_finite
 from .models.preprocessing import Preprocessing
-from .verification.calibration import Calibration, calibration_from_dict
+from .pickled import DamagedError, NotPlainError, unpickle
+from .verification.calibration import Calibration
+from .verification.entries import Entries, read_entries
 from .verification.fusion import Fusion
 from .verification.stored import ErrorCurve, Threshold
 
@@ -78,11 +81,10 @@ def store_decision(
 
     Args: expected_sha256: of the file that was evaluated. ModelError if the file is another one by now, or damaged.
     """
-    if hashlib.sha256(Path(path).read_bytes()).hexdigest() != expected_sha256:
+    stored = _read(path, FORMAT, FORMAT_VERSION)
+    if stored.sha256 != expected_sha256:
         raise ModelError(f"{path}: it has changed since it was evaluated; evaluate it again")
-    content = read_tensors(path, FORMAT, FORMAT_VERSION)
-    content |= _decision(threshold, calibration, error_curve)
-    write_tensors(path, content)
+    write_tensors(path, stored.content | _decision(threshold, calibration, error_curve))
 
 
 def _decision(
@@ -108,6 +110,8 @@ def skeleton_of(content: Mapping[str, Any]) -> Skeleton | None:
     graph = content.get("face_graph")  # absent in files of earlier releases
     if graph is None:
         return None
+    if not isinstance(graph, torch.Tensor) or graph.dtype != torch.uint8:
+        raise ModelError("its face network's graph is no graph")
     num_bytes = sum(value.numel() * value.element_size() for value in content["weights"].values())
     return Skeleton(graph.numpy().tobytes(), num_bytes)
 
@@ -118,38 +122,52 @@ def read_model_content(path: str | Path) -> dict[str, Any]:
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:
-    """Read an inference checkpoint. ModelError: missing, foreign, damaged, or of another format version."""
-    content = read_tensors(path, FORMAT, FORMAT_VERSION)
+    """Read an inference checkpoint. ModelError: missing, foreign, damaged, contradictory, or of another version."""
+    stored = _read(path, FORMAT, FORMAT_VERSION)
     try:
-        return _loaded(path, content, device)
+        config = TwinVerificationConfig.from_dict(stored.content["config"], str(path))
+        entries = _entries(stored.content, _outline(stored.content, config))
+        model = _model(stored.content, config)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     except (AttributeError, KeyError, TypeError, ValueError, MetricError) as error:
-        reason = f"{type(error).__name__}: {str(error)[:200]}"
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:250]
         raise ModelError(f"{path}: an entry is missing or of the wrong kind ({reason})") from error
-
-
-def _loaded(path: str | Path, content: Mapping[str, Any], device: torch.device | str) -> LoadedModel:
-    config = TwinVerificationConfig.from_dict(content["config"], str(path))
-    model = DCALVerificationModel.from_config(config, with_weights=False, skeleton=skeleton_of(content))
-    try:
-        model.load_state_dict(content["weights"], strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:400]
-        raise ModelError(f"{path}: its weights do not fit its configuration: {reason}") from error
-    threshold, calibration = content["threshold"], content["calibration"]
-    curve, fusion = content.get("error_curve"), content.get("fusion")  # absent in files of earlier releases
     return LoadedModel(
-        model=model.eval().to(device),
-        config=config,
-        preprocessing=Preprocessing.from_dict(content["preprocessing"]),
-        threshold=None
-        if threshold is None
-        else Threshold(float(threshold["value"]), dict(threshold["origin"])),
-        calibration=None if calibration is None else calibration_from_dict(calibration),
-        error_curve=None if curve is None else ErrorCurve.from_dict(curve),
-        fusion=None if fusion is None else Fusion.from_dict(fusion),
-        training=dict(content["training"]),
-        sha256=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
-    )
+        model.to(device), config,
+        Preprocessing(entries.image_size, entries.mean, entries.std, entries.landmarks), entries.threshold,
+        entries.calibration, entries.error_curve, entries.fusion, entries.training, stored.sha256,
+    )  # fmt: skip
+
+
+def _outline(content: Mapping[str, Any], config: TwinVerificationConfig) -> DCALVerificationModel:
+    """The network without memory. ModelError, whatever size both claim, unless the weights are its own."""
+    with torch.device("meta"):
+        outline = DCALVerificationModel.from_config(config, with_weights=False, skeleton=skeleton_of(content))
+    refuse_misfit(outline, content["weights"])
+    refuse_not_finite(content["weights"])
+    return outline
+
+
+def _entries(content: Mapping[str, Any], outline: DCALVerificationModel) -> Entries:
+    entries = read_entries(content)
+    if entries.image_size != outline.image_size:
+        raise ModelError(
+            f"pictures of {entries.image_size} pixels for a network of {outline.image_size} pixels"
+        )
+    untouched = outline.backbone.untouched_dim
+    if entries.fusion is not None and entries.fusion.split != untouched:
+        raise ModelError(
+            f"its fusion cuts after {entries.fusion.split} numbers, its network after {untouched}"
+        )
+    return entries
+
+
+def _model(content: Mapping[str, Any], config: TwinVerificationConfig) -> DCALVerificationModel:
+    """The network with its weights, in evaluation mode."""
+    model = DCALVerificationModel.from_config(config, with_weights=False, skeleton=skeleton_of(content))
+    model.load_state_dict(content["weights"], strict=True)
+    return model.eval()
 
 
 def write_tensors(path: str | Path, content: Mapping[str, Any]) -> None:
@@ -175,32 +193,59 @@ def _refuse_objects(value: object, place: str) -> None:
         raise TypeError(f"checkpoints hold tensors and plain values; {place} is a {type(value).__name__}")
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """A file's content, whose tensors are views of its bytes, and the digest of these bytes."""
+
+    content: dict[str, Any]
+    sha256: str
+
+
 def read_tensors(path: str | Path, kind: str, version: int) -> dict[str, Any]:
     """A file of `write_tensors`, of the given format and version. ModelError says what is wrong with it."""
+    content: dict[str, Any] = _owned(_read(path, kind, version).content)
+    return content
+
+
+def _owned(value: Any) -> Any:
+    """The same with tensors that have memory of their own. Containers are kept: they are this reader's."""
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        for key, item in value.items():
+            value[key] = _owned(item)
+        return value
+    if isinstance(value, list | tuple):
+        return type(value)(map(_owned, value))
+    return value
+
+
+def _read(path: str | Path, kind: str, version: int) -> _Stored:
+    """Read a file once. ModelError as `read_tensors`."""
     path = Path(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such checkpoint")
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:  # torch writes checksums but does not look at them
-                if (damaged := archive.testzip()) is not None:
-                    raise zipfile.BadZipFile(f"checksum of {damaged} is wrong")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
+        data = bytearray(path.read_bytes())
+        content = unpickle(records(data))
+    except NotPlainError as error:
         raise ModelError(f"{path}: holds something other than tensors and plain values; not read") from error
-    except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
+    except (ArchiveError, DamagedError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: not a checkpoint, or damaged ({reason})") from error
+    except MemoryError as error:
+        raise ModelError(f"{path}: larger than this machine's memory") from error
+    _refuse_other_formats(content, kind, version, path)
+    return _Stored(content, hashlib.sha256(data).hexdigest())
+
+
+def _refuse_other_formats(content: Any, kind: str, version: int, path: Path) -> None:
+    told = content.get("format", "no format name") if isinstance(content, dict) else type(content).__name__
+    if not isinstance(told, str) or not isinstance(content, dict) or told != kind:
+        raise ModelError(f"{path}: expected a '{kind}' file, found {' '.join(repr(told).split())[:80]}")
+    found = content.get("format_version")
+    if type(found) is not int or found != version:
         raise ModelError(
-            f"{path}: not a checkpoint, or damaged ({type(error).__name__}: {reason})"
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != kind:
-        found = (
-            content.get("format", "no format name") if isinstance(content, dict) else type(content).__name__
+            f"{path}: format version {found!s:.40}; this release reads version {version}. "
+            f"It was written by twin_dcal {content.get('twin_dcal', 'unknown')!s:.40}."
         )
-        raise ModelError(f"{path}: expected a '{kind}' file, found {found!r}")
-    if content.get("format_version") != version:
-        raise ModelError(
-            f"{path}: format version {content.get('format_version')}; this release reads version {version}. "
-            f"It was written by twin_dcal {content.get('twin_dcal', 'unknown')}."
-        )
-    return content

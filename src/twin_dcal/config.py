@@ -19,6 +19,12 @@ from .spelling import nearest
 
 Branch = Literal["sa", "glca", "pwca"]
 
+MAX_IMAGE_SIZE = 2048
+"""Pixels a side. Far more than any face needs; a model file that asks for more than this and the bounds below is taken
+for damaged before anything is made of it."""
+MAX_WIDTH = 16_384
+MAX_BLOCKS = 256
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
@@ -36,19 +42,19 @@ class _Section(BaseModel):
 class ModelConfig(_Section):
     """The network: any timm ViT (its own blocks) or any timm CNN (feature map + `num_blocks` of ours)."""
 
-    backbone: str = "vit_base_patch16_224"
+    backbone: str = Field("vit_base_patch16_224", max_length=200)
     pretrained: bool | str = True
     """true: timm's weights (asks the network once); a path: that file, strictly; false: random."""
     init_from: str | None = None
     """A best_model.pth (or the folder of its run) to start from, instead of `pretrained`: of other people, on other
     data. The classifier of its people is left behind."""
-    feature_dim: int | None = Field(None, gt=0)
+    feature_dim: int | None = Field(None, gt=0, le=MAX_WIDTH)
     """Channels of a CNN's last feature map; null reads them from the backbone, a number is checked."""
-    attention_dim: int | None = Field(768, gt=0)
+    attention_dim: int | None = Field(768, gt=0, le=MAX_WIDTH)
     """Width of our blocks on a CNN; a ViT keeps its own."""
-    num_heads: int = Field(12, gt=0)
+    num_heads: int = Field(12, gt=0, le=MAX_WIDTH)
     """Heads of our blocks on a CNN; a ViT keeps its own."""
-    num_blocks: int = Field(4, ge=0)
+    num_blocks: int = Field(4, ge=0, le=MAX_BLOCKS)
     """Self-attention blocks of ours on a CNN or a face network; a ViT keeps its own. 0 is a face network alone."""
     branches: tuple[Branch, ...] = ("sa", "glca", "pwca")
     local_ratio: float = Field(0.1, gt=0, le=1)
@@ -59,13 +65,13 @@ class ModelConfig(_Section):
     """Dropout after projections and in the feed-forward layers."""
     drop_path: float = Field(0.1, ge=0, lt=1)
     """Stochastic depth of the last block; grows linearly from 0 at the first."""
-    pwca_blocks: int | None = Field(None, gt=0)
+    pwca_blocks: int | None = Field(None, gt=0, le=MAX_BLOCKS)
     """How many of the last self-attention blocks are pair-wise in training; null is all of them, as in the paper."""
     pwca_partner: Literal["random", "twin"] = "random"
     """PWCA's distractor: any other image of the batch (the paper), or one of the twin (AHAN)."""
-    feature_strides: tuple[int, ...] = (8,)
+    feature_strides: tuple[int, ...] = Field((8,), max_length=16)
     """Face networks: the feature maps that patch tokens come from, by their stride in pixels of the network's input."""
-    frozen_stride: int = Field(0, ge=0)
+    frozen_stride: int = Field(0, ge=0, le=MAX_IMAGE_SIZE)
     """Face networks: stages whose maps have this stride or a smaller one keep their weights; 0 freezes none."""
     fusion: float | Literal["auto"] = "auto"
     """Face networks: share of the untouched network's cosine in a pair's score, between 0 and 1; "auto" chooses it on
@@ -181,7 +187,7 @@ class DataConfig(_Section):
     val_fraction: float = Field(0.1, ge=0, lt=1)
     test_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of families for a split that the data set does not define itself."""
-    image_size: int = Field(224, ge=32)
+    image_size: int = Field(224, ge=32, le=MAX_IMAGE_SIZE)
     crop_template: Literal["auto", "ours", "arcface112", "none"] = "auto"
     """How faces lie in the crops, for face networks: as `dcal-prepare` places them ("ours"), on the ArcFace template,
     or in no known way ("none": crops are given whole). "auto" measures it on some of the training crops."""
@@ -232,8 +238,8 @@ class RuntimeConfig(_Section):
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = "auto"
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
-    num_workers: int = Field(2, ge=0)
-    num_threads: int | None = Field(None, ge=1)
+    num_workers: int = Field(2, ge=0, le=1024)
+    num_threads: int | None = Field(None, ge=1, le=4096)
     """Threads of torch on a CPU; null leaves them."""
     gradient_checkpointing: bool = False
     strategy: Literal["ddp", "fsdp"] = "ddp"

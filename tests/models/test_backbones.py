@@ -456,3 +456,25 @@ def test_a_configuration_that_sets_none_of_them_is_silent(caplog):
         )
         DCALVerificationModel.from_config(config)
     assert not caplog.text
+
+
+def test_a_tag_that_timm_lacks_is_one_line():
+    with pytest.raises(
+        ModelError, match=r"no weights 'WRONGTAG' for the model 'vit_base_patch16_224'; .*augreg"
+    ) as told:
+        build_backbone("vit_base_patch16_224.WRONGTAG")
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(("width", "heads"), [(100, 12), (12, 0), (0, 1), (-12, 12)])
+def test_heads_that_do_not_divide_the_width_are_one_line(width, heads):
+    message = rf"attention_dim {width} is not a multiple of num_heads {heads}; use one that is"
+    with pytest.raises(ModelError, match=message):
+        build_backbone("test_resnet", image_size=64, attention_dim=width, num_heads=heads)
+
+
+def test_the_size_of_a_map_is_found_without_computing_it():
+    """At 2048 pixels the features and their gradients would take gigabytes."""
+    backbone = build_backbone("resnet18", image_size=2048, attention_dim=32, num_heads=2, num_blocks=1)
+    assert backbone.grid == (64, 64)
+    assert {tensor.device.type for tensor in backbone.state_dict().values()} == {"cpu"}

@@ -137,6 +137,7 @@ class FeatureBackbone(TokenBackbone):
         num_blocks: int, dropout: float, drop_path: float, feature_dim: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
+        _check_heads(attention_dim, num_heads)
         # Depthwise convolutions train 1.7 times faster in this layout on a CPU, and tensor cores like it too.
         self.cnn = network.to(memory_format=torch.channels_last)
         self.mean, self.std = _pixel_statistics(network)
@@ -190,7 +191,10 @@ def build_backbone(
         )
     size = sides(image_size)
     with torch.device("meta"):
-        outline = timm.create_model(name, pretrained=False)
+        try:
+            outline = timm.create_model(name, pretrained=False)
+        except RuntimeError as error:
+            raise ModelError(_unknown_tag(name)) from error
     _check_patches(outline, name, size)
     if isinstance(outline, VisionTransformer) and _brings_blocks(outline):
         vit = _create(name, pretrained, img_size=size, proj_drop_rate=dropout, drop_path_rate=drop_path)
@@ -258,8 +262,21 @@ def _tell_ignored(vit: ViTBackbone, name: str, **given: int) -> None:
         )
 
 
+def _check_heads(width: int, num_heads: int) -> None:
+    if width < 1 or num_heads < 1 or width % num_heads:
+        raise ModelError(f"attention_dim {width} is not a multiple of num_heads {num_heads}; use one that is")
+
+
+def _unknown_tag(name: str) -> str:
+    known, _, tag = name.partition(".")
+    tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{known}.*")]
+    there = f"those of '{known}' are {', '.join(tags[:8])}" if tags else f"'{known}' has none"
+    return f"timm has no weights '{tag}' for the model '{known}'; {there}"
+
+
 def new_block(width: int, num_heads: int, dropout: float = 0.0, drop_path: float = 0.0) -> Block:
-    """A fresh pre-norm block with timm's initialisation, like those of its ViTs."""
+    """A fresh pre-norm block with timm's initialisation, like those of its ViTs. ModelError if heads do not divide."""
+    _check_heads(width, num_heads)
     block = Block(width, num_heads, qkv_bias=True, proj_drop=dropout, drop_path=drop_path)
     for module in block.modules():
         if isinstance(module, nn.Linear):
@@ -348,29 +365,71 @@ def _shorten(text: str, limit: int = 400) -> str:
 
 
 def _features(network: Any, name: str, size: tuple[int, int]) -> FeatureLayout:
-    """How the network's features hold patches, by running one empty image.
+    """How the network's features hold patches.
 
     Parameters that the features do not use (some families keep layers of their head) are frozen on the way.
     """
-    was_training = network.training
-    try:
-        with torch.enable_grad():
-            features = network.eval().forward_features(torch.zeros(1, 3, *size))
-    except Exception as error:
-        raise _takes_no(name, size, error) from error
-    network.train(was_training)
+    features, parameters = _features_of_nothing(network, name, size)
     try:
         layout = feature_layout(network, features, size)
     except (ValueError, AttributeError) as error:
         raise ModelError(
             f"backbone '{name}' has no patches to attend to: {error}. Use a convolutional network or a plain ViT."
         ) from error
-    parameters = list(network.parameters())
-    gradients: tuple[Tensor | None, ...] = torch.autograd.grad(features.sum(), parameters, allow_unused=True)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
+    gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+        features.sum(), list(parameters.values()), allow_unused=True
+    )
+    own = dict(network.named_parameters())
+    for key, gradient in zip(parameters, gradients, strict=True):
         if gradient is None:
-            parameter.requires_grad_(False)
+            own[key].requires_grad_(False)
     return layout
+
+
+class _Forward(nn.Module):
+    """A network's features as a module's forward pass, which `functional_call` wants."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.network.forward_features(images)  # type: ignore[operator]
+        return features
+
+
+def _features_of_nothing(network: Any, name: str, size: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Features of one empty image, and the parameters they were computed with, by name.
+
+    Only shapes are wanted, so all is on the meta device: no arithmetic, and no memory however large the image.
+    """
+    was_training = network.training
+    own = next(network.parameters()).device
+    try:
+        with torch.enable_grad():
+            try:
+                return _forward_on(torch.device("meta"), network.eval(), size)
+            except Exception:  # a tensor that the network keeps beside its state: it has to be computed
+                return _forward_on(own, network, size)
+    except Exception as error:
+        raise _takes_no(name, size, error) from error
+    finally:
+        network.train(was_training)
+
+
+def _forward_on(
+    device: torch.device, network: nn.Module, size: tuple[int, int]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    parameters = {
+        key: value.detach().to(device).requires_grad_() for key, value in network.named_parameters()
+    }
+    state = {**parameters, **{key: value.to(device) for key, value in network.named_buffers()}}
+    with device:
+        images = torch.zeros(1, 3, *size)
+        features: Tensor = torch.func.functional_call(
+            _Forward(network), {f"network.{key}": value for key, value in state.items()}, (images,)
+        )
+    return features, parameters
 
 
 def _takes_no(name: str, size: tuple[int, int], error: Exception) -> ModelError:

@@ -1,7 +1,10 @@
 """A face network by name, with what its file says, as the backbone of a DCAL model."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Self
+
+import torch
 
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.templates import TEMPLATES, Points
@@ -55,7 +58,10 @@ def build_face_backbone(
     attention_dim: int | None, num_heads: int, num_blocks: int, dropout: float, drop_path: float,
 ) -> FaceBackbone:  # fmt: skip
     """The network that `backbone` and `pretrained` name. ModelError where they do not fit."""
-    network = _network(backbone, pretrained, skeleton)
+    # A network described by its file is cut by what it computes, so it is made wherever the rest is; its size is known
+    # to be that of its weights.
+    with torch.device("cpu") if skeleton is not None else nullcontext():
+        network = _network(backbone, pretrained, skeleton)
     network.input = _with_options(network.input, options)
     return FaceBackbone(
         network, backbone, image_size=image_size, crops=_landmarks(options.crop_template),

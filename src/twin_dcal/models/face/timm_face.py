@@ -9,14 +9,16 @@ import math
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import timm
 import torch
 from huggingface_hub import try_to_load_from_cache
+from pydantic import BaseModel, Field
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from twin_dcal.config import MAX_IMAGE_SIZE, MAX_WIDTH
 from twin_dcal.errors import ModelError
 from twin_dcal.hub import need_hub
 from twin_dcal.models.feature_maps import feature_layout
@@ -33,6 +35,24 @@ _FACTORY = {
     "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "scriptable",
 }  # fmt: skip
 """Arguments of timm's factory that are not the network's own; a description from outside may not set them."""
+
+
+_Side = Annotated[int, Field(ge=1, le=MAX_IMAGE_SIZE)]
+_Number = Annotated[float, Field(ge=-1000, le=1000)]
+_Argument = Annotated[int, Field(ge=-MAX_WIDTH, le=MAX_WIDTH)] | _Number | str | bool | None
+_Arguments = Annotated[list[_Argument], Field(max_length=100)] | dict[str, _Argument]
+
+
+class _Description(BaseModel):
+    """A network as a checkpoint describes it, with bounds on what sets its size."""
+
+    architecture: Annotated[str, Field(max_length=200)]
+    num_classes: Annotated[int, Field(ge=0, le=MAX_WIDTH)]
+    model_args: dict[str, _Argument | _Arguments]
+    size: tuple[_Side, _Side]
+    fixed_size: bool
+    mean: tuple[_Number, _Number, _Number]
+    std: tuple[_Number, _Number, _Number]
 
 
 class TimmFace(FaceNetwork):
@@ -123,17 +143,17 @@ def describe(source: str | Path) -> dict[str, Any]:
 def described_by(skeleton: bytes, max_bytes: int) -> dict[str, Any]:
     """A description from a checkpoint. ModelError if it is none, or its weights would take more than `max_bytes`."""
     try:
-        description = json.loads(skeleton)
+        description = _Description.model_validate(json.loads(skeleton)).model_dump()
         with torch.device("meta"):
             outline = _create(description)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
         raise ModelError(f"the description of a face network is damaged ({type(error).__name__})") from error
     num_bytes = sum(value.numel() * value.element_size() for value in outline.state_dict().values())
     if num_bytes > max_bytes:
         raise ModelError(
             f"a face network's description asks for {num_bytes} bytes, its weights are {max_bytes}"
         )
-    return dict(description)
+    return description
 
 
 def weights_file(source: str | Path) -> Path:
