@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import stat
 from collections import Counter
 
@@ -65,8 +66,11 @@ def test_pairs_go_round_the_families_most_alike_in_pose_first(synthetic):
     assert choose_pairs(what, 30, 1, truth) != pairs
 
 
-def test_listed_pairs_without_people_are_taken_as_they_are(synthetic):
-    what = read_comparisons(str(synthetic / "test_pairs.json"), DataFiles(), "test")
+def test_listed_pairs_without_people_are_taken_as_they_are(synthetic, tmp_path):
+    alone = shutil.copytree(synthetic, tmp_path / "set")
+    for description in ("twin_pairs_infor.json", "dataset_infor.json"):
+        (alone / description).unlink()
+    what = read_comparisons(str(alone / "test_pairs.json"), DataFiles(), "test")
     pairs = choose_pairs(what, 10, 0, None)
     assert Counter(pair.kind for pair in pairs) == {"impostor": 5, "genuine": 5}
 
