@@ -262,6 +262,45 @@ def stored(tmp_path):
     return write
 
 
+def under(prefix, **beside):
+    """A change that puts a prefix before every name, and other tensors beside them."""
+
+    def change(weights):
+        for key in list(weights):
+            weights[prefix + key] = weights.pop(key)
+        weights.update(beside)
+
+    return change
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "model.", "student.backbone.", "network._orig_mod."])
+def test_names_with_a_prefix_load_and_the_prefix_is_named(stored, prefix, caplog):
+    plain = build_backbone("test_vit", pretrained=str(stored()), image_size=32).vit.state_dict()
+    path = stored(under(prefix, **{"arcface.weight": torch.zeros(7, 3), "norm.weight": torch.zeros(3)}))
+    with caplog.at_level("INFO"):
+        loaded = build_backbone("test_vit", pretrained=str(path), image_size=32).vit.state_dict()
+    assert all(torch.equal(loaded[key], plain[key]) for key in plain)
+    assert f"'{prefix}' taken off their names" in caplog.text
+
+
+def test_what_is_missing_below_a_prefix_is_an_error_and_so_are_two_networks(stored):
+    def incomplete(weights):
+        under("model.")(weights)
+        del weights["model.blocks.0.attn.qkv.weight"]
+
+    with pytest.raises(ModelError, match=r"not weights of 'test_vit'.*blocks\.0\.attn\.qkv\.weight"):
+        build_backbone("test_vit", pretrained=str(stored(incomplete)), image_size=32)
+
+    def twice(weights):
+        other = {f"teacher.{key}": value.clone() for key, value in weights.items()}
+        under("student.", **other)(weights)
+
+    with pytest.raises(
+        ModelError, match=r"holds the network more than once, under 'student\.' and 'teacher\.'"
+    ):
+        build_backbone("test_vit", pretrained=str(stored(twice)), image_size=32)
+
+
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.pth"])
 def test_a_file_with_its_classifier_loads_without_it(stored, name):
     path = stored(name=name)

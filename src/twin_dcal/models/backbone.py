@@ -26,6 +26,7 @@ from twin_dcal.privacy import hub_allowed
 
 from .blocks import check_block, is_plain
 from .feature_maps import FeatureLayout, feature_layout
+from .weights_files import own_part
 
 logger = logging.getLogger(__name__)
 
@@ -337,6 +338,7 @@ def _load_file(network: Any, name: str, path: Path) -> None:
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{path}: not a weights file that can be read safely ({reason})") from error
+    prefix, weights = own_part(weights, network.state_dict(), path)
     filter_weights = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     if filter_weights is not None:
         weights = filter_weights(weights, network)
@@ -356,7 +358,8 @@ def _load_file(network: Any, name: str, path: Path) -> None:
         raise ModelError(
             f"{path}: these are not weights of '{name}': {_shorten(str(error))}.{alike}"
         ) from error
-    logger.info("loaded %d tensors of '%s' from %s", len(weights), name, path)
+    told = f"; '{prefix}' taken off their names" if prefix else ""
+    logger.info("loaded %d tensors of '%s' from %s%s", len(weights), name, path, told)
 
 
 def _shorten(text: str, limit: int = 400) -> str:
