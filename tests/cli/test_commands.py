@@ -99,6 +99,40 @@ def test_the_threshold_can_be_given_or_chosen_on_validation_data(tiny_faces, mod
     assert report["threshold_source"].startswith("accuracy on the twin impostors of")
 
 
+def test_a_threshold_by_its_probability(tiny_faces, model, tmp_path, capsys):
+    common = ["--model", model, "--data_dir", tiny_faces, "--output_dir", tmp_path]
+    assert evaluate(*common, "--threshold_probability", "0.5") == 0
+    report = json.loads((tmp_path / "evaluation_report.json").read_text())
+    assert report["threshold_source"] == "given on the command line as the probability 0.5"
+    assert report["calibration"] is not None
+    one_error(
+        capsys,
+        evaluate(*common, "--threshold_probability", "1"),
+        "no score has the probability 1; the highest",
+    )
+    one_error(capsys, evaluate(*common, "--threshold_probability", "2"), "give one between 0 and 1")
+    both = ["--threshold_probability", "0.5", "--threshold", "0.5"]
+    one_error(capsys, evaluate(*common, *both), "--threshold and --threshold_probability exclude each other")
+
+
+def test_doubts_about_a_chosen_threshold_are_in_the_report_and_not_on_stderr(
+    tiny_faces, model, tmp_path, capsys
+):
+    chosen = ["--optimize_threshold", "--val_data", tiny_faces / "val", "--threshold_metric", "far=1e-3"]
+    assert (
+        evaluate("--model", model, "--data_dir", tiny_faces, "--output_dir", tmp_path, "--visualize", *chosen)
+        == 0
+    )
+    told = capsys.readouterr()
+    report = json.loads((tmp_path / "evaluation_report.json").read_text())
+    (warning,) = [text for text in report["warnings"] if text.startswith("threshold: ")]
+    assert "FMR 0.001 needs 1,000 impostor pairs or more" in warning
+    assert report["tuning"]["warning"] == warning.removeprefix("threshold: ")
+    assert "FMR 0.001 needs" in told.out
+    assert "FMR 0.001 needs" not in told.err
+    assert "FMR 0.001 needs 1,000 impostor pairs or more" in (tmp_path / "report.html").read_text()
+
+
 def test_one_branch_alone_has_no_stored_threshold(tiny_faces, model, tmp_path):
     given = ["--model", model, "--data_dir", tiny_faces, "--output_dir", tmp_path]
     scores = {}
@@ -323,8 +357,12 @@ def test_an_evaluation_can_be_entered_at_each_step(tiny_faces, evaluated, tmp_pa
             r"twin AUC [\d.]+ · unrelated AUC [\d.]+ · report: \S+evaluation_report\.json", last
         )
     for report in reports[1:]:
-        for key in ("threshold", "twin", "unrelated", "all", "headline", "warnings", "animals", *FLAT):
+        for key in ("threshold", "twin", "unrelated", "all", "headline", "animals", *FLAT):
             assert report[key] == reports[0][key], key
+    warnings = reports[0]["warnings"]  # of a threshold that is given, nothing is known
+    plain = [text for text in warnings if not text.startswith("threshold: ")]
+    assert len(plain) == len(warnings) - 1
+    assert [report["warnings"] for report in reports[1:]] == [warnings, warnings, plain, plain]
     assert reports[1]["calibration"] == reports[0]["calibration"] is not None
     assert reports[1]["model"] == reports[0]["model"]
     assert reports[3]["scores"]["path"] == str(evaluated / "scores.csv")

@@ -14,6 +14,8 @@ from twin_dcal import TwinInferenceEngine
 from twin_dcal.cli import demo
 from twin_dcal.demo.names import result_name
 from twin_dcal.demo.session import HELP, Session, split_words
+from twin_dcal.demo.wording import in_words
+from twin_dcal.percent import percent
 from twin_dcal.verification.stored import Threshold
 
 
@@ -288,3 +290,24 @@ class Terminal:
 
     def readline(self):
         return self._line
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        (1, "100 %"), (0.9996, "99.96 %"), (0.37, "37 %"), (0.366, "37 %"), (0.0822, "8.2 %"), (0.00824, "0.82 %"),
+        (0.1, "10 %"), (0.0, "0 %"), (1.2e-5, "0.0012 %"),
+    ],
+)  # fmt: skip
+def test_shares_are_read_as_people_write_them(share, text):
+    assert percent(share) == text
+
+
+def test_words_for_the_terminal(model_path, photos, tmp_path):
+    session = Session(TwinInferenceEngine(model_path, align="never"), tmp_path)
+    assert "threshold: it accepts everybody" in session.answer("threshold -1")
+    assert session.answer("probability 0.5") == (
+        f"error: {model_path}: no calibration is stored, so no probability is known; give a similarity"
+    )
+    assert in_words("img2: no face") == "second picture: no face"
+    assert in_words("threshold: x") == "threshold: x"

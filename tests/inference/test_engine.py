@@ -15,6 +15,7 @@ from tiny import tiny_model
 from twin_dcal import TwinInferenceEngine
 from twin_dcal.data.fit import fit
 from twin_dcal.errors import ConfigError, ImageError, MetricError, ModelError
+from twin_dcal.inference.deciding import Deciding
 from twin_dcal.inference.images import read_pixels
 from twin_dcal.prepare.align import align_face
 from twin_dcal.prepare.detector import FaceDetector
@@ -221,6 +222,105 @@ def test_a_threshold_from_labelled_pairs(engine, photos):
         engine.optimize_threshold(pairs[:3], [0, 0, 0])
 
 
+@pytest.fixture(scope="module")
+def labelled(photos):
+    pairs = [(one, two) for at, one in enumerate(photos) for two in photos[:at]]
+    return pairs, [int(one.parent == two.parent) for one, two in pairs]
+
+
+def test_everything_in_a_result_is_from_the_pairs_that_the_threshold_is_from(engine, labelled, photos):
+    pairs, labels = labelled
+    before = engine.verify_pair(photos[0], photos[9])
+    engine.optimize_threshold(pairs, labels)
+    result = engine.verify_pair(photos[0], photos[9])
+    told = f"{len(pairs)} pairs given to optimize_threshold"
+    scores = [entry["similarity"] for entry in engine.batch_verify(pairs)]
+    alike = sum(score >= result.similarity for score, same in zip(scores, labels, strict=True) if not same)
+    assert result.threshold_source["data"] == told
+    assert engine.deciding.error_curve.data == engine.deciding.calibration.source == told
+    assert result.estimated_fmr == pytest.approx(alike / labels.count(0), abs=0.01)
+    assert result.estimated_fmr != before.estimated_fmr
+    assert result.verification_score != before.verification_score
+    engine.set_threshold(0.5)
+    assert engine.threshold_source["data"] == told
+    assert engine.rates(0.5).fmr == engine.threshold_source["fmr"]
+
+
+def test_what_was_chosen_is_saved_with_its_rates(model_path, tmp_path, labelled, photos):
+    path = tmp_path / "model.pth"
+    path.write_bytes(model_path.read_bytes())
+    engine = TwinInferenceEngine(path, "cpu", align="never")
+    with pytest.raises(ConfigError, match="call optimize_threshold first"):
+        engine.save_decision()
+    for metric in ("eer", "far=0.1"):  # twice: the file is the engine's own after it was written
+        engine.optimize_threshold(*labelled, metric)
+        engine.save_decision()
+    chosen, again = (
+        engine.verify_pair(*photos[:2]),
+        TwinInferenceEngine(path, "cpu", align="never").verify_pair(*photos[:2]),
+    )
+    for key in ("threshold", "verification_score", "estimated_fmr", "estimated_fnmr", "warnings", "model"):
+        assert chosen[key] == again[key], key
+    assert again.threshold_source["set_by"] == "checkpoint"
+    assert again.threshold_source["criterion"] == "far=0.1"
+    path.write_bytes(model_path.read_bytes())
+    with pytest.raises(ModelError, match="has changed"):
+        engine.save_decision()
+
+
+def test_a_target_that_the_pairs_cannot_support_is_a_warning_of_the_result(engine, labelled, photos, caplog):
+    engine.optimize_threshold(*labelled, "far=1e-3")
+    (warning,) = [text for text in engine.verify_pair(*photos[:2]).warnings if text.startswith("threshold: ")]
+    assert "FMR 0.001 needs 1,000 impostor pairs or more, there are 216" in warning
+    assert "FMR may be up to 1.4 %" in warning  # 3 / 216
+    assert warning in engine.batch_verify([photos[:2]])[0]["warnings"]
+    assert not caplog.records
+    engine.set_threshold(0.5)
+    assert not any(text.startswith("threshold: FMR") for text in engine.verify_pair(*photos[:2]).warnings)
+
+
+@pytest.mark.parametrize("metric", ["eer", "accuracy", "f1", "far=1e-3"])
+def test_separated_pairs_take_the_middle_of_the_gap(metric):
+    scores = PairScores(*(np.array(values, np.float32) for values in ([0.75, 0.9], [], [], [0.25, 0.125])))
+    deciding, choice = Deciding("m", None, {}, None, None).of_pairs(scores, metric, "four pairs")
+    assert (choice.threshold, choice.gap) == (0.5, (0.25, 0.75))
+    assert deciding.origin["gap"] == [0.25, 0.75]
+    (told,) = deciding.about_threshold()
+    assert "any threshold above 0.250 and up to 0.750 does the same, the middle is taken" in told
+    assert "FMR may be up to 100 %" in told  # two pairs say nothing
+
+
+def test_thresholds_by_probability_and_by_similarity(engine, model_path, photos):
+    engine.set_threshold_probability(0.5)
+    assert engine.threshold == pytest.approx(0.75)  # Platt(8, -6)
+    assert engine.threshold_source["probability"] == 0.5
+    assert engine.deciding.calibration(engine.threshold) >= 0.5
+    other = TwinInferenceEngine(model_path, "cpu", align="never", threshold_probability=0.8)
+    assert other.threshold == pytest.approx(0.75 + np.log(4) / 8)
+    with pytest.raises(
+        MetricError, match="no score has the probability 0.99; the highest there is is 0.8808"
+    ):
+        engine.set_threshold_probability(0.99)
+    for value in (-0.1, 1.1, float("nan"), "0.5"):
+        with pytest.raises(ConfigError, match="between 0 and 1"):
+            engine.set_threshold_probability(value)
+    with pytest.raises(ConfigError, match="exclude each other"):
+        TwinInferenceEngine(model_path, "cpu", 0.5, threshold_probability=0.5)
+
+
+def test_a_threshold_that_decides_nothing_is_called_that(engine, photos):
+    for threshold, told in (
+        (-1, "threshold: it accepts everybody"),
+        (-0.9, "threshold: it accepts everybody: 100 % of pairs of two people reach it"),
+        (1, "threshold: it refuses everybody: 99 % of pairs of one person do not reach it"),
+    ):
+        engine.set_threshold(threshold)
+        assert told in engine.verify_pair(photos[0], photos[9]).warnings
+    for threshold in (0.1, 0.75):
+        engine.set_threshold(threshold)
+        assert engine.deciding.about_threshold() == []
+
+
 def test_a_model_without_threshold_or_curve_says_so(bare_path, photos):
     engine = TwinInferenceEngine(bare_path, align="never")
     with pytest.raises(ModelError, match="no threshold is stored"):
@@ -234,7 +334,7 @@ def test_a_model_without_threshold_or_curve_says_so(bare_path, photos):
 
 def test_few_errors_behind_a_rate_are_a_warning(engine, photos):
     (warning,) = engine.verify_pair(photos[0], photos[0]).warnings  # a similarity that few impostors reach
-    assert "fewer than 30 validation errors" in warning
+    assert warning == "fewer than 30 validation errors stand behind the FMR at this similarity"
 
 
 # What cannot be used

@@ -351,6 +351,7 @@ def test_every_answer_carries_the_headers(port):
 def test_a_fault_of_ours_is_told_without_details_and_is_the_only_500(web_engine, monkeypatch):
     class Broken:
         source, backend, threshold = web_engine.source, web_engine.backend, 0.5
+        deciding = web_engine.deciding
         threshold_source = MappingProxyType({})
 
         def look(self, *_):
@@ -411,7 +412,9 @@ def test_no_interactive_documentation_but_a_schema(port):
         "429",
     }
     fields = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert set(fields["properties"]) == {"img1", "img2", "threshold", "explain", "crops"}
+    assert set(fields["properties"]) == {
+        "img1", "img2", "threshold", "threshold_probability", "explain", "crops",
+    }  # fmt: skip
     assert "http://" not in json.dumps(schema)
     assert "https://" not in json.dumps(schema)
 

@@ -37,7 +37,13 @@ def parser() -> Parser:
     option("host", metavar="ADDRESS", default=LOOPBACK, help="of --web; another one needs --token")
     option("port", type=int, default=PORT, help="of --web")
     option("token", metavar="SECRET", help="what visitors of --web must know")
-    option("threshold", type=float, help="decide at this cosine instead of the stored threshold")
+    option(
+        "threshold", type=float, help="decide at this similarity (-1 to 1) instead of the stored threshold"
+    )
+    option(
+        "threshold_probability", type=float, metavar="P",
+        help="decide at the similarity with this verification_score (0 to 1)",
+    )  # fmt: skip
     align_option(parser)
     option(
         "face", nargs="+", metavar="WHICH", default=["largest"],
@@ -62,7 +68,10 @@ def body(arguments: Sequence[str] | None) -> int:
     from twin_dcal.demo.session import Session
     from twin_dcal.inference.engine import TwinInferenceEngine
 
-    engine = TwinInferenceEngine(model, options.device, options.threshold, align=options.align)
+    engine = TwinInferenceEngine(
+        model, options.device, options.threshold, options.align,
+        threshold_probability=options.threshold_probability,
+    )  # fmt: skip
     if options.web:
         return _serve(engine, options)
     session = Session(
@@ -135,7 +144,7 @@ def _pair(session: "Session", options: argparse.Namespace) -> int:
 
 
 def _prompt(session: "Session") -> int:
-    print(f"threshold {session.engine.threshold:+.4f}; 'help' lists what can be asked")
+    print(f"{session.told_threshold()}\n'help' lists what can be asked")
     while True:
         try:
             answer = session.answer(input("Demo> "))

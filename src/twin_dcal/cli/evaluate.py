@@ -15,7 +15,7 @@ from .run_config import default_data_folder
 if TYPE_CHECKING:
     from twin_dcal.checkpoint import LoadedModel
     from twin_dcal.report.galleries import Overlays
-    from twin_dcal.verification.evaluation import Effort
+    from twin_dcal.verification.evaluation import Decision, Effort
     from twin_dcal.verification.flow import Outcome
     from twin_dcal.verification.reading import DataFiles
     from twin_dcal.verification.systems import Sampling, System
@@ -88,6 +88,10 @@ def _data_options(parser: Parser) -> None:
 def _threshold_options(parser: Parser) -> None:
     option = parser.option
     option("threshold", type=float, help="decide at this score instead of the stored threshold")
+    option(
+        "threshold_probability", type=float, metavar="P",
+        help="decide at the score with this probability, by the calibration stored with a model or embeddings",
+    )  # fmt: skip
     option(
         "optimize_threshold", action="store_true",
         help="choose threshold and calibration on the validation data; with --val_data alone that is all that is done",
@@ -200,8 +204,14 @@ def _is_listed(path: str) -> bool:
 
 
 def _check_thresholds(options: argparse.Namespace) -> None:
-    if options.optimize_threshold and options.threshold is not None:
-        raise ConfigError("--threshold and --optimize_threshold exclude each other")
+    named = [name for name in ("threshold", "threshold_probability") if getattr(options, name) is not None]
+    named += ["optimize_threshold"] if options.optimize_threshold else []
+    if len(named) > 1:
+        raise ConfigError(f"{' and '.join(f'--{name}' for name in named)} exclude each other")
+    if options.threshold_probability is not None and not 0 <= options.threshold_probability <= 1:
+        raise ConfigError(
+            f"--threshold_probability {options.threshold_probability:g}: give one between 0 and 1"
+        )
     if options.save and not (options.optimize_threshold and options.model):
         raise ConfigError(
             "--save needs --model and --optimize_threshold: only what was chosen on validation is stored"
@@ -253,12 +263,11 @@ def _tune(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from twin_dcal.verification import flow
-    from twin_dcal.verification.evaluation import Decision
     from twin_dcal.verification.table import features_table, format_table
 
     effort = _effort(options)
     system = _system(options)
-    given = None if options.threshold is None else Decision(options.threshold, "given on the command line")
+    given = _given(options, system)
     validation = _validation(options)
     outcome = flow.run(
         system, _source(options), effort,
@@ -288,6 +297,23 @@ def _evaluate(options: argparse.Namespace) -> int:
             EvaluationRecord(Path(options.model), Path(options.output_dir), figures), options.tracking
         )
     return 0
+
+
+def _given(options: argparse.Namespace, system: "System") -> "Decision | None":
+    """A threshold of the command line. ConfigError for a probability without a calibration."""
+    from twin_dcal.verification.calibration import score_reaching
+    from twin_dcal.verification.evaluation import Decision
+
+    if options.threshold is not None:
+        return Decision(options.threshold, "given on the command line")
+    if options.threshold_probability is None:
+        return None
+    calibration = system.stored().calibration
+    if calibration is None:
+        raise ConfigError("--threshold_probability: no calibration is stored, so no probability is known")
+    threshold = score_reaching(calibration, options.threshold_probability, -1.0, 1.0)
+    told = f"given on the command line as the probability {options.threshold_probability:g}"
+    return Decision(threshold, told, calibration)
 
 
 def _explain(options: argparse.Namespace, system: "System", outcome: "Outcome") -> "Overlays":

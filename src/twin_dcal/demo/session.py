@@ -16,6 +16,7 @@ from twin_dcal.files import replacing, write_text
 from twin_dcal.inference.aligning import Prepared
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
+from twin_dcal.percent import percent
 from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.verification.joining import short_ids
 
@@ -25,7 +26,8 @@ from .wording import decision_words, pairs_table, told
 
 HELP = """verify A B     decide on two pictures (quote paths with spaces)
 folder P       decide on all pairs of a folder
-threshold V    decide at this cosine from now on
+threshold V    decide at this similarity (-1 to 1) from now on
+probability P  decide at the similarity with this score (0 to 1) from now on
 help           this list
 quit           leave"""
 MAX_FOLDER = 200
@@ -130,7 +132,7 @@ class Session:
             return None
         wanted: dict[str, tuple[int, Callable[..., str]]] = {
             "verify": (2, self._told_pair), "folder": (1, self.folder), "threshold": (1, self._told_threshold),
-            "help": (0, lambda: HELP),
+            "probability": (1, self._told_probability), "help": (0, lambda: HELP),
         }  # fmt: skip
         if command not in wanted or len(given) != wanted[command][0]:
             return HELP
@@ -144,18 +146,31 @@ class Session:
         return f"{told(result)}\npicture     {picture}"
 
     def _told_threshold(self, value: str) -> str:
-        try:
-            number = float(value)
-        except ValueError:
-            raise ConfigError(f"threshold {value}: not a number") from None
-        self.engine.set_threshold(number)
-        rates = self.engine.rates(number)
+        self.engine.set_threshold(_number(value, "threshold"))
+        return self.told_threshold()
+
+    def _told_probability(self, value: str) -> str:
+        self.engine.set_threshold_probability(_number(value, "probability"))
+        return self.told_threshold()
+
+    def told_threshold(self) -> str:
+        """The threshold and the rates it has, and why it may decide badly, a line each."""
+        threshold = self.engine.threshold
+        rates = self.engine.rates(threshold)
         known = (
             ""
             if rates is None
-            else f": FMR {rates.fmr:.2%} ({rates.on} impostors), FNMR {rates.fnmr:.2%} on validation"
+            else f": FMR {percent(rates.fmr)} ({rates.on} impostors), FNMR {percent(rates.fnmr)} on validation"
         )
-        return f"threshold {number:+.4f}{known}"
+        doubts = [f"warning: {text}" for text in self.engine.deciding.about_threshold()]
+        return "\n".join([f"threshold {threshold:+.4f}{known}", *doubts])
 
     def _save(self, path: Path, values: Any) -> None:
         write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def _number(text: str, what: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{what} {text}: not a number") from None

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twin_dcal.inference.result import VerificationResult
+from twin_dcal.percent import percent
 
 SET_BY = {
     "checkpoint": "stored with the model", "user": "set by you", "optimize_threshold": "chosen on your pairs",
@@ -18,21 +19,19 @@ def told(result: VerificationResult) -> str:
     """Decision, score, threshold, error rates and time, a line each."""
     score = "none (the model has no calibration)"
     if result.verification_score is not None:
-        score = (
-            f"{result.verification_score:.3f} (probability of one person, same and different equally likely)"
-        )
+        score = f"{result.verification_score:.3f} (probability of one person, where one and two are equally likely)"
     lines = [
         f"decision    {decision_words(result.verification_decision)}",
-        f"similarity  {result.similarity:+.4f} (cosine, -1 to 1; same from {result.threshold:+.4f})",
+        f"similarity  {result.similarity:+.4f} (from -1 to 1; same from {result.threshold:+.4f})",
         f"score       {score}",
         f"threshold   {_source(result.threshold_source)}",
     ]
     if result.estimated_fmr is not None and result.estimated_fnmr is not None:
         lines.append(
-            f"at this similarity  {_percent(result.estimated_fmr)} of validation impostors are as alike or more, "
-            f"{_percent(result.estimated_fnmr)} of genuine pairs less alike"
+            f"at this similarity  {percent(result.estimated_fmr)} of validation impostors are as alike or more, "
+            f"{percent(result.estimated_fnmr)} of genuine pairs less alike"
         )
-    lines += [f"warning     {warning}" for warning in result.warnings]
+    lines += [f"warning     {in_words(warning)}" for warning in result.warnings]
     lines.append(f"time        {result.elapsed_ms:.0f} ms")
     return "\n".join(lines)
 
@@ -65,12 +64,18 @@ def pairs_table(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) 
 
 def _source(origin: Mapping[str, Any]) -> str:
     text = SET_BY[origin["set_by"]]
+    if "probability" in origin:
+        text += f" as the probability {origin['probability']:g}"
     if "criterion" in origin:
         text += f", {origin['criterion']} on {origin['data']}"
     if "fmr" in origin:
-        text += f": FMR {_percent(origin['fmr'])} ({origin['impostors']} impostors), FNMR {_percent(origin['fnmr'])}"
+        text += f": FMR {percent(origin['fmr'])} ({origin['impostors']} impostors), FNMR {percent(origin['fnmr'])}"
     return text
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2g} %" if share else "0 %"
+def in_words(warning: str) -> str:
+    """A warning of the engine, with its pictures called by their place."""
+    for name, place in (("img1: ", "first picture: "), ("img2: ", "second picture: ")):
+        if warning.startswith(name):
+            return place + warning.removeprefix(name)
+    return warning

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from twin_dcal.errors import ConfigError, ImageError, ModelError
+from twin_dcal.errors import ConfigError, ImageError
 from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.verification.fusion import similarity_rows
 from twin_dcal.verification.scores import PairKind, split_by_kind
 from twin_dcal.verification.stored import Rates
-from twin_dcal.verification.thresholds import ThresholdChoice, choose_threshold
+from twin_dcal.verification.thresholds import ThresholdChoice
 
 from .aligning import Align, Aligner, Prepared, Seen
 from .backend import Backend, FeatureType, ModelSource, open_backend
+from .deciding import Deciding
 from .images import ImageInput, read_pixels
 from .result import RESULT_KEYS, VerificationResult
 
@@ -38,7 +39,8 @@ class TwinInferenceEngine:
     Args:
         model_path: best_model.pth of a run, the run's folder, or an exported .onnx file.
         device: "auto", "cpu", "cuda", "cuda:1"; None is "auto".
-        threshold: a cosine to decide at instead of the stored threshold.
+        threshold: a similarity to decide at instead of the stored threshold; threshold_probability: the same by the
+            verification_score that it has.
         align: "auto" finds and aligns the face of a whole photograph and leaves crops alone, where the extra `prepare`
             is installed; "always" aligns everything; both refuse a picture without a face. "never" takes the central
             square of everything, for crops that are framed in a way of their own.
@@ -49,16 +51,17 @@ class TwinInferenceEngine:
 
     def __init__(
         self, model_path: str | Path, device: str | None = None, threshold: float | None = None,
-        align: Align = "auto",
+        align: Align = "auto", *, threshold_probability: float | None = None,
     ) -> None:  # fmt: skip
         self.backend: Backend = open_backend(model_path, device or "auto")
         self._aligner = Aligner(align, self.source.landmarks)
-        stored = self.source.threshold
-        self._threshold: tuple[float, Mapping[str, Any]] | None = None
-        if stored is not None:
-            self._threshold = (stored.value, {"set_by": "checkpoint", **stored.origin})
+        self._deciding = Deciding.of_model(self.source)
+        if threshold is not None and threshold_probability is not None:
+            raise ConfigError("threshold and threshold_probability exclude each other; give one")
         if threshold is not None:
             self.set_threshold(threshold)
+        if threshold_probability is not None:
+            self.set_threshold_probability(threshold_probability)
 
     @property
     def source(self) -> ModelSource:
@@ -70,25 +73,35 @@ class TwinInferenceEngine:
         return self._aligner.align
 
     @property
+    def deciding(self) -> Deciding:
+        """Threshold, calibration and error rates that results are from."""
+        return self._deciding
+
+    @property
     def threshold(self) -> float:
-        """The cosine from which a pair counts as the same person. ModelError where none was ever set."""
-        return self._deciding()[0]
+        """The similarity from which a pair counts as the same person. ModelError where none was ever set."""
+        return self._deciding.required()
 
     @property
     def threshold_source(self) -> dict[str, Any]:
         """Where the threshold is from, with the FMR and FNMR it has on validation pairs where these are known."""
-        return dict(self._deciding()[1])
+        self._deciding.required()
+        return dict(self._deciding.origin)
 
     def set_threshold(self, value: float) -> None:
-        """Decide at this cosine from now on. ConfigError for one outside [-1, 1]."""
-        if not (isinstance(value, int | float | np.number) and -1 <= value <= 1):
-            raise ConfigError(f"threshold {value}: a cosine lies between -1 and 1")
-        self._threshold = (float(value), {"set_by": "user", **self._told_rates(float(value))})
+        """Decide at this similarity from now on. ConfigError for one outside [-1, 1]."""
+        self._deciding = self._deciding.moved(value)
+
+    def set_threshold_probability(self, value: float) -> None:
+        """Decide at the lowest similarity with this verification_score from now on. ConfigError where none has it, and
+        without a calibration."""
+        self._deciding = self._deciding.moved_to_probability(value)
 
     def optimize_threshold(
         self, pairs: Iterable[tuple[ImageInput, ImageInput]], labels: ArrayLike, metric: str = "eer"
     ) -> ThresholdChoice:
-        """Choose the threshold on labelled pairs and decide at it from now on.
+        """Choose the threshold on labelled pairs and decide at it from now on; verification_score and error rates of
+        results are from these pairs then, too. `save_decision` stores all three in the model file.
 
         Args: labels (P,): 1 for one person; metric: "eer", "accuracy", "f1" or a rate such as "far=1e-3".
         Use pairs that nothing is tested on. MetricError for labels of one kind only.
@@ -101,15 +114,27 @@ class TwinInferenceEngine:
             )
         kinds = np.where(same == 1, PairKind.GENUINE, PairKind.OTHER)
         scores = split_by_kind(self._similarities(listed, 32, "raise")[0], kinds)
-        choice = choose_threshold(scores, metric)
-        origin = choice.origin(f"{len(listed)} pairs given to optimize_threshold")
-        self._threshold = (choice.threshold, {"set_by": "optimize_threshold", **origin})
+        told = f"{len(listed)} pairs given to optimize_threshold"
+        self._deciding, choice = self._deciding.of_pairs(scores, metric, told)
         return choice
 
+    def save_decision(self) -> None:
+        """Store what `optimize_threshold` chose, with its calibration and error rates, in the model file.
+
+        ConfigError if nothing was chosen, or for an exported model; ModelError if the file has changed since it was
+        loaded.
+        """
+        deciding = self._deciding
+        if deciding.origin.get("set_by") != "optimize_threshold":
+            raise ConfigError("nothing was chosen to be saved; call optimize_threshold first")
+        backend = self._torch(
+            "is not written to; optimize and save with its checkpoint, then export it again"
+        )
+        backend.store(deciding)
+
     def rates(self, threshold: float) -> Rates | None:
-        """Error rates of deciding at `threshold`, on the checkpoint's validation pairs; None where none are stored."""
-        curve = self.source.error_curve
-        return None if curve is None else curve.at(threshold)
+        """Error rates of deciding at `threshold`, on the pairs that results are from; None where none are known."""
+        return self._deciding.rates(threshold)
 
     def verify_pair(
         self, img1: ImageInput, img2: ImageInput, return_attention: bool = False, *,
@@ -214,10 +239,12 @@ class TwinInferenceEngine:
         return explain_pair(backend, pixels1, pixels2)
 
     def _explainable(self) -> "TorchBackend":
+        return self._torch("only embeds; explanations need the run's best_model.pth")
+
+    def _torch(self, otherwise: str) -> "TorchBackend":
+        """The checkpoint. ConfigError for an exported model, with what is to be done `otherwise`."""
         if self.source.format == "onnx":
-            raise ConfigError(
-                f"{self.source.path}: an exported model only embeds; explanations need the run's best_model.pth"
-            )
+            raise ConfigError(f"{self.source.path}: an exported model {otherwise}")
         from .torch_backend import TorchBackend
 
         assert isinstance(self.backend, TorchBackend)
@@ -281,48 +308,23 @@ class TwinInferenceEngine:
     def _decide(
         self, similarity: float, began: float, attention: Mapping[str, Any] | None, seen: tuple[Seen, Seen]
     ) -> VerificationResult:
-        threshold, origin = self._deciding()
-        calibration, rates = self.source.calibration, self.rates(similarity)
+        deciding = self._deciding  # once: another thread may move it
+        threshold, rates = deciding.required(), deciding.rates(similarity)
+        calibration = deciding.calibration
         return VerificationResult(
             verification_score=None if calibration is None else float(calibration(similarity)),
             verification_decision=similarity >= threshold,
             similarity=similarity,
             threshold=threshold,
-            threshold_source=origin,
+            threshold_source=deciding.origin,
             estimated_fmr=None if rates is None else rates.fmr,
             estimated_fnmr=None if rates is None else rates.fnmr,
             model=self.source.described(),
-            warnings=self._warnings(rates) + _of_pictures(seen),
+            warnings=deciding.warnings(rates) + _of_pictures(seen),
             faces=(seen[0].face, seen[1].face),
             elapsed_ms=1000 * (time.perf_counter() - began),
             attention_maps=attention,
         )
-
-    def _warnings(self, rates: Rates | None) -> tuple[str, ...]:
-        told = []
-        if self.source.calibration is None:
-            told.append("the model has no calibration, so there is no verification_score")
-        if rates is None:
-            told.append("the model has no error curve, so error rates at this similarity are unknown")
-        elif rates.weak:
-            told.append(
-                f"fewer than 30 validation errors stand behind the estimated {' and '.join(rates.weak)}"
-            )
-        return tuple(told)
-
-    def _deciding(self) -> tuple[float, Mapping[str, Any]]:
-        if self._threshold is None:
-            raise ModelError(
-                f"{self.source.path}: no threshold is stored; give one, or set it with "
-                "dcal-evaluate --optimize_threshold --save"
-            )
-        return self._threshold
-
-    def _told_rates(self, threshold: float) -> dict[str, Any]:
-        curve, rates = self.source.error_curve, self.rates(threshold)
-        if curve is None or rates is None:
-            return {}
-        return {"data": curve.data, "impostors": rates.on, "fmr": rates.fmr, "fnmr": rates.fnmr}
 
 
 def _identity(image: ImageInput) -> object:

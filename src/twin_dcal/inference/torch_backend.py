@@ -1,17 +1,21 @@
 """A checkpoint through torch, on a CPU or a GPU."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from twin_dcal.checkpoint import load_model
+from twin_dcal.checkpoint import load_model, store_decision
 from twin_dcal.explain.attention import AttentionMaps, features_and_maps
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.training.device import process_device
+from twin_dcal.verification.stored import Threshold
 
 from .backend import FeatureType, ModelSource
+from .deciding import Deciding
 
 
 class TorchBackend:
@@ -42,6 +46,21 @@ class TorchBackend:
         """(B, 3, S, S) float32 on the model's device: what the network takes."""
         images = torch.tensor(pixels_BSSC).permute(0, 3, 1, 2)
         return self.preprocessing.normalize(images.to(self._device))
+
+    def store(self, deciding: Deciding) -> None:
+        """Write threshold, calibration and error curve into the file, and take them for its own. ModelError if it has
+        changed since it was loaded."""
+        origin = {name: value for name, value in deciding.origin.items() if name != "set_by"}
+        threshold = Threshold(deciding.required(), origin)
+        store_decision(
+            self.source.path, threshold, deciding.calibration, deciding.error_curve,
+            expected_sha256=self.source.sha256,
+        )  # fmt: skip
+        sha256 = hashlib.sha256(Path(self.source.path).read_bytes()).hexdigest()
+        self.source = replace(
+            self.source, sha256=sha256, threshold=threshold, calibration=deciding.calibration,
+            error_curve=deciding.error_curve,
+        )  # fmt: skip
 
     @torch.inference_mode()
     def embed(

@@ -108,6 +108,21 @@ def calibration_from_dict(values: Mapping[str, Any]) -> Calibration:
     return _checked_platt(Platt(**given)) if kind is Platt else _checked_isotonic(given)
 
 
+def score_reaching(calibration: Calibration, probability: float, low: float, high: float) -> float:
+    """The lowest score in [low, high] with at least this probability; by bisection, since calibrations never fall.
+
+    MetricError for a probability that none has.
+    """
+    most = float(calibration(high))
+    if most < probability:
+        raise MetricError(f"no score has the probability {probability:g}; the highest there is is {most:.4f}")
+    if float(calibration(low)) >= probability:
+        return low
+    while (middle := (low + high) / 2) not in (low, high):
+        low, high = (low, middle) if float(calibration(middle)) >= probability else (middle, high)
+    return high
+
+
 def _checked_platt(made: Platt) -> Platt:
     numbers = (made.slope, made.intercept, made.prior)
     if not all(map(_is_number, numbers)):

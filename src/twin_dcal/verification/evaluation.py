@@ -36,6 +36,7 @@ class Decision:
     threshold: float | None = None
     source: str | None = None
     calibration: Calibration | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def evaluate(
     given = None if decision.threshold is None else threshold
     figures = evaluation_figures(counts, given, decision.source, intervals)
     figures = _in_order(figures, what, effort, about or {})
+    figures["warnings"] += [f"threshold: {text}" for text in decision.warnings]
     found = survey(source, what, threshold, effort.num_worst)
     told, figures["calibration"] = _calibrated(decision.calibration, counts)
     if effort.num_folds:

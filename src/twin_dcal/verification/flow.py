@@ -39,7 +39,8 @@ class Tuning:
 
     def decision(self) -> Decision:
         on = f"{self.choice.metric} on the {self.choice.on} impostors of {self.data}"
-        return Decision(self.choice.threshold, on, self.calibration.calibration)
+        warnings = () if self.choice.warning is None else (self.choice.warning,)
+        return Decision(self.choice.threshold, on, self.calibration.calibration, warnings)
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,6 @@ def tune_on(system: System, test: Scored | None, data: str | None, metric: str, 
     told = _described(validation)
     calibration = choose_calibration(validation.source, on, told, effort.seed)
     logger.info("calibration: %s", calibration.reason)
-    if choice.warning:
-        logger.warning("threshold by %s: %s", metric, choice.warning)
     return Tuning(choice, calibration, ErrorCurve.of(counts, told), told)
 
 

@@ -85,11 +85,15 @@ class ErrorCurve:
         """The impostors that decisions are judged by: twins where there were any, else all."""
         return "twin" if "twin" in self.fmr else "all"
 
+    def fmr_at(self, score: float) -> dict[str, float]:
+        """FMR by kind of impostor of a threshold at `score`; the higher of both sides between two stored scores."""
+        below = int(np.searchsorted(self.thresholds, score, side="right")) - 1
+        return {name: float(rates[below]) if below >= 0 else 1.0 for name, rates in self.fmr.items()}
+
     def at(self, score: float) -> Rates:
         """Rates of a threshold at `score`. Between two stored scores each rate is the higher of both sides."""
-        below = int(np.searchsorted(self.thresholds, score, side="right")) - 1
         above = int(np.searchsorted(self.thresholds, score, side="left"))
-        fmr = {name: float(rates[below]) if below >= 0 else 1.0 for name, rates in self.fmr.items()}
+        fmr = self.fmr_at(score)
         fnmr = float(self.fnmr[above]) if above < self.fnmr.size else 1.0
         errors = {"fnmr": fnmr * self.num_genuine, "fmr": fmr[self.on] * self.num_impostors[self.on]}
         weak = tuple(name for name, count in errors.items() if round(count) < MIN_ERRORS)

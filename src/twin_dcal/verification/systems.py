@@ -141,7 +141,8 @@ class ModelSystem:
             return Decision()
         origin = threshold.origin
         told = f"{origin['criterion']} on the {origin['impostors']} impostors of {origin['data']}"
-        return Decision(threshold.value, told, self.loaded.calibration)
+        warnings = (str(origin["warning"]),) if origin.get("warning") else ()
+        return Decision(threshold.value, told, self.loaded.calibration, warnings)
 
     def about(self) -> Mapping[str, Any]:
         loaded = self.loaded
@@ -242,7 +243,8 @@ def decision_to(decision: Decision) -> dict[str, Any] | None:
     if decision.threshold is None:
         return None
     calibration = None if decision.calibration is None else decision.calibration.to_dict()
-    return {"threshold": decision.threshold, "source": decision.source, "calibration": calibration}
+    told = {"threshold": decision.threshold, "source": decision.source, "calibration": calibration}
+    return {**told, "warnings": list(decision.warnings)}
 
 
 def decision_from(values: Any, file: str) -> Decision:
@@ -253,7 +255,8 @@ def decision_from(values: Any, file: str) -> Decision:
         calibration: Calibration | None = None
         if values["calibration"] is not None:
             calibration = calibration_from_dict(values["calibration"])
-        return Decision(float(values["threshold"]), str(values["source"]), calibration)
+        warnings = tuple(str(text) for text in values.get("warnings", ()))
+        return Decision(float(values["threshold"]), str(values["source"]), calibration, warnings)
     except (KeyError, TypeError, ValueError) as error:
         raise MetricError(
             f"{file}: its threshold cannot be read ({type(error).__name__}: {error})"

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from twin_dcal.errors import MetricError
+from twin_dcal.percent import percent
 
 from . import metrics
+from .bounds import highest_rate
 from .counting import CountedPairs
 from .scores import PairKind, PairScores
 from .tally import ScoreArray, Tally, TwoClasses, refuse_not_finite
@@ -19,7 +21,9 @@ from .tally import ScoreArray, Tally, TwoClasses, refuse_not_finite
 class ThresholdChoice:
     """A threshold to store with a checkpoint: how it was chosen and what it gives on the scores it came from.
 
-    `fmr` and `fnmr` are shares in [0, 1]; `on` names the impostors: "twin", "unrelated" or "all".
+    `fmr` and `fnmr` are shares in [0, 1]; `on` names the impostors: "twin", "unrelated" or "all". warning: why the
+    choice may be worse on others, None where many errors stand behind it. gap: the highest impostor and the lowest
+    genuine score, where the former is lower and the threshold is their middle.
     """
 
     threshold: float
@@ -30,12 +34,16 @@ class ThresholdChoice:
     num_impostors: int
     on: str
     warning: str | None
+    gap: tuple[float, float] | None = None
 
     def origin(self, data: str) -> Mapping[str, Any]:
         """What a checkpoint stores beside the threshold: data, criterion, and what it achieved there."""
+        more: dict[str, Any] = {} if self.warning is None else {"warning": self.warning}
+        if self.gap is not None:
+            more["gap"] = list(self.gap)
         return {
             "data": data, "criterion": self.metric, "impostors": self.on, "fmr": self.fmr, "fnmr": self.fnmr,
-            "num_genuine": self.num_genuine, "num_impostors": self.num_impostors,
+            "num_genuine": self.num_genuine, "num_impostors": self.num_impostors, **more,
         }  # fmt: skip
 
 
@@ -79,13 +87,47 @@ def choose_on(scores: TwoClasses, metric: str, on: str) -> ThresholdChoice:
     else:
         best = metrics.best_accuracy if metric == "accuracy" else metrics.best_f1
         threshold = best(scores).threshold
+    gap = separation(scores)
+    if gap is not None and not gap[0] < threshold <= gap[1]:
+        gap = None
+    if gap is not None:
+        threshold = (gap[0] + gap[1]) / 2
     if math.isinf(threshold):
         raise MetricError(
             f"threshold by '{metric}': on {scores.num_impostors} {on} impostors only rejecting every pair "
             "meets it. Choose by 'eer', or train further."
         )
     at = metrics.error_rates_at(scores, threshold)
-    return ThresholdChoice(threshold, metric, at.fmr, at.fnmr, at.num_genuine, at.num_impostors, on, warning)
+    told = _doubts(at, warning, gap)
+    return ThresholdChoice(
+        threshold, metric, at.fmr, at.fnmr, at.num_genuine, at.num_impostors, on, told, gap
+    )
+
+
+def separation(scores: TwoClasses) -> tuple[float, float] | None:
+    """The highest impostor and the lowest genuine score, where every genuine pair is more alike; else None."""
+    highest = max(part.highest for part in scores.impostor_tallies if part.size)
+    lowest = scores.genuine_tally.lowest
+    return (highest, lowest) if highest < lowest else None
+
+
+def _doubts(at: metrics.Confusion, weak: str | None, gap: tuple[float, float] | None) -> str | None:
+    """Why a choice may be worse on others, in words."""
+    told = [] if weak is None else [weak]
+    if gap is not None:
+        told.append(
+            f"these pairs are separated without an error: any threshold above {gap[0]:.3f} and up to {gap[1]:.3f} does "
+            "the same, the middle is taken"
+        )
+    if not told:
+        return None
+    fmr = highest_rate(at.num_false_matches, at.num_impostors)
+    fnmr = highest_rate(at.num_false_non_matches, at.num_genuine)
+    told.append(
+        f"on other people FMR may be up to {percent(fmr)} and FNMR up to {percent(fnmr)} (95 %, as if no two pairs "
+        "shared a person)"
+    )
+    return "; ".join(told)
 
 
 def requested_far(metric: str) -> float | None:

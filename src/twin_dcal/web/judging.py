@@ -17,13 +17,25 @@ from pydantic import ValidationError
 
 from twin_dcal._version import __version__
 from twin_dcal.data.decode import decode_pixels
+from twin_dcal.errors import ConfigError
 from twin_dcal.inference.aligning import Prepared
 from twin_dcal.inference.backend import ModelSource
+from twin_dcal.inference.deciding import Deciding
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
 from twin_dcal.verification.stored import Rates
 
-from .schemas import Curve, Decision, Limits, Maps, ModelAnswer, ModelInfo, RatesAnswer, RatesAt
+from .schemas import (
+    Curve,
+    Decision,
+    Limits,
+    Maps,
+    ModelAnswer,
+    ModelInfo,
+    Options,
+    RatesAnswer,
+    RatesAt,
+)
 from .uploads import MAX_PHOTO_BYTES, Upload
 
 logger = logging.getLogger(__name__)
@@ -46,6 +58,7 @@ def judge(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> De
     """Decide on an upload. ImageError, in one line, for a photo that cannot be read."""
     began = time.perf_counter()
     options = upload.options
+    asked = _asked(engine, options)
     one, two = (
         engine.look(decode_pixels(photo, name, MAX_PIXELS), name)
         for photo, name in ((upload.img1, "img1"), (upload.img2, "img2"))
@@ -58,15 +71,27 @@ def judge(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> De
         result, found = explains[options.explain](one, two)
         maps, warnings = _maps(found)
     crops = (_png_url(one.pixels), _png_url(two.pixels)) if options.crops else None
-    threshold, source = _deciding(engine, result, options.threshold)
-    same = result.similarity >= threshold
+    result = result if asked is None else asked.applied(result)
+    same = result.verification_decision
     return Decision(
         verification_score=result.verification_score, verification_decision=same, prediction=int(same),
-        same_person=same, similarity=result.similarity, threshold=threshold, threshold_source=source,
-        estimated_fmr=result.estimated_fmr, estimated_fnmr=result.estimated_fnmr, model=model_info(engine.source),
-        warnings=[*result.warnings, *warnings], elapsed_ms=1000 * (time.perf_counter() - began), attention_maps=maps,
-        crops=crops,
+        same_person=same, similarity=result.similarity, threshold=result.threshold,
+        threshold_source=_without_folders(result.threshold_source), estimated_fmr=result.estimated_fmr,
+        estimated_fnmr=result.estimated_fnmr, model=model_info(engine.source),
+        warnings=[*result.warnings, *warnings], elapsed_ms=1000 * (time.perf_counter() - began),
+        attention_maps=maps, crops=crops,
     )  # fmt: skip
+
+
+def _asked(engine: TwinInferenceEngine, options: Options) -> Deciding | None:
+    """What a request decides by, where it says so; the engine's own stays as it is. ConfigError where it cannot be."""
+    if options.threshold is not None and options.threshold_probability is not None:
+        raise ConfigError("threshold and threshold_probability exclude each other; give one")
+    if options.threshold is not None:
+        return engine.deciding.moved(options.threshold, "request")
+    if options.threshold_probability is not None:
+        return engine.deciding.moved_to_probability(options.threshold_probability, "request")
+    return None
 
 
 def _maps(told: Mapping[str, Any] | Maps) -> tuple[Maps | None, list[str]]:
@@ -92,14 +117,14 @@ def model_answer(engine: TwinInferenceEngine, explains: Explains) -> ModelAnswer
     return ModelAnswer(
         **model_info(source).model_dump(), image_size=source.image_size, device=engine.backend.device,
         threshold=engine.threshold, threshold_source=_without_folders(engine.threshold_source),
-        calibrated=source.calibration is not None, explains=sorted(explains),
+        calibrated=engine.deciding.calibration is not None, explains=sorted(explains),
         limits=Limits(photo_bytes=MAX_PHOTO_BYTES, photo_pixels=MAX_PIXELS), version=__version__,
     )  # fmt: skip
 
 
 def rates_answer(engine: TwinInferenceEngine, threshold: float | None) -> RatesAnswer:
     """The stored error curve, and the rates at a threshold where one is asked for."""
-    curve = engine.source.error_curve
+    curve = engine.deciding.error_curve
     rates = None if threshold is None else engine.rates(threshold)
     return RatesAnswer(
         curve=None if curve is None else Curve.model_validate(_without_folders(curve.to_dict())),
@@ -109,19 +134,6 @@ def rates_answer(engine: TwinInferenceEngine, threshold: float | None) -> RatesA
 
 def _rates_at(rates: Rates) -> RatesAt:
     return RatesAt.model_validate({**asdict(rates), "weak": list(rates.weak)})
-
-
-def _deciding(
-    engine: TwinInferenceEngine, result: VerificationResult, asked: float | None
-) -> tuple[float, dict[str, Any]]:
-    """The threshold of a request, and where it is from. The engine's own stays as it is."""
-    if asked is None:
-        return result.threshold, _without_folders(result.threshold_source)
-    source: dict[str, Any] = {"set_by": "request"}
-    curve, rates = engine.source.error_curve, engine.rates(asked)
-    if curve is not None and rates is not None:
-        source |= {"data": curve.data, "impostors": rates.on, "fmr": rates.fmr, "fnmr": rates.fnmr}
-    return asked, _without_folders(source)
 
 
 def _without_folders(source: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,12 @@ class Options(Plain):
     """The text fields of a request beside its photos."""
 
     threshold: float | None = Field(
-        None, ge=-1, le=1, allow_inf_nan=False, description="Cosine to decide at, for this request only."
+        None, ge=-1, le=1, allow_inf_nan=False, description="Similarity to decide at, for this request only."
     )
+    threshold_probability: float | None = Field(
+        None, ge=0, le=1, allow_inf_nan=False,
+        description="The same, by the verification_score that it has.",
+    )  # fmt: skip
     explain: Literal["none", "attention", "pair"] = Field(
         "none",
         description="Also send maps: where the model looked (attention), or besides what made this pair alike or "

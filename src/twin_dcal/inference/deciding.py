@@ -1,0 +1,137 @@
+"""What decides: a threshold, with calibration and error rates from the same pairs. No torch here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+
+from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.percent import percent
+from twin_dcal.verification.calibration import Calibration, Platt, fit_platt, score_reaching
+from twin_dcal.verification.scores import PairScores
+from twin_dcal.verification.stored import ErrorCurve, Rates
+from twin_dcal.verification.thresholds import ThresholdChoice, choose_threshold, counted
+
+from .backend import ModelSource
+from .result import VerificationResult
+
+_LOWEST, _HIGHEST = -1.0, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Deciding:
+    """A threshold (None where none was ever set) and where it is from; calibration and error curve are of one set of
+    pairs, so that everything in a result is from one source."""
+
+    model: str
+    threshold: float | None
+    origin: Mapping[str, Any]
+    calibration: Calibration | None
+    error_curve: ErrorCurve | None
+
+    @classmethod
+    def of_model(cls, source: ModelSource) -> Self:
+        """As the model file says."""
+        stored = source.threshold
+        origin = {} if stored is None else {"set_by": "checkpoint", **stored.origin}
+        value = None if stored is None else stored.value
+        return cls(source.path, value, origin, source.calibration, source.error_curve)
+
+    def of_pairs(self, scores: PairScores, metric: str, data: str) -> tuple[Self, ThresholdChoice]:
+        """Chosen on scores of labelled pairs, which calibration and error rates are then from as well. data: what they
+        are, in words. MetricError for pairs of one class only."""
+        choice = choose_threshold(scores, metric)
+        curve = ErrorCurve.of(counted(scores), data)
+        hardest = scores.twin if len(scores.twin) else scores.impostors
+        calibration = fit_platt(scores.genuine, hardest, source=data)
+        origin = {"set_by": "optimize_threshold", **choice.origin(data)}
+        return replace(
+            self, threshold=choice.threshold, origin=origin, calibration=calibration, error_curve=curve
+        ), choice
+
+    def moved(self, threshold: float, set_by: str = "user") -> Self:
+        """The same at another threshold, with the rates it has on the same pairs. ConfigError outside [-1, 1]."""
+        if not (isinstance(threshold, int | float | np.number) and _LOWEST <= threshold <= _HIGHEST):
+            raise ConfigError(f"threshold {threshold}: a similarity lies between -1 and 1")
+        value = float(threshold)
+        return replace(self, threshold=value, origin={"set_by": set_by, **self._told_rates(value)})
+
+    def moved_to_probability(self, probability: float, set_by: str = "user") -> Self:
+        """The same at the lowest similarity whose calibrated probability is at least this. ConfigError where the model
+        has no calibration, MetricError for a probability that none reaches."""
+        if not (isinstance(probability, int | float | np.number) and 0 <= probability <= 1):
+            raise ConfigError(f"threshold probability {probability}: a probability lies between 0 and 1")
+        if self.calibration is None:
+            raise ConfigError(
+                f"{self.model}: no calibration is stored, so no probability is known; give a similarity"
+            )
+        found = self.moved(score_reaching(self.calibration, float(probability), _LOWEST, _HIGHEST), set_by)
+        return replace(found, origin={**found.origin, "probability": float(probability)})
+
+    def required(self) -> float:
+        """The threshold. ModelError where none was ever set."""
+        if self.threshold is None:
+            raise ModelError(
+                f"{self.model}: no threshold is stored; give one, or set it with "
+                "dcal-evaluate --optimize_threshold --save"
+            )
+        return self.threshold
+
+    def rates(self, similarity: float) -> Rates | None:
+        """Error rates of a threshold there; None where no error curve is known."""
+        return None if self.error_curve is None else self.error_curve.at(similarity)
+
+    def applied(self, result: VerificationResult) -> VerificationResult:
+        """A result of the same pairs' calibration and rates, decided at this threshold instead."""
+        threshold = self.required()
+        others = [text for text in result.warnings if not text.startswith(_OF_THRESHOLD)]
+        return replace(
+            result, threshold=threshold, threshold_source=self.origin, warnings=(*self.about_threshold(), *others),
+            verification_decision=result.similarity >= threshold,
+        )  # fmt: skip
+
+    def warnings(self, rates: Rates | None) -> tuple[str, ...]:
+        """What a reader of a decision should know. Args: rates: at the pair's similarity."""
+        told = self.about_threshold()
+        if self.calibration is None:
+            told.append("the model has no calibration, so there is no verification_score")
+        elif isinstance(self.calibration, Platt) and self.calibration.slope == 0:
+            told.append(
+                "genuine pairs were not more alike than impostors, so every verification_score is 0.5"
+            )
+        if rates is None:
+            told.append("the model has no error curve, so error rates at this similarity are unknown")
+        elif rates.weak:
+            names = " and ".join({"fmr": "FMR", "fnmr": "FNMR"}[name] for name in rates.weak)
+            told.append(f"fewer than 30 validation errors stand behind the {names} at this similarity")
+        return tuple(told)
+
+    def about_threshold(self) -> list[str]:
+        """Why it may decide badly, if anything is known; a threshold that decides nothing is called that."""
+        told = [str(self.origin["warning"])] if self.origin.get("warning") else []
+        return [f"{_OF_THRESHOLD}{text}" for text in [*told, *self._useless()]]
+
+    def _useless(self) -> list[str]:
+        threshold, curve = self.required(), self.error_curve
+        if threshold <= _LOWEST:
+            return ["it accepts everybody"]
+        if curve is None:
+            return []
+        accepted, refused = curve.fmr_at(threshold)["all"], curve.at(threshold).fnmr
+        if accepted >= _PRACTICALLY:
+            return [f"it accepts everybody: {percent(accepted)} of pairs of two people reach it"]
+        if refused >= _PRACTICALLY:
+            return [f"it refuses everybody: {percent(refused)} of pairs of one person do not reach it"]
+        return []
+
+    def _told_rates(self, threshold: float) -> dict[str, Any]:
+        rates = self.rates(threshold)
+        if self.error_curve is None or rates is None:
+            return {}
+        data = {"data": self.error_curve.data, "impostors": rates.on}
+        return {**data, "fmr": rates.fmr, "fnmr": rates.fnmr}
+
+
+_PRACTICALLY = 0.99
+_OF_THRESHOLD = "threshold: "
