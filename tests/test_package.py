@@ -26,7 +26,8 @@ ROOMS = ["_version", "percent", "errors", "workers", "names", "csvfile", "files"
          "verification.evaluation", "checkpoint", "verification.embeddings", "training", "verification.whose",
          "verification.reading", "verification.speed", "verification.systems", "verification.examples",
          "verification.flow", "verification.comparing", "explain", "inference", "web", "export", "report",
-         "lookalikes", "prepare.page", "prepare.sheet", "prepare.run", "extraction", "demo", "ablation", "cli"]  # fmt: skip
+         "lookalikes", "prepare.page", "prepare.sheet", "prepare.run", "extraction", "demo", "ablation",
+         "cli"]  # fmt: skip
 
 
 def run(code):
