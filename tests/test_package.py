@@ -12,9 +12,9 @@ import twin_dcal
 SOURCE = Path(twin_dcal.__file__).parent
 
 # From the bottom up; a room imports only rooms before it (or itself). `cli` may import everything.
-ROOMS = ["_version", "percent", "errors", "workers", "names", "csvfile", "files", "locking", "archive", "pickled",
-         "privacy", "hub", "jsontext", "spelling", "presets", "config", "distributed", "edits", "data",
-         "prepare", "synth", "edits.looking", "edits.landmarks", "data.virtual", "data.dataset",
+ROOMS = ["_version", "percent", "errors", "workers", "names", "csvfile", "files", "locking", "archive",
+         "pickled", "privacy", "hub", "jsontext", "spelling", "presets", "config", "distributed", "edits",
+         "data", "prepare", "synth", "edits.looking", "edits.landmarks", "data.virtual", "data.dataset",
          "data.datamodule", "edits.folder", "edits.truth", "edits.dataset", "edits.sheet", "models", "losses",
          "verification.result", "verification.fusion", "verification.tally", "verification.metrics",
          "edits.calibrate", "verification.scores", "verification.counting", "verification.bounds",
@@ -25,9 +25,9 @@ ROOMS = ["_version", "percent", "errors", "workers", "names", "csvfile", "files"
          "verification.embedding_files", "verification.score_files", "verification.tables",
          "verification.evaluation", "checkpoint", "verification.embeddings", "training", "verification.whose",
          "verification.reading", "verification.speed", "verification.systems", "verification.examples",
-         "verification.flow", "verification.comparing", "explain", "inference", "web", "export", "report",
-         "lookalikes", "prepare.page", "prepare.sheet", "prepare.run", "extraction", "demo", "ablation",
-         "cli"]  # fmt: skip
+         "verification.earlier", "verification.flow", "verification.comparing", "explain", "inference", "web",
+         "export", "report", "lookalikes", "prepare.page", "prepare.sheet", "prepare.run", "extraction", "demo",
+         "ablation", "cli"]  # fmt: skip
 
 
 def run(code):

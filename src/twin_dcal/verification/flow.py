@@ -12,6 +12,7 @@ from twin_dcal.errors import ConfigError
 from twin_dcal.locking import locked
 
 from .counting import count_pairs
+from .earlier import make_room
 from .embedding_files import write_embeddings
 from .evaluation import Decision, Effort, evaluate, family_intervals
 from .figures import evaluation_figures, write_figures
@@ -71,7 +72,8 @@ def run(
     """Evaluate a system and write its figures, tables and embeddings.
 
     Args: data: what to evaluate on; given: a threshold to use instead of the stored one; tune: validation data and
-    metric, to choose threshold and calibration there. ConfigError while another process evaluates into the folder.
+    metric, to choose threshold and calibration there. Another evaluation that the folder holds is moved
+    to a folder of its own. ConfigError while another process evaluates into the folder.
     """
     with writing(outputs.folder):
         return _run(system, data, effort, outputs, given, tune, compare_features, speed)
@@ -195,6 +197,7 @@ def _write(
     if outputs.embeddings is not None and test.vectors is None:
         raise ConfigError("--save_embeddings: scores have no embeddings")
     folder = Path(outputs.folder)
+    make_room(folder, about)
     report, _ = write_figures(evaluation.figures, folder)
     write_tables(evaluation, folder)
     if test.vectors is not None:
