@@ -197,8 +197,16 @@ def test_the_prompt_answers_everything(model_path, photos, tmp_path):
     assert session.answer("threshold -0.5").startswith("threshold -0.5000")
     assert "SAME PERSON" in session.answer(f"verify {photos[0]} {photos[-1]}")
     assert "15 of 15 pairs" in session.answer(f"folder {photos[0].parent}")
-    for mistake in ("verify a", "nonsense", "threshold", "help"):
-        assert session.answer(mistake) == HELP
+    assert session.answer("help") == HELP
+    for mistake, told in (
+        ("verify a", "error: verify takes 2 values, not 1; write: verify A B decide on two pictures"),
+        ("threshold", "error: threshold takes 1 value, not 0; write: threshold V decide"),
+        ("help me", "error: help takes nothing after it, not 1; write: help this list"),
+        ("verfy a b", f"error: no command 'verfy'; did you mean 'verify'?\n{HELP}"),
+        ("Verify a b", f"error: no command 'Verify'; did you mean 'verify'?\n{HELP}"),
+        ("xyzzy", f"error: no command 'xyzzy'\n{HELP}"),
+    ):
+        assert session.answer(mistake).startswith(told)
     for mistake in ("threshold x", "threshold 7", "verify a b", "folder nowhere", "verify 'a"):
         assert session.answer(mistake).startswith("error: ")
     assert session.answer("  ") == ""

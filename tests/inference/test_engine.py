@@ -1,9 +1,10 @@
 """The engine: pictures of every kind in, typed decisions out, the same whatever the batch."""
 
 import json
+import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import numpy as np
@@ -91,11 +92,40 @@ def test_every_kind_of_input_gives_the_same(engine, photos, tmp_path):
     held = {
         "text": str(path), "path": path, "bytes": path.read_bytes(), "pillow": Image.open(path), "array": pixels,
         "share": pixels.astype(np.float32) / 255, "tensor": torch.tensor(pixels).permute(2, 0, 1),
-        "float tensor": torch.tensor(pixels).permute(2, 0, 1) / 255,
+        "float tensor": torch.tensor(pixels).permute(2, 0, 1) / 255, "in memory": BytesIO(path.read_bytes()),
+        "open": path.open("rb"),
     }  # fmt: skip
     features = engine.extract_features(list(held.values()))
     assert np.abs(features - features[0]).max() < 1e-5
+    held["open"].close()
     assert read_pixels(pixels[:, :, 0]).shape == pixels.shape
+
+
+def test_an_open_file_can_be_given_twice_and_stays_where_it_stood(engine, photos):
+    held = BytesIO(photos[3].read_bytes())
+    held.seek(7)
+    result = engine.verify_pair(held, held)
+    assert (held.tell(), result.similarity) == (7, pytest.approx(1, abs=1e-5))
+    with photos[0].open("rb") as opened:
+        [told] = engine.batch_verify([(opened, held)])
+    assert (told["img1_path"], told["img2_path"]) == (str(photos[0]), None)
+
+
+def test_an_engine_can_be_pickled_with_its_threshold(model_path, photos, tmp_path):
+    place = tmp_path / "model.pth"
+    place.write_bytes(model_path.read_bytes())
+    engine = TwinInferenceEngine(place, "cpu", align="never", threshold=0.5)
+    stored = pickle.dumps(engine)
+    assert len(stored) < 100_000, "the place of the model, not the model"
+    again = pickle.loads(stored)
+    assert (again.threshold, again.threshold_source, again.align) == (0.5, engine.threshold_source, "never")
+    assert again.verify_pair(*photos[:2]).similarity == engine.verify_pair(*photos[:2]).similarity
+    place.write_bytes(place.read_bytes() + b"\0")
+    with pytest.raises(ModelError, match=r"model\.pth: .*"):
+        pickle.loads(stored)
+    tiny_model(tmp_path / "other").replace(place)
+    with pytest.raises(ModelError, match=r"model\.pth: has changed since the engine was pickled"):
+        pickle.loads(stored)
 
 
 def test_a_batch_goes_on_without_a_bad_picture(engine, photos, tmp_path):
@@ -340,6 +370,12 @@ def test_few_errors_behind_a_rate_are_a_warning(engine, photos):
 # What cannot be used
 
 
+def closed_file():
+    file = BytesIO(b"x")
+    file.close()
+    return file
+
+
 def png():
     data = BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(data, "PNG")
@@ -364,6 +400,8 @@ def png():
         (torch.zeros(1, 3, 4, 4), "one picture at a time"),
         (np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (20_000, 20_000, 3)), "Scale it down first"),
         (42, "a int; give a path"),
+        (StringIO("text"), "a file opened for text; open it with mode 'rb'"),
+        (closed_file(), "an open file that cannot be read"),
     ],
     ids=lambda value: str(type(value).__name__)[:8],
 )

@@ -18,6 +18,7 @@ from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
 from twin_dcal.percent import percent
 from twin_dcal.prepare.align import FaceChoice
+from twin_dcal.spelling import nearest
 from twin_dcal.verification.joining import short_ids
 
 from .names import result_name
@@ -134,8 +135,12 @@ class Session:
             "verify": (2, self._told_pair), "folder": (1, self.folder), "threshold": (1, self._told_threshold),
             "probability": (1, self._told_probability), "help": (0, lambda: HELP),
         }  # fmt: skip
-        if command not in wanted or len(given) != wanted[command][0]:
-            return HELP
+        if command not in wanted:
+            return f"error: no command '{command}'{nearest(command, [*wanted, 'quit'])}\n{HELP}"
+        if len(given) != wanted[command][0]:
+            return (
+                f"error: {command} takes {_counted(wanted[command][0])}, not {len(given)}; {_usage(command)}"
+            )
         try:
             return wanted[command][1](*given)
         except TwinDcalError as error:
@@ -167,6 +172,16 @@ class Session:
 
     def _save(self, path: Path, values: Any) -> None:
         write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+
+def _counted(number: int) -> str:
+    return {0: "nothing after it", 1: "1 value"}.get(number, f"{number} values")
+
+
+def _usage(command: str) -> str:
+    """The command's line of the help."""
+    line = next(line for line in HELP.splitlines() if line.startswith(command))
+    return "write: " + " ".join(line.split())
 
 
 def _number(text: str, what: str) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from twin_dcal.errors import ConfigError, ImageError
+from twin_dcal.errors import ConfigError, ImageError, ModelError
 from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.verification.fusion import similarity_rows
 from twin_dcal.verification.scores import PairKind, split_by_kind
@@ -53,7 +53,8 @@ class TwinInferenceEngine:
         self, model_path: str | Path, device: str | None = None, threshold: float | None = None,
         align: Align = "auto", *, threshold_probability: float | None = None,
     ) -> None:  # fmt: skip
-        self.backend: Backend = open_backend(model_path, device or "auto")
+        self._device = device or "auto"
+        self.backend: Backend = open_backend(model_path, self._device)
         self._aligner = Aligner(align, self.source.landmarks)
         self._deciding = Deciding.of_model(self.source)
         if threshold is not None and threshold_probability is not None:
@@ -62,6 +63,14 @@ class TwinInferenceEngine:
             self.set_threshold(threshold)
         if threshold_probability is not None:
             self.set_threshold_probability(threshold_probability)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the place of the model file rather than its content: the file is opened anew, in another process say.
+        ModelError then, if it has changed."""
+        place = str(Path(self.source.path).resolve())
+        return _opened_again, (
+            type(self), place, self._device, self.align, self._deciding, self.source.sha256,
+        )  # fmt: skip
 
     @property
     def source(self) -> ModelSource:
@@ -327,6 +336,17 @@ class TwinInferenceEngine:
         )
 
 
+def _opened_again(
+    kind: type[TwinInferenceEngine], path: str, device: str, align: Align, deciding: Deciding, sha256: str
+) -> TwinInferenceEngine:
+    """The engine that was pickled, with its threshold."""
+    engine = kind(path, device, align=align)
+    if engine.source.sha256 != sha256:
+        raise ModelError(f"{path}: has changed since the engine was pickled; open it anew")
+    engine._deciding = deciding
+    return engine
+
+
 def _identity(image: ImageInput) -> object:
     """Equal for pictures that are the same: by path or by bytes; other objects by themselves."""
     if isinstance(image, str | Path):
@@ -339,8 +359,8 @@ def _identity(image: ImageInput) -> object:
 def _path_of(image: ImageInput) -> str | None:
     if isinstance(image, str | Path):
         return str(image)
-    name = getattr(image, "filename", None) if isinstance(image, Image.Image) else None
-    return str(name) if name else None
+    name = getattr(image, "filename" if isinstance(image, Image.Image) else "name", None)
+    return name if isinstance(name, str) and name else None  # an open file's name may be a number
 
 
 def _of_pictures(seen: tuple[Seen, Seen]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +15,15 @@ from twin_dcal.errors import ImageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-ImageInput: TypeAlias = Union[str, Path, bytes, Image.Image, NDArray[Any], "Tensor"]
+ImageInput: TypeAlias = Union[str, Path, bytes, IO[bytes], Image.Image, NDArray[Any], "Tensor"]
 
 
 def read_pixels(source: ImageInput, name: str = "image") -> NDArray[np.uint8]:
     """Pixels of a picture, uint8 (H, W, 3), RGB, upright.
 
-    Args: source: a path, a file's bytes, a PIL image, an array (H, W, 3) or (H, W) in RGB order (OpenCV's is BGR: turn
-        it round), or a tensor (3, H, W); arrays and tensors are uint8, or floating point in [0, 1].
+    Args: source: a path, a file's bytes, an open file (BytesIO too; read from its start and left where it stood), a PIL
+        image, an array (H, W, 3) or (H, W) in RGB order (OpenCV's is BGR: turn it round), or a tensor (3, H, W); arrays
+        and tensors are uint8, or floating point in [0, 1].
         name: how messages call it; a path is called by its own name.
     ImageError, in one line, for anything else, damaged files and more than 100 million pixels.
     """
@@ -30,6 +31,8 @@ def read_pixels(source: ImageInput, name: str = "image") -> NDArray[np.uint8]:
         return decode_pixels(read_bytes(source), source)
     if isinstance(source, bytes | bytearray | memoryview):
         return decode_pixels(bytes(source), name)
+    if callable(getattr(source, "read", None)):
+        return decode_pixels(_read_open(cast(IO[bytes], source), name), name)
     if isinstance(source, Image.Image):
         return _of_pillow(source, name)
     if isinstance(source, np.ndarray):
@@ -45,8 +48,25 @@ def read_pixels(source: ImageInput, name: str = "image") -> NDArray[np.uint8]:
             values = values.float()  # numpy has no bfloat16
         return _of_array(values.permute(1, 2, 0).numpy(), name)
     raise ImageError(
-        f"{name}: a {type(source).__name__}; give a path, bytes, a PIL image, an array or a tensor"
+        f"{name}: a {type(source).__name__}; give a path, bytes, an open file, a PIL image, an array or a tensor"
     )
+
+
+def _read_open(file: IO[bytes], name: str) -> bytes:
+    """All bytes of an open file, which is left where it stood, so that it can be given twice."""
+    try:
+        if not file.seekable():
+            data = file.read()
+        else:
+            stood = file.tell()
+            file.seek(0)
+            data = file.read()
+            file.seek(stood)
+    except (OSError, ValueError) as error:  # ValueError: it is closed
+        raise ImageError(f"{name}: an open file that cannot be read ({error})") from None
+    if not isinstance(data, bytes):
+        raise ImageError(f"{name}: a file opened for text; open it with mode 'rb'")
+    return data
 
 
 def _of_pillow(image: Image.Image, name: str) -> NDArray[np.uint8]:
