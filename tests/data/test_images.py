@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from PIL import Image
 from twin_dcal.data.decode import damage
 from twin_dcal.data.formats import MAX_PIXELS, image_format, pixel_size
 from twin_dcal.data.images import read_image
+from twin_dcal.data.listing import list_folder
 from twin_dcal.errors import ImageError
+from twin_dcal.extraction.listing import images_below
 
 
 def pixels(image):
@@ -29,7 +32,7 @@ def close(image, expected, tolerance=4):
     assert difference.mean() <= tolerance, difference.mean()
 
 
-@pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM"])
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "PPM", "TIFF"])
 def test_lossless_formats_are_exact(encode, draw, kind):
     close(read_image(encode(draw(), kind)), draw(), tolerance=0)
 
@@ -41,6 +44,40 @@ def test_lossy_formats_and_colour_modes(tmp_path, encode, draw, kind, mode):
     path = tmp_path / "photo.jpg"
     path.write_bytes(encode(draw().convert(mode), kind, quality=95))
     close(read_image(path), draw().convert(mode).convert("RGB"))
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
+def test_scanners_tiff_files(encode, draw, compression):
+    close(read_image(encode(draw(), "TIFF", compression=compression)), draw())
+
+
+def test_a_tiff_file_is_turned_upright_once_and_its_first_picture_is_taken(encode, draw):
+    upright = draw()
+    told = Image.Exif()
+    told[0x0112] = 6
+    turned = upright.transpose(Image.Transpose.ROTATE_90)
+    data = encode(turned, "TIFF", exif=told, save_all=True, append_images=[Image.new("RGB", turned.size)])
+    close(read_image(data), upright, tolerance=0)
+
+
+def test_grey_tiff_files_of_16_bits_are_scaled_and_damaged_ones_refused(encode):
+    levels = np.array([[0, 257, 65535]], np.uint16)
+    data = encode(Image.fromarray(levels), "TIFF")
+    assert pixels(read_image(data))[0, :, 0].tolist() == [0, 1, 255]
+    with pytest.raises(ImageError, match="truncated or damaged"):
+        read_image(data[:-8])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.jfif", "JPEG"), ("b.JFIF", "JPEG"), ("c.ppm", "PPM"), ("d.tif", "TIFF"), ("e.tiff", "TIFF")],
+)
+def test_a_folder_finds_them(tmp_path, encode, draw, name, kind):
+    (tmp_path / "anna").mkdir()
+    (tmp_path / "anna" / name).write_bytes(encode(draw(), kind))
+    assert damage(tmp_path / "anna" / name) is None
+    assert [path.name for path in list_folder(tmp_path).images["anna"]] == [name]
+    assert [Path(path).name for path in images_below(tmp_path)] == [name]
 
 
 def test_bytes_path_and_text_give_the_same(tmp_path, jpeg):

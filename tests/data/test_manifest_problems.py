@@ -130,8 +130,8 @@ def test_one_file_under_two_people_is_refused(tmp_path, folder, write_json, seco
 
 
 def test_unsupported_extension_in_a_json(tmp_path, folder, write_json):
-    write_json(tmp_path / "dataset_infor.json", {"a": ["data/a/a_0.jpg", "data/a/a_1.jpg", "data/a/x.tif"]})
-    left_out("1 listed path left out, not an image extension: data/a/x.tif", tmp_path)
+    write_json(tmp_path / "dataset_infor.json", {"a": ["data/a/a_0.jpg", "data/a/a_1.jpg", "data/a/x.gif"]})
+    left_out("1 listed path left out, not an image extension: data/a/x.gif", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ def test_ctrl_c_ends_workers_and_the_command_goes_on(model_path, photos, tmp_pat
         shutil.copytree(photos, many / str(copy))
     command = [
         sys.executable, "-m", "twin_dcal.cli.extract", "--model", str(model_path), "--images_dir", str(many),
-        "--output", str(tmp_path / "features.npz"), "--num_workers", "2", "--batch_size", "4",
+        "--output", str(tmp_path / "features.npz"), "--num_workers", "2", "--batch_size", "4", "--align", "never",
     ]  # fmt: skip
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60

@@ -13,14 +13,15 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from twin_dcal.errors import ImageError
 
-from .formats import MAX_PIXELS, ends_complete, image_format, is_heic, pixel_size
+from .formats import FORMATS_READ, MAX_PIXELS, ends_complete, image_format, is_heic, pixel_size
 
 # Importing a plugin registers its format; no others are offered a file (an EPS would start Ghostscript).
-_PLUGINS = (BmpImageFile, JpegImageFile, PngImageFile, PpmImageFile, WebPImageFile)
+_PLUGINS = (BmpImageFile, JpegImageFile, PngImageFile, PpmImageFile, TiffImageFile, WebPImageFile)
 FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -70,7 +71,7 @@ def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np
                 image.load()  # before EXIF is asked for, which would decode a PNG and hide its damage
                 return rgb_pixels(image, name)
         except UnidentifiedImageError:
-            raise ImageError(f"{name}: not an image (JPEG, PNG, WebP, BMP and PGM are read)") from None
+            raise ImageError(f"{name}: not an image ({FORMATS_READ} are read)") from None
         except Image.DecompressionBombError:
             raise ImageError(f"{name}: more than {max_pixels:,} pixels. Scale it down first.") from None
         except ImageError:

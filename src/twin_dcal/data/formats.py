@@ -1,9 +1,13 @@
 """Image formats by their bytes: magic numbers, sizes from headers, complete endings. No decoding here."""
 
-IMAGE_EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".pgm"})
+IMAGE_EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff"}
+)
+FORMATS_READ = "JPEG, PNG, WebP, BMP, TIFF, PGM and PPM"
 MAX_PIXELS = 100_000_000
 """Larger images are refused from their header, before any memory is taken (decompression bombs)."""
 
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # both byte orders, and the kind for files beyond 4 GB
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -12,7 +16,7 @@ _JPEG_SCAN = 0xDA
 
 
 def image_format(head: bytes) -> str | None:
-    """'jpeg', 'png', 'webp', 'bmp' or 'pnm' by the first bytes (16 are enough), None for anything else."""
+    """'jpeg', 'png', 'webp', 'bmp', 'tiff' or 'pnm' by the first bytes (16 are enough), None for anything else."""
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
     if head.startswith(_PNG):
@@ -21,6 +25,8 @@ def image_format(head: bytes) -> str | None:
         return "webp"
     if head.startswith(b"BM"):
         return "bmp"
+    if head.startswith(_TIFF):
+        return "tiff"
     if len(head) > 2 and head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
         return "pnm"
     return None

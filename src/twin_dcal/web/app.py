@@ -15,6 +15,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twin_dcal._version import __version__
+from twin_dcal.data.formats import FORMATS_READ
 from twin_dcal.errors import TwinDcalError
 from twin_dcal.inference.engine import TwinInferenceEngine
 
@@ -172,7 +173,7 @@ def _documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def _form() -> dict[str, Any]:
     """The request body of `POST /api/verify` for the OpenAPI schema; `uploads` reads it without FastAPI."""
-    photo = {"type": "string", "format": "binary", "description": "JPEG, PNG, WebP, BMP or PGM."}
+    photo = {"type": "string", "format": "binary", "description": f"{FORMATS_READ} are read."}
     properties = {"img1": photo, "img2": photo, **Options.model_json_schema()["properties"]}
     schema = {
         "type": "object", "required": ["img1", "img2"], "properties": properties, "additionalProperties": False,
