@@ -604,3 +604,28 @@ def test_threads_share_a_detector(model_path, photograph):
     alone = engine.prepare(photograph)
     with ThreadPoolExecutor(4) as pool:
         assert all(np.array_equal(alone, crop) for crop in pool.map(engine.prepare, [photograph] * 8))
+
+
+@pytest.mark.parametrize(
+    ("pair", "told"),
+    [
+        (("a.jpg",), r"pair 1 has 1 parts; give two pictures"),
+        (("a.jpg", "b.jpg", 1), r"pair 1 has 3 parts; give two pictures, \(one, other\), without a label"),
+        ((), r"pair 1 has 0 parts"),
+        ("ab", r"pair 1 is a str; give two pictures"),
+        (None, r"pair 1 is a NoneType"),
+        (np.zeros((2, 32, 32, 3), np.uint8), r"pair 1 is a ndarray"),
+    ],
+)
+def test_what_is_no_pair_is_refused_before_any_picture_is_read(engine, pair, told):
+    pairs = [("missing.jpg", "missing too.jpg"), pair]
+    with pytest.raises(ConfigError, match=told):
+        engine.batch_verify(pairs)
+    with pytest.raises(ConfigError, match=told):
+        engine.optimize_threshold(pairs, [1, 0])
+
+
+def test_pairs_may_be_lists_and_come_one_by_one(engine, photos):
+    one, two = photos[:2]
+    (told,) = engine.batch_verify(pair for pair in [[one, two]])
+    assert (told["img1_path"], told["img2_path"]) == (str(one), str(two))

@@ -115,6 +115,14 @@ def test_devices_are_checked_before_the_run():
         resolve_device("meta")
 
 
+def test_an_apple_gpu_is_refused_where_there_is_none(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"'mps': no Apple GPU can be used here; use auto, cpu or cuda"):
+        resolve_device("mps")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert resolve_device("mps").type == "mps"
+
+
 def test_precision_on_a_cpu():
     cpu = torch.device("cpu")
     assert amp_dtype(RuntimeConfig(), cpu) is None

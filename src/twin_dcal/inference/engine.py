@@ -115,7 +115,7 @@ class TwinInferenceEngine:
         Args: labels (P,): 1 for one person; metric: "eer", "accuracy", "f1" or a rate such as "far=1e-3".
         Use pairs that nothing is tested on. MetricError for labels of one kind only.
         """
-        listed = list(pairs)
+        listed = _pairs(pairs)
         same = np.asarray(labels)
         if same.shape != (len(listed),) or not np.isin(same, (0, 1)).all():
             raise ConfigError(
@@ -191,7 +191,7 @@ class TwinInferenceEngine:
         if on_error not in get_args(OnError):
             raise ConfigError(f"on_error {on_error!r}: give one of {', '.join(get_args(OnError))}")
         began = time.perf_counter()
-        listed = list(pairs)
+        listed = _pairs(pairs)
         if not listed:
             return []
         scores, seen = self._similarities(listed, batch_size, on_error)
@@ -345,6 +345,20 @@ def _opened_again(
         raise ModelError(f"{path}: has changed since the engine was pickled; open it anew")
     engine._deciding = deciding
     return engine
+
+
+def _pairs(given: Iterable[Any]) -> list[tuple[ImageInput, ImageInput]]:
+    """Pairs of pictures as they were given. ConfigError for what is no pair, such as a path, or a pair with a label."""
+    listed = []
+    for number, pair in enumerate(given):
+        if not isinstance(pair, tuple | list):
+            raise ConfigError(f"pair {number} is a {type(pair).__name__}; give two pictures, (one, other)")
+        if len(pair) != 2:
+            raise ConfigError(
+                f"pair {number} has {len(pair)} parts; give two pictures, (one, other), without a label"
+            )
+        listed.append((pair[0], pair[1]))
+    return listed
 
 
 def _identity(image: ImageInput) -> object:

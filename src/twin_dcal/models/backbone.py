@@ -26,6 +26,7 @@ from twin_dcal.privacy import hub_allowed
 
 from .blocks import check_block, is_plain
 from .feature_maps import FeatureLayout, feature_layout
+from .memory import memory_format
 from .weights_files import own_part
 
 logger = logging.getLogger(__name__)
@@ -139,8 +140,8 @@ class FeatureBackbone(TokenBackbone):
     ) -> None:  # fmt: skip
         super().__init__()
         _check_heads(attention_dim, num_heads)
-        # Depthwise convolutions train 1.7 times faster in this layout on a CPU, and tensor cores like it too.
-        self.cnn = network.to(memory_format=torch.channels_last)
+        self.memory_format = memory_format(network)
+        self.cnn = network.to(memory_format=self.memory_format)
         self.mean, self.std = _pixel_statistics(network)
         self.features = _features(network, name, sides(image_size))
         channels, self.grid = self.features.channels, self.features.grid
@@ -162,7 +163,7 @@ class FeatureBackbone(TokenBackbone):
         self.norm = nn.LayerNorm(attention_dim, eps=1e-6)
 
     def tokens(self, images: Tensor) -> Tensor:
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=self.memory_format)
         features: Tensor = self.cnn.forward_features(images)  # type: ignore[operator]
         patches_BNC = self.project(self.features.patches(features))
         cls_B1C = self.cls_token.expand(images.shape[0], -1, -1).to(patches_BNC.dtype)

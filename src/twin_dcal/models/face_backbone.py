@@ -24,6 +24,7 @@ from twin_dcal.errors import ModelError
 from .backbone import Frozen, Landmarks, TokenBackbone, Tokens, new_block
 from .face.geometry import WHOLE, resample, resampling
 from .face.network import FaceNetwork
+from .memory import memory_format
 
 
 class FaceBackbone(TokenBackbone):
@@ -52,8 +53,8 @@ class FaceBackbone(TokenBackbone):
         keep_untouched: bool = True, dropout: float = 0.0, drop_path: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__()
-        # Depthwise convolutions are much faster in this layout on a CPU (benchmarks/face.py).
-        self.network = network.eval().to(memory_format=torch.channels_last)
+        self.memory_format = memory_format(network)  # how much it matters: benchmarks/face.py
+        self.network = network.eval().to(memory_format=self.memory_format)
         if width < network.embedding_dim:
             raise ModelError(
                 f"model.attention_dim {width} is below the {network.embedding_dim} numbers of the embedding of "
@@ -150,7 +151,7 @@ class FaceBackbone(TokenBackbone):
         x = resample(images, self.rows, self.columns)
         if self.network.input.channels == "bgr":
             x = x.flip(1)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=self.memory_format)
         taken = []
         for place, stage in enumerate(self.network.stages[: self.num_frozen]):
             x = stage(x)

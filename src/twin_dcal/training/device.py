@@ -21,6 +21,8 @@ def resolve_device(name: str) -> torch.device:
         raise ConfigError(f"runtime.device '{name}' is not a device; use auto, cpu, cuda or cuda:0") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"runtime.device '{name}': {torch.cuda.device_count()} CUDA devices are visible")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError(f"runtime.device '{name}': no Apple GPU can be used here; use auto, cpu or cuda")
     if device.type not in ("cpu", "cuda", "mps"):
         raise ConfigError(f"runtime.device '{name}' is not supported; use auto, cpu, cuda or mps")
     return device
