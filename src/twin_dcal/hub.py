@@ -43,7 +43,7 @@ def need_hub(backbone: str, url: str | None = None) -> None:
 
 def may_be_cached(backbone: str) -> bool:
     """Whether this machine holds anything of a model's name from the hub. Known without importing timm, so that a
-    command can answer at once; `models.backbone` looks for the very file."""
+    command can answer at once; `models.pretrained` looks for the very file."""
     return any(_cache().glob(f"models--*--{backbone.partition('.')[0]}*"))
 
 

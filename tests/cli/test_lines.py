@@ -298,7 +298,9 @@ def test_without_weights_and_without_the_hub_it_is_one_line_before_anything_is_r
 def test_validate_only_needs_no_weights(typed, monkeypatch):
     model = presets.PRESETS["no_tracking"]["model"]
     monkeypatch.setitem(model, "pretrained", True)
-    monkeypatch.setattr("twin_dcal.models.backbone.need_hub", lambda *given: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(
+        "twin_dcal.models.pretrained.need_hub", lambda *given: pytest.fail("the hub was asked")
+    )
     code, out, said = typed(f"{UNTRACKED} --validate_only")
     assert code == 0, said
     assert "nothing was trained" in out
@@ -310,7 +312,9 @@ def test_validate_only_needs_no_weights(typed, monkeypatch):
 
 def test_going_on_needs_no_weights(typed, monkeypatch, trackers):
     assert typed(UNTRACKED)[0] == 0
-    monkeypatch.setattr("twin_dcal.models.backbone.need_hub", lambda *given: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(
+        "twin_dcal.models.pretrained.need_hub", lambda *given: pytest.fail("the hub was asked")
+    )
     code, _, said = typed(f"{UNTRACKED} --resume auto --training.num_epochs 2 --model.pretrained true")
     assert code == 0, said
     assert [line["epoch"] for line in lines_of("checkpoints/metrics.jsonl")] == [1, 2]

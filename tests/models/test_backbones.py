@@ -2,6 +2,8 @@
 
 import inspect
 import pickle
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -12,8 +14,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny_vits import randomise
 
+from twin_dcal import hub
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ModelError
+from twin_dcal.models import pretrained
 from twin_dcal.models.backbone import FeatureBackbone, ViTBackbone, build_backbone, new_block
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.models.face import layouts
@@ -394,16 +398,70 @@ def test_a_missing_file_is_named(tmp_path):
         build_backbone("test_vit", pretrained=str(tmp_path / "nowhere.safetensors"), image_size=32)
 
 
-def test_weights_that_cannot_be_fetched_are_an_error(monkeypatch, tmp_path):
-    monkeypatch.setattr("twin_dcal.models.backbone.need_hub", lambda *given: None)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+@pytest.fixture
+def empty_hub(monkeypatch, tmp_path):
+    """A model hub that answers and has nothing, and a machine without any weights; tells what the hub was asked for."""
+    asked = []
+
+    class Nothing(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_GET = do_HEAD
+
+        def log_message(self, *given):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Nothing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", address)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", address)
+    monkeypatch.setattr(
+        huggingface_hub.constants,
+        "HUGGINGFACE_CO_URL_TEMPLATE",
+        address + "/{repo_id}/resolve/{revision}/{filename}",
+    )
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    hub.need_hub.cache_clear()
+    yield asked
+    hub.need_hub.cache_clear()
+    server.shutdown()
+    server.server_close()
+
+
+def test_weights_that_the_hub_lacks_are_an_error(empty_hub):
     with pytest.raises(
         ModelError, match=r"weights of 'test_vit' could not be fetched.*Give --model\.pretrained FILE"
+    ) as error:
+        build_backbone("test_vit", pretrained=True, image_size=160)
+    assert "\n" not in str(error.value)
+    assert any("test_vit" in path for path in empty_hub), "the hub was asked for the weights"
+
+
+def test_weights_of_a_hub_that_does_not_answer_are_an_error_at_once(monkeypatch, tmp_path):
+    monkeypatch.setattr(pretrained, "try_to_load_from_cache", lambda *given: None)
+    monkeypatch.setattr(hub, "_answers", lambda address: False)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    hub.need_hub.cache_clear()
+    monkeypatch.setattr(timm, "create_model", refusing_weights(timm.create_model))
+    with pytest.raises(
+        ModelError, match=r"weights of 'test_vit' are not on this machine, and .* does not answer"
     ):
         build_backbone("test_vit", pretrained=True, image_size=160)
+    hub.need_hub.cache_clear()
+
+
+def refusing_weights(create):
+    def create_model(name, **options):
+        assert not options.get("pretrained"), "timm was let loose on a hub that does not answer"
+        return create(name, **options)
+
+    return create_model
 
 
 # Refusals

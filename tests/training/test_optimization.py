@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from twin_dcal.config import LossConfig, RuntimeConfig, TrainingConfig
+from twin_dcal.config import LossConfig, RuntimeConfig, TrainingConfig, TwinVerificationConfig
 from twin_dcal.data.samplers import FamilyBatchSampler
 from twin_dcal.errors import ConfigError
 from twin_dcal.losses import DCALLoss
 from twin_dcal.models.dcal import DCALVerificationModel
+from twin_dcal.training.checks import check_processes
 from twin_dcal.training.device import amp_dtype, resolve_device
 from twin_dcal.training.optimization import (
     build_optimizer,
@@ -129,3 +130,14 @@ def test_precision_on_a_cpu():
     assert amp_dtype(RuntimeConfig(amp="bf16"), cpu) is torch.bfloat16
     with pytest.raises(ConfigError, match="needs a GPU"):
         amp_dtype(RuntimeConfig(amp="fp16"), cpu)
+
+
+@pytest.mark.parametrize(
+    ("num_epochs", "warmup", "is_told"), [(0, 5.0, False), (5, 5.0, True), (6, 5.0, False)]
+)
+def test_a_warm_up_that_never_ends_is_told_where_there_is_training(num_epochs, warmup, is_told, caplog):
+    config = TwinVerificationConfig().override(
+        {"training.num_epochs": num_epochs, "training.warmup_epochs": warmup}
+    )
+    check_processes(config, torch.device("cpu"))
+    assert ("the peak learning rate is never reached" in caplog.text) is is_told

@@ -7,27 +7,21 @@ a few blocks of ours (METHOD §2).
 
 import inspect
 import logging
-import sys
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import timm
 import torch
-from huggingface_hub import try_to_load_from_cache
-from timm.models import load_state_dict as read_weights
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from twin_dcal.config import ModelConfig
 from twin_dcal.data.fit import ImageSize, sides
 from twin_dcal.errors import ModelError
-from twin_dcal.hub import need_hub
-from twin_dcal.privacy import hub_allowed
 
 from .blocks import check_block, is_plain
-from .feature_maps import FeatureLayout, feature_layout
+from .feature_maps import measured_layout, takes_no
 from .memory import memory_format
-from .weights_files import own_part
+from .pretrained import create_network
 
 logger = logging.getLogger(__name__)
 
@@ -143,7 +137,7 @@ class FeatureBackbone(TokenBackbone):
         self.memory_format = memory_format(network)
         self.cnn = network.to(memory_format=self.memory_format)
         self.mean, self.std = _pixel_statistics(network)
-        self.features = _features(network, name, sides(image_size))
+        self.features = measured_layout(network, name, sides(image_size))
         channels, self.grid = self.features.channels, self.features.grid
         if feature_dim not in (None, channels):
             raise ModelError(
@@ -199,7 +193,9 @@ def build_backbone(
             raise ModelError(_unknown_tag(name)) from error
     _check_patches(outline, name, size)
     if isinstance(outline, VisionTransformer) and _brings_blocks(outline):
-        vit = _create(name, pretrained, img_size=size, proj_drop_rate=dropout, drop_path_rate=drop_path)
+        vit = create_network(
+            name, pretrained, img_size=size, proj_drop_rate=dropout, drop_path_rate=drop_path
+        )
         backbone = ViTBackbone(vit, name)
         _tell_ignored(backbone, name, attention_dim=attention_dim, num_heads=num_heads, num_blocks=num_blocks)
         return backbone
@@ -210,7 +206,7 @@ def build_backbone(
     if hasattr(outline, "patch_embed"):
         logger.info("backbone '%s' gives patch tokens; %d blocks of ours follow", name, num_blocks)
     return FeatureBackbone(
-        _create(name, pretrained, **_size_option(outline, name, size)), name, image_size=size,
+        create_network(name, pretrained, **_size_option(outline, name, size)), name, image_size=size,
         attention_dim=attention_dim, num_heads=num_heads, num_blocks=num_blocks, dropout=dropout,
         drop_path=drop_path, feature_dim=feature_dim,
     )  # fmt: skip
@@ -243,7 +239,7 @@ def _size_option(outline: nn.Module, name: str, size: tuple[int, int]) -> dict[s
         with torch.device("meta"):
             timm.create_model(name, pretrained=False, img_size=size)
     except Exception as error:
-        raise _takes_no(name, size, error) from error
+        raise takes_no(name, size, error) from error
     return {"img_size": size}
 
 
@@ -285,163 +281,6 @@ def new_block(width: int, num_heads: int, dropout: float = 0.0, drop_path: float
             nn.init.trunc_normal_(module.weight, std=0.02)
             nn.init.zeros_(module.bias)
     return block
-
-
-def _create(name: str, pretrained: bool | str, **options: Any) -> Any:
-    """The timm network without its classifier; weights, if any, loaded with no key missing or left over."""
-    if pretrained is True:
-        try:
-            # With the classifier the weights came with: timm then loads strictly.
-            if _is_cached(name):
-                network = timm.create_model(name, pretrained=True, **options)
-            else:
-                need_hub(name, _other_server(name))
-                with hub_allowed():
-                    network = timm.create_model(name, pretrained=True, **options)
-        except ModelError:
-            raise
-        except Exception as error:
-            raise ModelError(
-                f"the pretrained weights of '{name}' could not be fetched or do not fit "
-                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no detail'}). "
-                "Give --model.pretrained FILE or --model.pretrained false."
-            ) from error
-        network.reset_classifier(0)
-        return network
-    network = timm.create_model(name, pretrained=False, num_classes=0, **options)
-    if pretrained:
-        _load_file(network, name, Path(pretrained))
-    return network
-
-
-def _is_cached(name: str) -> bool:
-    """Whether the weights of a timm model lie on this machine already; looks at files only."""
-    config = timm.models.get_pretrained_cfg(name)
-    if config is None or not (config.hf_hub_id or config.url):
-        return False
-    if not config.hf_hub_id:
-        return Path(torch.hub.get_dir(), "checkpoints", Path(config.url).name).is_file()
-    names = (config.hf_hub_filename, "model.safetensors", "pytorch_model.bin")
-    return any(isinstance(try_to_load_from_cache(config.hf_hub_id, file), str) for file in names if file)
-
-
-def _other_server(name: str) -> str | None:
-    """Where the weights are that are not on the hub."""
-    config = timm.models.get_pretrained_cfg(name)
-    return None if config is None or config.hf_hub_id else config.url or None
-
-
-def _load_file(network: Any, name: str, path: Path) -> None:
-    if not path.is_file():
-        raise ModelError(f"model.pretrained: no weights file {path}")
-    try:
-        weights = read_weights(str(path), weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{path}: not a weights file that can be read safely ({reason})") from error
-    prefix, weights = own_part(weights, network.state_dict(), path)
-    filter_weights = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
-    if filter_weights is not None:
-        weights = filter_weights(weights, network)
-    classifier = network.pretrained_cfg.get("classifier") or ()
-    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    weights = {key: value for key, value in weights.items() if key.rpartition(".")[0] not in heads}
-    try:
-        network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        from .face.layouts import (
-            resembling,
-        )  # loads every face network, which is needed for this sentence only
-
-        alike = resembling(
-            {key: tuple(value.shape) for key, value in weights.items() if hasattr(value, "shape")}
-        )
-        raise ModelError(
-            f"{path}: these are not weights of '{name}': {_shorten(str(error))}.{alike}"
-        ) from error
-    told = f"; '{prefix}' taken off their names" if prefix else ""
-    logger.info("loaded %d tensors of '%s' from %s%s", len(weights), name, path, told)
-
-
-def _shorten(text: str, limit: int = 400) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def _features(network: Any, name: str, size: tuple[int, int]) -> FeatureLayout:
-    """How the network's features hold patches.
-
-    Parameters that the features do not use (some families keep layers of their head) are frozen on the way.
-    """
-    features, parameters = _features_of_nothing(network, name, size)
-    try:
-        layout = feature_layout(network, features, size)
-    except (ValueError, AttributeError) as error:
-        raise ModelError(
-            f"backbone '{name}' has no patches to attend to: {error}. Use a convolutional network or a plain ViT."
-        ) from error
-    gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
-        features.sum(), list(parameters.values()), allow_unused=True
-    )
-    own = dict(network.named_parameters())
-    for key, gradient in zip(parameters, gradients, strict=True):
-        if gradient is None:
-            own[key].requires_grad_(False)
-    return layout
-
-
-class _Forward(nn.Module):
-    """A network's features as a module's forward pass, which `functional_call` wants."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.network.forward_features(images)  # type: ignore[operator]
-        return features
-
-
-def _features_of_nothing(network: Any, name: str, size: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
-    """Features of one empty image, and the parameters they were computed with, by name.
-
-    Only shapes are wanted, so all is on the meta device: no arithmetic, and no memory however large the image.
-    """
-    was_training = network.training
-    own = next(network.parameters()).device
-    try:
-        with torch.enable_grad():
-            try:
-                return _forward_on(torch.device("meta"), network.eval(), size)
-            except Exception:  # a tensor that the network keeps beside its state: it has to be computed
-                return _forward_on(own, network, size)
-    except Exception as error:
-        raise _takes_no(name, size, error) from error
-    finally:
-        network.train(was_training)
-
-
-def _forward_on(
-    device: torch.device, network: nn.Module, size: tuple[int, int]
-) -> tuple[Tensor, dict[str, Tensor]]:
-    parameters = {
-        key: value.detach().to(device).requires_grad_() for key, value in network.named_parameters()
-    }
-    state = {**parameters, **{key: value.to(device) for key, value in network.named_buffers()}}
-    with device:
-        images = torch.zeros(1, 3, *size)
-        features: Tensor = torch.func.functional_call(
-            _Forward(network), {f"network.{key}": value for key, value in state.items()}, (images,)
-        )
-    return features, parameters
-
-
-def _takes_no(name: str, size: tuple[int, int], error: Exception) -> ModelError:
-    reason = _shorten(str(error), 150) or type(error).__name__
-    return ModelError(
-        f"backbone '{name}' takes no images of {size[0]} x {size[1]} pixels ({reason}). Use another data.image_size, "
-        "a convolutional network or a plain ViT."
-    )
 
 
 def _pixel_statistics(network: Any) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

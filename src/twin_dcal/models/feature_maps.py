@@ -4,7 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+
+from twin_dcal.errors import ModelError
 
 Axes = Literal["NCHW", "NHWC", "NLC"]
 
@@ -54,3 +57,81 @@ def _token_grid(network: Any, num_patches: int, image_size: tuple[int, int]) -> 
         if grid is not None and math.prod(grid) == num_patches:
             return int(grid[0]), int(grid[1])
     return None
+
+
+def measured_layout(network: Any, name: str, size: tuple[int, int]) -> FeatureLayout:
+    """How the features of timm's network `name` hold patches, for images of this size (rows, columns).
+
+    Parameters that the features do not use (some families keep layers of their head) are frozen on the way. ModelError
+    for a network that gives no patches, or takes no such image.
+    """
+    features, parameters = _features_of_nothing(network, name, size)
+    try:
+        layout = feature_layout(network, features, size)
+    except (ValueError, AttributeError) as error:
+        raise ModelError(
+            f"backbone '{name}' has no patches to attend to: {error}. Use a convolutional network or a plain ViT."
+        ) from error
+    gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+        features.sum(), list(parameters.values()), allow_unused=True
+    )
+    own = dict(network.named_parameters())
+    for key, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None:
+            own[key].requires_grad_(False)
+    return layout
+
+
+class _Forward(nn.Module):
+    """A network's features as a module's forward pass, which `functional_call` wants."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.network.forward_features(images)  # type: ignore[operator]
+        return features
+
+
+def _features_of_nothing(network: Any, name: str, size: tuple[int, int]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Features of one empty image, and the parameters they were computed with, by name.
+
+    Only shapes are wanted, so all is on the meta device: no arithmetic, and no memory however large the image.
+    """
+    was_training = network.training
+    own = next(network.parameters()).device
+    try:
+        with torch.enable_grad():
+            try:
+                return _forward_on(torch.device("meta"), network.eval(), size)
+            except Exception:  # a tensor that the network keeps beside its state: it has to be computed
+                return _forward_on(own, network, size)
+    except Exception as error:
+        raise takes_no(name, size, error) from error
+    finally:
+        network.train(was_training)
+
+
+def _forward_on(
+    device: torch.device, network: nn.Module, size: tuple[int, int]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    parameters = {
+        key: value.detach().to(device).requires_grad_() for key, value in network.named_parameters()
+    }
+    state = {**parameters, **{key: value.to(device) for key, value in network.named_buffers()}}
+    with device:
+        images = torch.zeros(1, 3, *size)
+        features: Tensor = torch.func.functional_call(
+            _Forward(network), {f"network.{key}": value for key, value in state.items()}, (images,)
+        )
+    return features, parameters
+
+
+def takes_no(name: str, size: tuple[int, int], error: Exception) -> ModelError:
+    """The error, in one line, for a network that fails on images of this size."""
+    reason = " ".join(str(error).split())[:150] or type(error).__name__
+    return ModelError(
+        f"backbone '{name}' takes no images of {size[0]} x {size[1]} pixels ({reason}). Use another data.image_size, "
+        "a convolutional network or a plain ViT."
+    )

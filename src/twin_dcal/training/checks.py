@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 def check_processes(config: TwinVerificationConfig, device: torch.device) -> None:
     """ConfigError for a run that cannot be shared by this many processes. Warns of a warm-up that never ends."""
     size, training = distributed.world_size(), config.training
-    if training.warmup_epochs >= training.num_epochs:
+    if 0 < training.num_epochs <= training.warmup_epochs:
         logger.warning(
             "warm-up (%g epochs) is as long as training (%d): the peak learning rate is never reached",
             training.warmup_epochs, training.num_epochs,

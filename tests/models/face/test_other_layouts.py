@@ -151,10 +151,10 @@ def test_the_full_facenet_has_the_published_tensors_and_maps():
     names = LAYOUTS["inception_resnet_v1"].names()
     assert {key: shape for key, (_, shape) in names.items()} == facenet_shapes((5, 10, 5))
     network = inception_resnet.InceptionResnetV1((1, 1, 1))
-    told = network.channels, network.grids, network.embedding_dim
+    told = network.strides, network.channels, network.grids, network.embedding_dim
     assert network.strides == (2, 4, 8, 16, 32)
     network.measure()
-    assert told == (network.channels, network.grids, network.embedding_dim)
+    assert told == (network.strides, network.channels, network.grids, network.embedding_dim)
     assert network.input == FaceInput((160, 160), "rgb", 127.5, 128.0, "none")
 
 

@@ -6,7 +6,9 @@ into the embedding. Early stages can be frozen and their output kept; tokens are
 Legend: B images, F channels, h × w positions of a map, N = h·w, E size of the embedding.
 """
 
+import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -81,10 +83,18 @@ class FaceNetwork(nn.Module):
         self.train(was_training)
         self.channels = tuple(shape[0] for shape in shapes)
         self.grids = tuple((shape[1], shape[2]) for shape in shapes)
-        self.strides = tuple(round(self.input.size[0] / shape[1]) for shape in shapes)
+        self.strides = _strides(self.input.size[0], self.grids)
         self.embedding_dim = int(embedding.shape[1])
 
     def _map_shape(self, output: Tensor) -> tuple[int, int, int]:
         """(F, h, w) of a stage's output."""
         _, channels, rows, columns = output.shape
         return int(channels), int(rows), int(columns)
+
+
+def _strides(rows: int, grids: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
+    """Pixels between neighbours of each map, which uneven sizes (7 to 4 or to 3) tell only roughly."""
+    strides = [round(rows / grids[0][0])]
+    for before, after in pairwise(grids):
+        strides.append(strides[-1] * 2 ** round(math.log2(before[0] / after[0])))
+    return tuple(strides)

@@ -5,9 +5,7 @@ Their "classifier" is the layer that gives the embedding (github.com/gau-nernst/
 
 import json
 import logging
-import math
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -94,7 +92,6 @@ class TimmFace(FaceNetwork):
                 f"timm's '{description['architecture']}' cannot be cut into stages and head ({lost[0]})"
             )
         self.measure()
-        self.strides = _strides(self.input.size[0], self.grids)
 
     def patches(self, output: Tensor) -> Tensor:
         return self._features.patches(output)
@@ -336,11 +333,3 @@ def _side(network: Any, x: Tensor) -> tuple[int, ...]:
     if x.ndim != 4:
         return (x.shape[1],)
     return tuple(x.shape[1:3] if getattr(network, "output_fmt", "") == "NHWC" else x.shape[2:])
-
-
-def _strides(rows: int, grids: tuple[tuple[int, int], ...]) -> tuple[int, ...]:
-    """Pixels between neighbours of each map, which uneven sizes (7 to 4 or to 3) tell only roughly."""
-    strides = [round(rows / grids[0][0])]
-    for before, after in pairwise(grids):
-        strides.append(strides[-1] * 2 ** round(math.log2(before[0] / after[0])))
-    return tuple(strides)
