@@ -31,6 +31,16 @@ def interruptible():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def interrupts_as_before():
+    """Commands that are started in the tests' own process replace the handler, and are about to end the process."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    after = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+    assert after is before, "a handler of Ctrl-C is left behind: it would end a later test, and all tests with it"
+
+
 @pytest.fixture(scope="session")
 def tiny_faces(tmp_path_factory) -> Path:
     """8 twin families of 2 people with 6 images of 32 px: each person a pattern of colours, plus noise."""

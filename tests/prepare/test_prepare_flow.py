@@ -37,6 +37,12 @@ def bytes_of(folder):
     }
 
 
+def different(one, other):
+    """Names of files that are not the same in both folders."""
+    one, other = bytes_of(one), bytes_of(other)
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
 def size_of(path):
     with Image.open(path) as image:
         return image.size
@@ -89,7 +95,7 @@ def test_files_are_the_owners_only_and_the_page_stands_alone(prepared):
 def test_any_number_of_workers_gives_the_same_bytes(prepared, photos_folder, tmp_path):
     job = Job(photos_folder, tmp_path / "set", SMALL, split=(0.5, 0.25, 0.25), seed=3, workers=2)
     prepare(job)
-    assert bytes_of(job.output) == bytes_of(prepared.job.output)
+    assert different(job.output, prepared.job.output) == []
 
 
 def test_a_second_run_works_only_on_what_is_new(photos_folder, tmp_path, monkeypatch):
@@ -154,7 +160,7 @@ def test_a_stop_at_any_moment_is_gone_on_with(prepared, photos_folder, tmp_path)
     done = subprocess.run(list(map(str, arguments)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "18 crops of 6 people from 18 photos" in done.stdout
-    assert bytes_of(tmp_path / "set") == bytes_of(prepared.job.output)
+    assert different(tmp_path / "set", prepared.job.output) == []
 
 
 def test_ctrl_c_is_one_line(photos_folder, tmp_path):

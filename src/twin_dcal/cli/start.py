@@ -12,17 +12,25 @@ if TYPE_CHECKING:
 
 def _command(name: str) -> "Callable[[], int]":
     def start() -> int:
+        # What `signal` is made of, without its enumerations, which take half of this time.
+        import _signal  # type: ignore[import-not-found]
+
+        before = _signal.getsignal(_signal.SIGINT)
         _end_at_once_on_interrupts()
         try:
-            from importlib import import_module
+            try:
+                from importlib import import_module
 
-            main = import_module(f"twin_dcal.cli.{name}").main
-        except BaseException as error:
-            from .exits import internal
+                main = import_module(f"twin_dcal.cli.{name}").main
+            except BaseException as error:
+                from .exits import internal
 
-            return internal(error)
-        code: int = main()
-        return code
+                return internal(error)
+            code: int = main()
+            return code
+        finally:  # a script may have been started from a notebook, whose process goes on
+            if before is not None:
+                _signal.signal(_signal.SIGINT, before)
 
     start.__name__ = start.__qualname__ = name
     return start
@@ -30,8 +38,7 @@ def _command(name: str) -> "Callable[[], int]":
 
 def _end_at_once_on_interrupts() -> None:
     """There is nothing to tidy up yet, and an import that is broken off can raise anything."""
-    # What `signal` is made of, without its enumerations, which take half of this time.
-    import _signal  # type: ignore[import-not-found]
+    import _signal
     import os
 
     def end(number: int, frame: object) -> None:
