@@ -38,7 +38,9 @@ def interrupts_as_before():
     yield
     after = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, before)
-    assert after is before, "a handler of Ctrl-C is left behind: it would end a later test, and all tests with it"
+    assert after is before, (
+        "a handler of Ctrl-C is left behind: it would end a later test, and all tests with it"
+    )
 
 
 @pytest.fixture(scope="session")
