@@ -88,6 +88,25 @@ def test_the_lock_ends_with_its_process_however_that_ends_and_whatever_its_worke
     assert f"process {first.pid} on {socket.gethostname()} ended without removing it" in caplog.text
 
 
+@pytest.mark.parametrize("guarded", [None, "set", "set/features.npz"])
+def test_what_a_killed_owner_had_half_written_is_removed(place, guarded):
+    guarded = None if guarded is None else place.parent / guarded
+    folder = place.parent if guarded is None else place.parent / "set"
+    halves = [folder / ".features.npz.awe80j4p.tmp"]
+    if guarded is None or guarded == folder:
+        halves += [folder / "deep" / ".report.html.5hrgxxe9.tmp"]
+    others = [folder / name for name in (".notes.tmp", "features.npz.awe80j4p.tmp", ".features.npz")]
+    for path in [*halves, *others]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    with locked(place, "at work", guarded=guarded):
+        assert all(path.exists() for path in halves), "nobody was killed here"
+    place.write_text(owner(pid=dead()))
+    with locked(place, "at work", guarded=guarded):
+        assert not any(path.exists() for path in halves)
+    assert all(path.exists() for path in others)
+
+
 @pytest.mark.parametrize(
     "left", ["", "no json", "[]", '{"pid": 1}', owner(host="elsewhere"), owner(pid=10**30)]
 )

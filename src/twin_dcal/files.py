@@ -4,9 +4,11 @@ What this project writes is made from faces: files are 0600 and folders 0700, wh
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import IO
 
@@ -32,6 +34,21 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+_HALF = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+"""What `replacing` calls a file while it is written."""
+
+
+def remove_half_written(folder: str | Path, name: str | None = None) -> None:
+    """Delete what processes that were killed in `replacing` left in `folder` and below, or of `name` alone in it.
+
+    Nobody else may be writing there (`locking.locked`).
+    """
+    paths = Path(folder).rglob(".*.tmp") if name is None else Path(folder).glob(f".{escape(name)}*.tmp")
+    for path in paths:
+        if _HALF.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
-from .files import make_folder
+from .files import make_folder, remove_half_written
 
 if sys.platform != "win32":
     import fcntl
@@ -34,12 +34,15 @@ _held_lock = threading.Lock()
 
 
 @contextmanager
-def locked(path: str | Path, doing: str, option: str = "--output_dir") -> Iterator[None]:
+def locked(
+    path: str | Path, doing: str, option: str = "--output_dir", guarded: str | Path | None = None
+) -> Iterator[None]:
     """Hold the lock file `path` for the block; entering it again in the same thread is allowed.
 
     Args: doing: what its owner does, for the message, such as "trains into runs/mine". option: where to name another
-    place. The file is removed afterwards, and so are folders that were made for it and hold nothing else.
-    ConfigError, naming process and host, while another process or thread holds it.
+    place. guarded: the folder or file that is written, by default the lock file's folder: what a killed owner had
+    half written is deleted there. The lock file is removed afterwards, and so are folders that were made for it and
+    hold nothing else. ConfigError, naming process and host, while another process or thread holds it.
     """
     place = Path(path).absolute()
     own = (os.getpid(), threading.get_ident())
@@ -48,7 +51,7 @@ def locked(path: str | Path, doing: str, option: str = "--output_dir") -> Iterat
         if holder is not None and holder[0] == own[0] and holder[1] != own[1]:
             raise _refusal(_about_self(), doing, option)
         if holder != own:
-            handle, made = _acquire(place, doing, option)
+            handle, made = _acquire(place, doing, option, Path(guarded or place.parent))
             _held[place] = own
     if holder == own:
         yield
@@ -60,7 +63,7 @@ def locked(path: str | Path, doing: str, option: str = "--output_dir") -> Iterat
             _release(place, handle, made)
 
 
-def _acquire(place: Path, doing: str, option: str) -> tuple[int, list[Path]]:
+def _acquire(place: Path, doing: str, option: str, guarded: Path) -> tuple[int, list[Path]]:
     """An open, locked file that names this process, and the folders that were made for it, the innermost first."""
     made = [folder for folder in place.parents if not folder.exists()]
     make_folder(place.parent)
@@ -78,6 +81,10 @@ def _acquire(place: Path, doing: str, option: str) -> tuple[int, list[Path]]:
             if before:
                 told = "{pid} on {host}".format(**before)
                 logger.info("%s: process %s ended without removing it; taken over", place, told)
+                if guarded.is_dir():
+                    remove_half_written(guarded)
+                else:
+                    remove_half_written(guarded.parent, guarded.name)
             os.ftruncate(handle, 0)
             os.lseek(handle, 0, os.SEEK_SET)
             os.write(handle, json.dumps(_about_self()).encode() + b"\n")

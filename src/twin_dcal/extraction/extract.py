@@ -88,7 +88,7 @@ def extract(
 
 def writing(output: Path) -> AbstractContextManager[None]:
     """The lock of an output and of what lies beside it. ConfigError while another process holds it."""
-    return locked(output.with_name(f".{output.name}.lock"), f"writing {output}", "--output")
+    return locked(output.with_name(f".{output.name}.lock"), f"writing {output}", "--output", output)
 
 
 def _extract(

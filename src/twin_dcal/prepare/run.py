@@ -48,7 +48,7 @@ def prepare(job: Job, embed: Embed | None = None, threshold: float = 0.0) -> Pre
 
 def writing(output: Path) -> AbstractContextManager[None]:
     """The lock of a data set in the making. ConfigError while another process holds it."""
-    return locked(output / STATE / "lock", f"preparing into {output}", "--output")
+    return locked(output / STATE / "lock", f"preparing into {output}", "--output", output)
 
 
 def _prepare(job: Job, sources: Sources, named: PairFit, embed: Embed | None, threshold: float) -> Prepared:
