@@ -43,7 +43,7 @@ CURVE = ErrorCurve.of(
 MODELS = {
     "vit-local": {"glca_pool": "local", "local_ratio": 0.3},
     "vit-cls": {"glca_pool": "cls"},
-    "vit-sa": {"branches": ["sa"]},
+    "vit-sa": {"branches": ["sa"], "flip_average": True},
     "cnn-local": {
         "backbone": "test_efficientnet", "glca_pool": "local", "attention_dim": 32, "num_heads": 2, "num_blocks": 2,
     },

@@ -6,6 +6,7 @@ from oracles import attention_oracle as oracle
 from tiny_vits import PLAIN, REGISTERS
 
 from twin_dcal.errors import ModelError
+from twin_dcal.explain.attention import attention_maps, features_and_maps
 from twin_dcal.models.attention import attend
 from twin_dcal.models.blocks import query_block
 from twin_dcal.models.dcal import DCALVerificationModel
@@ -295,3 +296,39 @@ def test_no_images_give_no_rows(tiny_model, images, feature_type):
     with torch.inference_mode():
         given = model.embed(images[:0], feature_type)
     assert given.shape == (0, model.embedding_dim(feature_type))
+
+
+# Means over mirror images
+
+
+@POOLS
+def test_flip_average_is_the_mean_over_an_image_and_its_mirror_image(tiny_model, images, pool):
+    model = tiny_model(glca_pool=pool).eval()
+    with torch.no_grad():
+        plain, mirrored = (
+            {kind: model.embed(x, kind) for kind in ("sa", "glca")} for x in (images, images.flip(-1))
+        )
+        model.flip_average = True
+        for kind in plain:
+            mean = torch.stack([plain[kind], mirrored[kind]]).mean(0)
+            expected = mean / mean.norm(dim=1, keepdim=True)
+            torch.testing.assert_close(model.embed(images, kind), expected)
+        combined = model.embed(images)
+        torch.testing.assert_close(model.embed(images.flip(-1)), combined)
+        half = combined.shape[1] // 2
+        torch.testing.assert_close(combined[:, :half] * 2**0.5, model.embed(images, "sa"))
+        torch.testing.assert_close(features_and_maps(model, images)[0], combined)
+
+
+def test_flip_average_leaves_training_and_attention_maps_alone(tiny_model, images):
+    model = tiny_model(glca_pool="local").eval()
+
+    def seen():
+        maps = attention_maps(model, images)
+        return [*model(images).active().values(), maps.rollout, maps.glca, maps.glca_chosen]
+
+    with torch.no_grad():
+        before = seen()
+        model.flip_average = True
+        for one, other in zip(seen(), before, strict=True):
+            torch.testing.assert_close(one, other)

@@ -44,12 +44,14 @@ class BranchEmbeddings(NamedTuple):
 
 class Encoded(NamedTuple):
     """What leaves the SA blocks: all SA tokens (B, T, C) before the final norm, PWCA's CLS (B, 1, C) or None,
-    the queries and keys of each block, where a rollout needs them, and the untouched embedding of `Tokens`."""
+    the queries and keys of each block, where a rollout needs them, the untouched embedding of `Tokens`, and the same of
+    the mirrored images where features are means over both."""
 
     sa_BTC: Tensor
     pwca_B1C: Tensor | None
     layers: list[QueryKey]
     untouched_BE: Tensor | None = None
+    mirrored: "Encoded | None" = None
 
 
 class DCALVerificationModel(nn.Module):
@@ -68,6 +70,7 @@ class DCALVerificationModel(nn.Module):
         gradient_checkpointing: recompute blocks in the backward pass to save memory.
         pwca_blocks: how many of the last blocks are pair-wise; None is all, as in the paper.
         fusion: share of the untouched face network's cosine in that of combined features, where the backbone keeps it.
+        flip_average: features are means over an image and its mirror image, at twice the cost; not in training.
         face: what only a face network as the backbone needs.
         skeleton: graph of a face network that came as an ONNX file, for a model without weights.
     """
@@ -80,7 +83,8 @@ class DCALVerificationModel(nn.Module):
         branches: Sequence[Branch] = ("sa", "glca", "pwca"), local_ratio: float = 0.1,
         glca_pool: Literal["cls", "local"] = "cls", dropout: float = 0.0, drop_path: float = 0.0,
         feature_dim: int | None = None, gradient_checkpointing: bool = False, pwca_blocks: int | None = None,
-        fusion: float = 0.5, face: FaceOptions | None = None, skeleton: Skeleton | None = None,
+        fusion: float = 0.5, flip_average: bool = False, face: FaceOptions | None = None,
+        skeleton: Skeleton | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         ours: dict[str, Any] = {
@@ -100,7 +104,7 @@ class DCALVerificationModel(nn.Module):
         self.branches = tuple(branches)
         self.pwca_blocks = pwca_blocks
         self.image_size, self.local_ratio, self.glca_pool = image_size, local_ratio, glca_pool
-        self.gradient_checkpointing = gradient_checkpointing
+        self.gradient_checkpointing, self.flip_average = gradient_checkpointing, flip_average
         if "glca" in self.branches:
             # Weights of its own, starting from those of the last block and norm, which read the same tokens.
             self.glca_block = copy.deepcopy(self.backbone.blocks[-1])
@@ -126,7 +130,7 @@ class DCALVerificationModel(nn.Module):
             branches=model.branches, local_ratio=model.local_ratio, glca_pool=model.glca_pool, dropout=model.dropout,
             drop_path=model.drop_path, feature_dim=model.feature_dim, pwca_blocks=model.pwca_blocks,
             fusion=0.5 if model.fusion == "auto" else model.fusion, face=FaceOptions.of(config), skeleton=skeleton,
-            gradient_checkpointing=config.runtime.gradient_checkpointing,
+            gradient_checkpointing=config.runtime.gradient_checkpointing, flip_average=model.flip_average,
         )  # fmt: skip
 
     @property
@@ -160,6 +164,8 @@ class DCALVerificationModel(nn.Module):
 
         The cosine of two such features is the mean of the branch cosines; where the backbone is a face network, the
         untouched network's cosine has the share `fusion` in it. "sa" costs exactly the backbone.
+        With `flip_average`, branch embeddings are means over the image and its mirror image; the untouched network's
+        stays that of the image.
         Args: images: (B, 3, S, S), normalised. Returns (B, E) with unit rows. Pure in evaluation mode: an
         image's feature does not depend on its batch mates. ModelError for the feature of a branch that is off.
         """
@@ -176,20 +182,19 @@ class DCALVerificationModel(nn.Module):
 
     def features(self, images: Tensor) -> dict[FeatureType, Tensor]:
         """Every feature that `embed` gives, from one pass. Traceable with a batch of unknown size, for export."""
-        tokens = self.backbone.read(images)
-        return self.features_of(self._encode(tokens, None, cls_only="glca" not in self.branches))
+        return self.features_of(self._encode_both(images, cls_only="glca" not in self.branches))
 
     def encode(self, images: Tensor) -> Encoded:
         """What leaves the SA blocks, with queries and keys of every block: features and attention maps both follow
         from it."""
-        return self._encode(self.backbone.read(images), None, keep=True)
+        return self._encode_both(images, keep=True)
 
     def features_of(self, encoded: Encoded, rollout_BT: Tensor | None = None) -> dict[FeatureType, Tensor]:
         """Every feature of images that are encoded already. Args: rollout_BT: that of their blocks, if it is known."""
-        parts: dict[FeatureType, Tensor] = {}
-        parts["sa"] = F.normalize(self.backbone.norm(encoded.sa_BTC[:, 0]).float(), dim=-1)
-        if "glca" in self.branches:
-            parts["glca"] = F.normalize(self.glca(encoded, rollout_BT).float(), dim=-1)
+        parts = self._branch_features(encoded, rollout_BT)
+        if encoded.mirrored is not None:
+            mirrored = self._branch_features(encoded.mirrored)
+            parts = {name: F.normalize(part + mirrored[name], dim=-1) for name, part in parts.items()}
         ours = F.normalize(torch.cat(list(parts.values()), dim=-1), dim=-1)
         if encoded.untouched_BE is not None:
             untouched = F.normalize(encoded.untouched_BE.float(), dim=-1)
@@ -197,10 +202,29 @@ class DCALVerificationModel(nn.Module):
         return {"combined": ours, **parts}
 
     def _embed(self, images: Tensor, feature_type: FeatureType) -> Tensor:
-        if feature_type == "sa":
+        if feature_type == "sa" and not self.flip_average:
             encoded = self._encode(self.backbone.read(images), None, cls_only=True)
             return F.normalize(self.backbone.norm(encoded.sa_BTC[:, 0]).float(), dim=-1)
         return self.features(images)[feature_type]
+
+    def _branch_features(
+        self, encoded: Encoded, rollout_BT: Tensor | None = None
+    ) -> dict[FeatureType, Tensor]:
+        """Each active branch's embedding at unit length."""
+        parts: dict[FeatureType, Tensor] = {
+            "sa": F.normalize(self.backbone.norm(encoded.sa_BTC[:, 0]).float(), dim=-1)
+        }
+        if "glca" in self.branches:
+            parts["glca"] = F.normalize(self.glca(encoded, rollout_BT).float(), dim=-1)
+        return parts
+
+    def _encode_both(self, images: Tensor, *, cls_only: bool = False, keep: bool = False) -> Encoded:
+        """Images, and their mirror images where features are means over both: one after the other, as much memory."""
+        encoded = self._encode(self.backbone.read(images), None, cls_only=cls_only, keep=keep)
+        if not self.flip_average:
+            return encoded
+        mirrored = self.backbone.read(images.flip(-1))
+        return encoded._replace(mirrored=self._encode(mirrored, None, cls_only="glca" not in self.branches))
 
     def glca(self, encoded: Encoded, rollout_BT: Tensor | None = None) -> Tensor:
         """Global-local cross-attention over the SA tokens, (B, C).
