@@ -20,6 +20,10 @@ class ImageError(TwinDcalError):
     """An image file that cannot be read."""
 
 
+class CostlyImageError(ImageError):
+    """An image file that would keep its decoder for long, and so is not decoded."""
+
+
 class ModelError(TwinDcalError):
     """A backbone, weights file or checkpoint that cannot be used."""
 

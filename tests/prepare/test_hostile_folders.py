@@ -261,3 +261,14 @@ def test_nothing_to_read_is_one_line(tmp_path):
         assert "\n" not in str(told.value)
     with pytest.raises(ImageError, match="no such file"):
         read_source(Path("nothing.jpg"))
+
+
+def test_a_photo_that_would_take_minutes_is_left_out_by_name(photos_folder, tmp_path):
+    person = tmp_path / "photos" / "p0"
+    shutil.copytree(photos_folder / "p0", person)
+    data = (person / "0.jpg").read_bytes()
+    (person / "bomb.jpg").write_bytes(data[:2] + b"\xff\xfe\0\2" * 1_000_000 + data[2:])
+    done = prepare(Job(tmp_path / "photos", tmp_path / "set", SMALL))
+    assert reasons(done)["p0/bomb.jpg"][0] == "cannot be read"
+    assert reasons(done)["p0/bomb.jpg"][1].startswith("would take too long to decode (")
+    assert done.path_of

@@ -23,7 +23,10 @@ class Capture:
 
 
 def capture(data: bytes) -> Capture:
-    """What a photo's EXIF data say; nothing for broken data or another kind of file."""
+    """What a photo's EXIF data say; nothing for broken data or another kind of file.
+
+    Args: data: bytes that `decode_pixels` has read, so that their EXIF data are known to be quickly read too.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -2,7 +2,6 @@
 
 import stat
 import warnings
-from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -16,13 +15,18 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from twin_dcal.errors import ImageError
+from twin_dcal.errors import CostlyImageError, ImageError
 
+from .cost import refuse_costly, refuse_costly_tags
 from .formats import FORMATS_READ, MAX_PIXELS, ends_complete, image_format, is_heic, pixel_size
+from .heic import decode_heic
 
 # Importing a plugin registers its format; no others are offered a file (an EPS would start Ghostscript).
-_PLUGINS = (BmpImageFile, JpegImageFile, PngImageFile, PpmImageFile, TiffImageFile, WebPImageFile)
-FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS)
+_PLUGINS = {
+    "bmp": BmpImageFile, "jpeg": JpegImageFile, "png": PngImageFile, "pnm": PpmImageFile, "tiff": TiffImageFile,
+    "webp": WebPImageFile,
+}  # fmt: skip
+FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS.values())
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -56,17 +60,22 @@ def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np
 
     Transparent pixels are composited on white; 16-bit grey is scaled by 255/65535 and rounded.
     Args: name: how messages call the image.
-    Returns: uint8 (H, W, 3). ImageError if it is not an image, is damaged or has over `max_pixels` pixels, which is
-    told from the header.
+    Returns: uint8 (H, W, 3). ImageError if it is not an image, is damaged, has over `max_pixels` pixels, or is made so
+    that decoding would take long; both are told from its structure (`cost`).
     """
     if not data:
         raise ImageError(f"{name}: empty file. Restore it or leave it out.")
     if is_heic(data):
-        return _decode_heic(data, name, max_pixels)
+        return decode_heic(data, name, max_pixels)
+    kind = image_format(data)
+    if kind is None:
+        raise ImageError(f"{name}: not an image ({FORMATS_READ} are read)")
+    refuse_costly(data, name, max_pixels)
     with _ONE_AT_A_TIME, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(BytesIO(data), formats=FORMATS) as image:
+            # No other plugin is asked: what was looked at is what is decoded.
+            with Image.open(BytesIO(data), formats=[str(_PLUGINS[kind].format)]) as image:
                 _refuse_bomb(*image.size, name, max_pixels)
                 image.load()  # before EXIF is asked for, which would decode a PNG and hide its damage
                 return rgb_pixels(image, name)
@@ -81,26 +90,13 @@ def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np
             raise ImageError(f"{name}: truncated or damaged ({reason}). Restore the file.") from None
 
 
-def _decode_heic(data: bytes, name: object, max_pixels: int) -> np.ndarray:
-    """As `decode_pixels`, for the format of telephones; libheif turns pictures upright itself."""
-    try:
-        heif = import_module("pillow_heif")
-    except ImportError:
-        raise ImageError(f"{name}: a HEIC file. Reading it needs pip install 'twin-dcal[heic]'.") from None
-    try:
-        file = heif.open_heif(BytesIO(data), convert_hdr_to_8bit=True)
-        _refuse_bomb(file.size[0], file.size[1], name, max_pixels)
-        return np.array(_to_rgb(file.to_pillow(), name))
-    except ImageError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{name}: truncated or damaged ({reason}). Restore the file.") from None
-
-
 def rgb_pixels(image: Image.Image, name: object) -> np.ndarray:
-    """A Pillow image as `decode_pixels` gives it: upright by its EXIF data, 8-bit RGB (H, W, 3), in a new array."""
-    return np.array(_to_rgb(_turn_upright(image), name))
+    """A Pillow image as `decode_pixels` gives it: upright by its EXIF data, 8-bit RGB (H, W, 3), in a new array.
+
+    ImageError for pixels of no known range, and for EXIF data that would take long to read.
+    """
+    refuse_costly_tags(image.info, name)
+    return np.array(to_rgb(_turn_upright(image), name))
 
 
 def damage(path: Path, *, thorough: bool = False) -> str | None:
@@ -128,6 +124,8 @@ def damage(path: Path, *, thorough: bool = False) -> str | None:
         return "no such file"
     except (OSError, ValueError):  # ValueError: a NUL byte in the name
         return "cannot be opened"
+    except CostlyImageError:
+        return "would take too long to decode"
     except ImageError:
         return "not an image" if image_format(head) is None else "truncated or damaged"
     return None
@@ -146,7 +144,8 @@ def _turn_upright(image: Image.Image) -> Image.Image:
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
-def _to_rgb(image: Image.Image, name: object) -> Image.Image:
+def to_rgb(image: Image.Image, name: object) -> Image.Image:
+    """A picture of any mode in 8-bit RGB, as `decode_pixels` gives it. ImageError for floating point pixels."""
     if image.mode == "F":
         raise ImageError(f"{name}: floating point pixels have no known range. Save it as 8-bit PNG.")
     if image.mode.startswith("I"):  # 16-bit PNG and PGM; Pillow scales a PGM's own maximum to 65535

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from twin_dcal.errors import ConfigError
+from twin_dcal.data.decode import decode_pixels, read_bytes
+from twin_dcal.data.formats import pixel_size
+from twin_dcal.errors import ConfigError, ImageError
 
 from .difference import face_area
 from .face import fit_camera
@@ -43,14 +44,14 @@ class Truth:
         """
         path = self.folder / map_name(shot.path, other)
         try:
-            return np.asarray(Image.open(path), np.float32)
-        except OSError as error:
-            raise ConfigError(f"{path}: the difference map cannot be read ({error})") from None
+            return decode_pixels(read_bytes(path), path)[..., 0].astype(np.float32)  # grey
+        except ImageError as error:
+            raise ConfigError(f"the difference map cannot be read: {error}") from None
 
     def face(self, shot: Shot) -> Field:
         """(H, W) how much of each pixel is face."""
-        with Image.open(self.folder / shot.path) as image:
-            width, height = image.size
+        data = read_bytes(self.folder / shot.path)
+        width, height = pixel_size(data) or decode_pixels(data, shot.path).shape[1::-1]
         return face_area(fit_camera(np.array(shot.landmarks)), height, width)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from twin_dcal.data.cost import refuse_costly
 from twin_dcal.data.decode import decode_pixels, read_bytes, rgb_pixels
 from twin_dcal.data.formats import MAX_PIXELS
 from twin_dcal.errors import ImageError
@@ -71,11 +72,14 @@ def _read_open(file: IO[bytes], name: str) -> bytes:
 
 def _of_pillow(image: Image.Image, name: str) -> NDArray[np.uint8]:
     _refuse_size(image.width, image.height, name)
+    file = getattr(image, "fp", None)
+    if file is not None and getattr(image, "tile", None):  # opened lazily, and decoded only now
+        refuse_costly(_read_open(file, name), name, MAX_PIXELS)
     try:
         return rgb_pixels(image, name)
     except ImageError:
         raise
-    except Exception as error:  # a file opened lazily is decoded only now
+    except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: truncated or damaged ({reason})") from None
 
