@@ -7,8 +7,8 @@ from onnx import TensorProto, helper, numpy_helper
 SIZE, EMBEDDING = 32, 16
 
 
-def tiny_face_onnx(path=None, *, seed=0, batch="batch", own_scale=False):
-    """Four stages of stride 2, 4, 8, 16 on 32 x 32 pixels, 8 channels each; an embedding of 16 numbers."""
+def tiny_face_onnx(path=None, *, seed=0, batch="batch", own_scale=False, size=(SIZE, SIZE)):
+    """Four stages of stride 2, 4, 8, 16, 8 channels each; an embedding of 16 numbers. size: rows and columns."""
     rng = np.random.default_rng(seed)
     nodes, weights = [], []
 
@@ -43,13 +43,13 @@ def tiny_face_onnx(path=None, *, seed=0, batch="batch", own_scale=False):
         x, channels = add("Add", [x, y], f"sum{stage}"), 8
     flat = add("Flatten", [x], "flat")
     matrix, bias = (
-        constant("fc", rng.normal(size=(32, EMBEDDING)) * 0.2),
+        constant("fc", rng.normal(size=(8 * (size[0] // 16) * (size[1] // 16), EMBEDDING)) * 0.2),
         constant("fcb", rng.normal(size=EMBEDDING)),
     )
     add("Gemm", [flat, matrix, bias], "embedding")
     graph = helper.make_graph(
         nodes, "tiny",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [batch, 3, *size])],
         [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [batch, EMBEDDING])],
         weights,
     )  # fmt: skip

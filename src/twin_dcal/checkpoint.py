@@ -16,6 +16,7 @@ import torch
 from ._version import __version__
 from .archive import ArchiveError, records
 from .config import TwinVerificationConfig
+from .data.fit import in_words
 from .errors import MetricError, ModelError
 from .files import replacing
 from .models.dcal import DCALVerificationModel
@@ -153,7 +154,7 @@ def _entries(content: Mapping[str, Any], outline: DCALVerificationModel) -> Entr
     entries = read_entries(content)
     if entries.image_size != outline.image_size:
         raise ModelError(
-            f"pictures of {entries.image_size} pixels for a network of {outline.image_size} pixels"
+            f"pictures of {in_words(entries.image_size)} pixels for a network of {in_words(outline.image_size)} pixels"
         )
     untouched = outline.backbone.untouched_dim
     if entries.fusion is not None and entries.fusion.split != untouched:

@@ -7,9 +7,17 @@ the nearest right key; a wrong value names the key and the value. Nothing here i
 import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from .errors import ConfigError
 from .files import write_text
@@ -19,11 +27,17 @@ from .spelling import nearest
 
 Branch = Literal["sa", "glca", "pwca"]
 
-MAX_IMAGE_SIZE = 2048
+ImageSize = int | tuple[int, int]
+"""Pixels of a network's input: a square's side, or rows and columns that differ."""
+
+MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 32, 2048
 """Pixels a side. Far more than any face needs; a model file that asks for more than this and the bounds below is taken
 for damaged before anything is made of it."""
 MAX_WIDTH = 16_384
 MAX_BLOCKS = 256
+
+
+_SIDES = TypeAdapter(tuple[Annotated[int, Field(ge=MIN_IMAGE_SIZE, le=MAX_IMAGE_SIZE)], ...])
 
 
 class _Section(BaseModel):
@@ -189,7 +203,9 @@ class DataConfig(_Section):
     val_fraction: float = Field(0.1, ge=0, lt=1)
     test_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of families for a split that the data set does not define itself."""
-    image_size: int = Field(224, ge=32, le=MAX_IMAGE_SIZE)
+    image_size: ImageSize = 224
+    """Pixels of what the network sees: a square's side, or [rows, columns]. Of every picture the largest central part
+    of that shape is taken."""
     crop_template: Literal["auto", "ours", "arcface112", "none"] = "auto"
     """How faces lie in the crops, for face networks: as `dcal-prepare` places them ("ours"), on the ArcFace template,
     or in no known way ("none": crops are given whole). "auto" measures it on some of the training crops."""
@@ -212,6 +228,18 @@ class DataConfig(_Section):
     """With the mean and deviation the backbone was pretrained with; false feeds [0, 1]."""
     strict: bool = False
     """Anything that would be left out with a warning is an error."""
+
+    @field_validator("image_size", mode="before")
+    @classmethod
+    def _sides(cls, value: Any) -> ImageSize:
+        given = value if isinstance(value, list | tuple) else (value, value)
+        try:
+            rows, columns = _SIDES.validate_python(given)
+        except ValueError:  # ValidationError, or another number of sides
+            raise ValueError(
+                f"give pixels a side, or [rows, columns], from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE}"
+            ) from None
+        return rows if rows == columns else (rows, columns)
 
     @model_validator(mode="after")
     def _people_left_to_train(self) -> Self:

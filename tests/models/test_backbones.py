@@ -107,7 +107,7 @@ OTHERS = {
     "SigLIP": ("vit_base_patch16_siglip_224", SMALL, (32, 48), (2, 3)),
     "pooled": ("vit_medium_patch16_gap_240", SMALL, (32, 48), (2, 3)),
     "DINOv3": ("vit_small_patch16_dinov3", SMALL, (32, 48), (2, 3)),
-    "EVA-02": ("eva02_tiny_patch14_224", SMALL, (28, 42), (2, 3)),
+    "EVA-02": ("eva02_tiny_patch14_224", SMALL, (42, 56), (3, 4)),
     "BEiT": ("beit_base_patch16_224", SMALL, (32, 48), (2, 3)),
     "rotary ViT": ("vit_small_patch16_rope_224", SMALL, (32, 48), (2, 3)),
     "Swin": (

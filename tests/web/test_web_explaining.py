@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import tiny_values
+from tiny_face import tiny_face_onnx
 
 from twin_dcal.checkpoint import save_model
 from twin_dcal.config import TwinVerificationConfig
@@ -67,3 +68,20 @@ def test_an_exported_model_only_embeds(engine, pair):
     assert explanations(engine) == {}
     with pytest.raises(ConfigError, match="an exported model only embeds"):
         engine.decide_and_look(*pair)
+
+
+def test_a_face_network_alone_attends_to_nothing(pair, tmp_path):
+    tiny_face_onnx(tmp_path / "face.onnx")
+    config = TwinVerificationConfig().override(
+        {"model.backbone": "onnx", "model.pretrained": str(tmp_path / "face.onnx"), "model.attention_dim": None,
+         "model.num_heads": 2, "model.num_blocks": 0, "model.branches": ["sa"], "data.image_size": 32}
+    )  # fmt: skip
+    save_model(tmp_path / "best_model.pth", DCALVerificationModel.from_config(config), config)
+    alone = TwinInferenceEngine(tmp_path / "best_model.pth", "cpu", threshold=0.5, align="never")
+    assert -1 <= alone.decide(*pair).similarity <= 1
+    assert explanations(alone) == {}
+    for ask in (lambda: alone.explain(pair[0].pixels, pair[1].pixels), lambda: alone.decide_and_look(*pair)):
+        with pytest.raises(
+            ConfigError, match=r"a face network alone \(model\.num_blocks 0\), without attention"
+        ):
+            ask()

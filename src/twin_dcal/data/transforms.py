@@ -1,4 +1,4 @@
-"""Image transforms on uint8 tensors (torchvision v2): in (3, H, W) of any size, out uint8 (3, S, S).
+"""Image transforms on uint8 tensors (torchvision v2): in (3, H, W) of any size, out uint8 (3, rows, columns).
 
 They draw from torch's global RNG; `FaceDataset` gives each sample a seed of its own and puts the RNG back.
 """
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2 as _v2
 
-from .fit import fit
+from twin_dcal.config import ImageSize
+
+from .fit import central, fit, sides
 
 ImageTransform = Callable[[Tensor], Tensor]
 
@@ -22,19 +24,24 @@ _LUMA = np.array([0.2989, 0.587, 0.114], np.float32)
 
 
 def train_transform(
-    image_size: int, horizontal_flip: bool, *, min_crop_area: float = 0.7, color_jitter: float = 0.2,
+    image_size: ImageSize, horizontal_flip: bool, *, min_crop_area: float = 0.7, color_jitter: float = 0.2,
     erase_probability: float = 0.25,
 ) -> ImageTransform:  # fmt: skip
     """Modest augmentation of aligned faces, so that what tells twins apart survives it.
 
     A crop of `min_crop_area` to all of the area, stretched by a third of the rest at most, a flip if `horizontal_flip`
-    (moles and partings have a side: off keeps them there), some light and colour, at times a small grey patch.
+    (moles and partings have a side: off keeps them there), some light and colour, at times a small grey patch. For an
+    input that is not square the area is that of the central part of its shape, as in use.
     """
-    size = [image_size, image_size]
-    aspect = (1 - min_crop_area) / 3
+    rows, columns = sides(image_size)
+    shape, aspect = columns / rows, (1 - min_crop_area) / 3
     steps = [
+        *([CentralPart((rows, columns))] if rows != columns else []),
         v2.RandomResizedCrop(
-            size, scale=(min_crop_area, 1.0), ratio=(1 - aspect, 1 + aspect), antialias=True
+            [rows, columns],
+            scale=(min_crop_area, 1.0),
+            ratio=(shape * (1 - aspect), shape * (1 + aspect)),
+            antialias=True,
         ),
         *([v2.RandomHorizontalFlip()] if horizontal_flip else []),
         *([ColorJitter(color_jitter)] if color_jitter else []),
@@ -45,6 +52,21 @@ def train_transform(
         ),
     ]
     return _compose(steps)
+
+
+class CentralPart(nn.Module):
+    """The largest central part of a picture that has the input's shape, in its own pixels."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, image_CHW: Tensor) -> Tensor:
+        """(3, H, W) to a view of it."""
+        return image_CHW[:, *central(image_CHW.shape[1:], self.size)]
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}"
 
 
 class ColorJitter(nn.Module):
@@ -88,13 +110,13 @@ def _jitter(
     return matrix, shift_C
 
 
-def eval_transform(image_size: int) -> ImageTransform:
-    """The central square at `image_size` (antialiased), as in use; a no-op at that size."""
+def eval_transform(image_size: ImageSize) -> ImageTransform:
+    """The central part of the input's shape at `image_size` (antialiased), as in use; a no-op at that size."""
     return partial(_fitted, image_size)
 
 
-def _fitted(image_size: int, image_CHW: Tensor) -> Tensor:
-    if image_CHW.shape[1:] == (image_size, image_size):
+def _fitted(image_size: ImageSize, image_CHW: Tensor) -> Tensor:
+    if image_CHW.shape[1:] == sides(image_size):
         return image_CHW.contiguous()
     pixels = fit(image_CHW.permute(1, 2, 0).numpy(), image_size)
     return torch.tensor(pixels).permute(2, 0, 1).contiguous()

@@ -18,7 +18,7 @@ from .wording import decision_words
 def pair_picture(
     pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8], result: VerificationResult, names: tuple[str, str]
 ) -> Figure:
-    """Both faces, (S, S, 3) each, decision, and the similarity on a scale."""
+    """Both faces, (H, W, 3) each, decision, and the similarity on a scale."""
     colour = LIGHT["genuine" if result.verification_decision else "twin"]
     figure = Figure((6.4, 4.4))
     for at, (pixels, name) in enumerate(zip((pixels1, pixels2), names, strict=True)):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from twin_dcal.errors import ConfigError
 from twin_dcal.models.blocks import project_qkv
 from twin_dcal.models.dcal import DCALVerificationModel, Encoded
 from twin_dcal.models.rollout import rollout_cls, top_tokens
@@ -29,17 +30,34 @@ class AttentionMaps:
 
 @torch.no_grad()
 def attention_maps(model: DCALVerificationModel, images: Tensor) -> AttentionMaps:
-    """Args: images: (B, 3, S, S), normalised, on the model's device; the model in evaluation mode."""
+    """Args: images: (B, 3, H, W), normalised, on the model's device; the model in evaluation mode. ConfigError for a
+    model that attends to nothing."""
+    refuse_without_attention(model)
     encoded = model.encode(images)
     return _maps(model, encoded, rollout_cls(encoded.layers))
 
 
 @torch.no_grad()
 def features_and_maps(model: DCALVerificationModel, images: Tensor) -> tuple[Tensor, AttentionMaps]:
-    """`model.embed(images)`, (B, E), and `attention_maps` from one pass. Arguments as there."""
+    """`model.embed(images)`, (B, E), and `attention_maps` from one pass. Arguments and errors as there."""
+    refuse_without_attention(model)
     encoded = model.encode(images)
     rollout_BT = rollout_cls(encoded.layers)
     return model.features_of(encoded, rollout_BT)["combined"], _maps(model, encoded, rollout_BT)
+
+
+def attends(model: DCALVerificationModel) -> bool:
+    """Whether a model has blocks to look into, as a face network alone has not."""
+    return len(model.backbone.blocks) > 0
+
+
+def refuse_without_attention(model: DCALVerificationModel) -> None:
+    """ConfigError, in one line, for a face network alone."""
+    if not attends(model):
+        raise ConfigError(
+            "this model is a face network alone (model.num_blocks 0), without attention to explain its decisions by; "
+            "use one that was trained with blocks"
+        )
 
 
 def _maps(model: DCALVerificationModel, encoded: Encoded, rollout_BT: Tensor) -> AttentionMaps:

@@ -1,7 +1,7 @@
 """What made THIS pair alike or different: the cosine of its embeddings, attributed to regions of both pictures.
 
 All is joint: the two pictures change together, since a cosine belongs to neither alone. How the methods were chosen and
-how faithful they are: docs/explanations.md. Legend: pair = (2, 3, S, S) normalised pictures, G cells a side, K = G²
+how faithful they are: docs/explanations.md. Legend: pair = (2, 3, H, W) normalised pictures, G cells a side, K = G²
 cells, E size of an embedding.
 """
 
@@ -11,8 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from twin_dcal.config import ImageSize
+from twin_dcal.data.fit import sides
+
 Embed = Callable[[Tensor], Tensor]
-"""(B, 3, S, S) normalised pictures to (B, E) unit rows."""
+"""(B, 3, H, W) normalised pictures to (B, E) unit rows."""
 
 CELLS_AT_ONCE = 16
 
@@ -52,10 +55,10 @@ class Hidden:
 @torch.no_grad()
 def hide_cells(embed: Embed, pair: Tensor, grid: int) -> Hidden:
     """Embeddings with each cell in turn hidden under its picture's mean colour; 2 + 2 G² pictures are embedded."""
-    windows_K1SS = windows(grid, pair.shape[-1]).to(pair).unsqueeze(1)
+    windows_K1HW = windows(grid, (pair.shape[2], pair.shape[3])).to(pair).unsqueeze(1)
     hidden = []
     for picture, mean in zip(pair, pair.mean((2, 3), keepdim=True), strict=True):
-        parts = torch.split(windows_K1SS, CELLS_AT_ONCE)
+        parts = torch.split(windows_K1HW, CELLS_AT_ONCE)
         hidden.append(torch.cat([embed(picture + part * (mean - picture)) for part in parts]))
     return Hidden(embed(pair), torch.stack(hidden))
 
@@ -76,24 +79,33 @@ def integrated_gradients(embed: Embed, pair: Tensor, grid: int, num_steps: int) 
             one, two = embed(there)
             (gradient,) = torch.autograd.grad(one @ two, there)
         total += gradient
-    shares_2SS = (total / num_steps * (pair - start)).sum(1)
-    return cell_sums(shares_2SS, grid)
+    shares_2HW = (total / num_steps * (pair - start)).sum(1)
+    return cell_sums(shares_2HW, grid)
 
 
-def windows(grid: int, size: int) -> Tensor:
-    """(K, S, S) in [0, 1]: each cell, with edges soft over a fifth of its side; row by row."""
-    side = size / grid
+def windows(grid: int, size: ImageSize) -> Tensor:
+    """(K, H, W) in [0, 1]: each cell, with edges soft over a fifth of its side; row by row."""
+    rows, columns = sides(size)
+    down, across = _profile(grid, rows), _profile(grid, columns)
+    return (down[:, None, :, None] * across[None, :, None, :]).reshape(grid**2, rows, columns)
+
+
+def _profile(grid: int, num_pixels: int) -> Tensor:
+    """(G, num_pixels) of one axis."""
+    side = num_pixels / grid
     centres = (torch.arange(grid) + 0.5) * side
-    distance = (torch.arange(size) + 0.5 - centres[:, None]).abs() / side
-    profile = torch.sigmoid((0.5 - distance) / 0.1)
-    return (profile[:, None, :, None] * profile[None, :, None, :]).reshape(grid**2, size, size)
+    distance = (torch.arange(num_pixels) + 0.5 - centres[:, None]).abs() / side
+    return torch.sigmoid((0.5 - distance) / 0.1)
 
 
-def cell_sums(values_BSS: Tensor, grid: int) -> Tensor:
+def cell_sums(values_BHW: Tensor, grid: int) -> Tensor:
     """(B, G, G) sums over equal cells; a pixel across a border is shared out, so the total is kept."""
-    size = values_BSS.shape[-1]
-    edges = torch.arange(grid + 1, dtype=torch.float64) * (size / grid)
-    first, last = torch.arange(size), torch.arange(size) + 1
-    shares_GS = (torch.minimum(last, edges[1:, None]) - torch.maximum(first, edges[:-1, None])).clamp(min=0)
-    shares_GS = shares_GS.to(values_BSS)
-    return shares_GS @ values_BSS @ shares_GS.T
+    shares_GH, shares_GW = (_shares(grid, num_pixels).to(values_BHW) for num_pixels in values_BHW.shape[1:])
+    return shares_GH @ values_BHW @ shares_GW.T
+
+
+def _shares(grid: int, num_pixels: int) -> Tensor:
+    """(G, num_pixels): how much of each pixel of an axis is each cell's."""
+    edges = torch.arange(grid + 1, dtype=torch.float64) * (num_pixels / grid)
+    first, last = torch.arange(num_pixels), torch.arange(num_pixels) + 1
+    return (torch.minimum(last, edges[1:, None]) - torch.maximum(first, edges[:-1, None])).clamp(min=0)

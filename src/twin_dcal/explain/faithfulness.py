@@ -1,6 +1,6 @@
 """How far a map can be trusted: does the cosine follow it, does it point at the truth, does it depend on the weights?
 
-Pure functions over one pair; `study` runs them over many. Legend: pair = (2, 3, S, S) normalised pictures, G cells a
+Pure functions over one pair; `study` runs them over many. Legend: pair = (2, 3, H, W) normalised pictures, G cells a
 side, K = G² cells, T steps.
 """
 
@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from .attribution import Embed
 
 BLUR = 1 / 12
-"""Standard deviation of what hides a cell, as a share of the picture's side: shapes stay, features go."""
+"""Standard deviation of what hides a cell, as a share of the picture's longer side: shapes stay, features go."""
 HALF = 0.5
 TOLERANCE = 1 / 32
-"""How far from the region a hit may lie, as a share of the picture's side: 2 pixels of 64."""
+"""How far from the region a hit may lie, as a share of the picture's longer side: 2 pixels of 64."""
 
 Network = TypeVar("Network", bound=nn.Module)
 Map = NDArray[np.floating]
@@ -59,7 +59,7 @@ def deletion_curves(
     What hides them is the picture blurred, not the mean colour that occlusion attributes with, so that it has no home
     game. Ties keep the order of rows.
     """
-    hidden = blurred(pair, BLUR * pair.shape[-1])
+    hidden = blurred(pair, BLUR * max(pair.shape[-2:]))
     num_cells, grid = maps_2GG[0].size, maps_2GG[0].shape[0]
     counts = np.linspace(0, num_cells, num_steps + 1).round().astype(int)
     curves = []
@@ -76,7 +76,7 @@ def deletion_curves(
 
 
 def blurred(images: Tensor, sigma: float) -> Tensor:
-    """(B, 3, S, S) through a Gaussian of `sigma` pixels, edges repeated."""
+    """(B, 3, H, W) through a Gaussian of `sigma` pixels, edges repeated."""
     reach = max(1, round(3 * sigma))
     weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2).to(images)
     weights = (weights / weights.sum()).expand(images.shape[1], 1, 1, -1)
@@ -94,20 +94,20 @@ def half_of(difference: Map) -> NDArray[np.bool_]:
 
 def widened(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The region and all pixels within the tolerance of it, by row and by column."""
-    reach = max(1, round(TOLERANCE * region.shape[0]))
+    reach = max(1, round(TOLERANCE * max(region.shape)))
     mask = torch.from_numpy(region.astype(np.float32))[None, None]
     return np.asarray(F.max_pool2d(mask, 2 * reach + 1, 1, reach)[0, 0].numpy() > 0)
 
 
-def points_at(map_SS: Map, target: NDArray[np.bool_]) -> bool:
+def points_at(map_HW: Map, target: NDArray[np.bool_]) -> bool:
     """The pointing game (Zhang et al. 2016): is the map's highest pixel in the target?"""
-    return bool(target.flat[int(map_SS.argmax())])
+    return bool(target.flat[int(map_HW.argmax())])
 
 
-def ranking(map_SS: Map, target: NDArray[np.bool_], within: NDArray[np.bool_]) -> float:
+def ranking(map_HW: Map, target: NDArray[np.bool_], within: NDArray[np.bool_]) -> float:
     """Chance that a pixel of the target has a higher value than another, both `within`; ties count half, NaN if one of
     the two is missing."""
-    values, inside = map_SS[within], target[within]
+    values, inside = map_HW[within], target[within]
     if inside.all() or not inside.any():
         return float("nan")
     num = int(inside.sum())

@@ -23,8 +23,8 @@ def pair_figure(
 ) -> Figure:  # fmt: skip
     """Two rows, the first and second picture; columns: photo, attribution, matched regions, rollout, GLCA.
 
-    Args: pixels: (S, S, 3) uint8, the squares that the network saw, of any size; title: the decision in words; truth:
-    where the two people differ in each picture (S, S), where that is known, as one more column.
+    Args: pixels: (H, W, 3) uint8, what the network saw, at any size; title: the decision in words; truth: where the two
+    people differ in each of these pictures, at any size, where that is known, as one more column.
     """
     faces = tuple(enlarged(pixels, _SIDE) for pixels in (pixels1, pixels2))
     columns = _columns(explanation, faces, truth)
@@ -35,7 +35,8 @@ def pair_figure(
         for row in range(2):
             axes[row, column].imshow(pictures[row], interpolation="nearest")
             axes[row, column].set_axis_off()
-    _join(axes[0, 2], axes[1, 2], explanation.matches[:SHOWN_MATCHES], explanation.attribution1.shape[0])
+    cells = np.array(faces[0].shape[:2]) / explanation.attribution1.shape
+    _join(axes[0, 2], axes[1, 2], explanation.matches[:SHOWN_MATCHES], cells)
     told = f"cosine {explanation.similarity:+.3f}"
     figure.suptitle(f"{title}  ·  {told}" if title else told, fontsize=10)
     figure.supxlabel(
@@ -77,10 +78,10 @@ def _columns(
     return columns
 
 
-def _join(upper: Axes, lower: Axes, matches: Sequence[Match], grid: int) -> None:
-    """Frames around matched regions, joined by lines whose width tells their strength."""
+def _join(upper: Axes, lower: Axes, matches: Sequence[Match], cell: NDArray[np.floating]) -> None:
+    """Frames around matched regions, joined by lines whose width tells their strength. cell: its rows and columns."""
     strongest = max((abs(match.strength) for match in matches), default=1.0)
-    cell = _SIDE / grid
+    high, wide = cell.tolist()
     for match in matches:
         colour = np.array(SAME if match.strength > 0 else DIFFERENT) / 255
         width = 0.8 + 2 * abs(match.strength) / strongest
@@ -88,10 +89,10 @@ def _join(upper: Axes, lower: Axes, matches: Sequence[Match], grid: int) -> None
         for axes, (row, column) in ((upper, match.first), (lower, match.second)):
             axes.add_patch(
                 Rectangle(
-                    (column * cell - 0.5, row * cell - 0.5), cell, cell, fill=False, ec=colour, lw=width
+                    (column * wide - 0.5, row * high - 0.5), wide, high, fill=False, ec=colour, lw=width
                 )
             )
-            ends.append(((column + 0.5) * cell - 0.5, (row + 0.5) * cell - 0.5))
+            ends.append(((column + 0.5) * wide - 0.5, (row + 0.5) * high - 0.5))
         upper.figure.add_artist(
             ConnectionPatch(ends[0], ends[1], "data", "data", axesA=upper, axesB=lower, color=colour, lw=width,
                             alpha=0.8)

@@ -14,9 +14,10 @@ from twin_dcal.files import replacing, write_text
 from twin_dcal.verification.protocols import Comparisons
 from twin_dcal.verification.result import Evaluation, WorstPair
 
+from .attention import refuse_without_attention
 from .figure import figure_png, pair_figure
 from .findings import Findings, findings, markdown
-from .overlays import Pixels, enlarged, overlay
+from .overlays import Pixels, enlarged, overlay, seen
 from .pair import DEFAULT, Explainable, Method, explain_pair
 from .result import PairExplanation
 from .sample import KnownTruth, StudyPair, choose_pairs, find_truth
@@ -56,8 +57,9 @@ def explain_evaluation(
 ) -> Explained:
     """Write explanations.json and .md, and figures of some pairs into visualizations/, readable by their owner only.
 
-    ConfigError for comparisons without a genuine and an impostor pair to explain.
+    ConfigError for comparisons without a genuine and an impostor pair to explain, and for a model without attention.
     """
+    refuse_without_attention(source.model)
     home, truth = Path(folder), find_truth(what)
     pairs = choose_pairs(what, wanted.num_pairs, wanted.seed, truth)
     if len({pair.kind for pair in pairs}) < 2:
@@ -86,7 +88,11 @@ def _draw(
         explanation = explain_pair(source, *pixels, method=wanted.method)
         known = truth.differences(pair) if truth is not None and pair.kind == "twin" else None
         title = _title(pair, explanation, wanted.threshold)
-        figure = pair_figure(explanation, *pixels, title=title, truth=None if known is None else known[0])
+        truths = None
+        if known is not None:
+            one, two = (seen(map_, source.model.image_size) for map_ in known[0])
+            truths = one, two
+        figure = pair_figure(explanation, *pixels, title=title, truth=truths)
         path = folder / f"{FIGURE_STEM}_{number:02d}_{pair.kind}.png"
         with replacing(path) as file:
             file.write(figure_png(figure))
@@ -122,13 +128,13 @@ def _worst_overlays(
     return made
 
 
-def pair_overlays(told: PairExplanation, pixels_2SSC: NDArray[np.uint8]) -> tuple[Pixels, Pixels]:
+def pair_overlays(told: PairExplanation, pixels_2HWC: NDArray[np.uint8]) -> tuple[Pixels, Pixels]:
     """Both pictures with the attribution over them, on one scale, at a size for a gallery."""
     maps: tuple[Any, ...] = (told.attribution1, told.attribution2)
     reach = max(float(np.abs(map_).max()) for map_ in maps) or None
     one, two = (
-        overlay(enlarged(pixels, max(_OVERLAY_SIDE, len(pixels))), map_, signed=True, reach=reach)
-        for pixels, map_ in zip(pixels_2SSC, maps, strict=True)
+        overlay(enlarged(pixels, max(_OVERLAY_SIDE, *pixels.shape[:2])), map_, signed=True, reach=reach)
+        for pixels, map_ in zip(pixels_2HWC, maps, strict=True)
     )
     return one, two
 

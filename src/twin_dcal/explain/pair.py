@@ -8,11 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from twin_dcal.data.fit import sides
 from twin_dcal.errors import ConfigError
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.models.preprocessing import Preprocessing
 
-from .attention import attention_maps
+from .attention import attention_maps, refuse_without_attention
 from .attribution import Hidden, hide_cells, integrated_gradients
 from .result import Match, PairExplanation
 
@@ -48,11 +49,11 @@ def explain_pair(
 ) -> PairExplanation:
     """Why the cosine of two pictures is what it is.
 
-    Args: pixels: (S, S, 3) uint8 of the model's image size, as `TwinInferenceEngine.prepare` gives them; method:
+    Args: pixels: (H, W, 3) uint8 of the model's image size, as `TwinInferenceEngine.prepare` gives them; method:
     "occlusion" embeds 130 pictures, "gradients" runs 16 forward and backward, "combined" is the mean of both;
     num_matches: at most so many regions are joined, 0 for none (with "gradients" they cost the 130 embeddings again).
     The same input gives the same maps; nothing of the model changes. ConfigError: a model that only embeds (an exported
-    one), an unknown method, pictures of another size.
+    one) or attends to nothing (a face network alone), an unknown method, pictures of another size.
     """
     return explain_pairs(source, pixels1[None], pixels2[None], method=method, num_matches=num_matches)[0]
 
@@ -61,10 +62,11 @@ def explain_pairs(
     source: Explainable, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8], *, method: Method = DEFAULT,
     num_matches: int = NUM_MATCHES,
 ) -> list[PairExplanation]:  # fmt: skip
-    """`explain_pair` of P pairs, (P, S, S, 3) each."""
+    """`explain_pair` of P pairs, (P, H, W, 3) each."""
     model = _model_of(source)
     if method not in METHODS:
         raise ConfigError(f"explanation method '{method}' is unknown; use {' or '.join(METHODS)}")
+    refuse_without_attention(model)
     _check_size(model, pixels1, pixels2)
     with torch.inference_mode(False):
         return [
@@ -74,13 +76,13 @@ def explain_pairs(
 
 
 def normalized(source: Explainable, pixels_BSSC: NDArray[np.uint8]) -> Tensor:
-    """(B, 3, S, S) on the model's device: what the network takes."""
+    """(B, 3, rows, columns) on the model's device: what the network takes."""
     device = next(source.model.parameters()).device
     return source.preprocessing.normalize(torch.tensor(pixels_BSSC).permute(0, 3, 1, 2).to(device))
 
 
 def attributions(model: DCALVerificationModel, pair: Tensor) -> dict[str, Maps]:
-    """Signed maps (2, G, G) of a normalised pair (2, 3, S, S), by every method."""
+    """Signed maps (2, G, G) of a normalised pair (2, 3, rows, columns), by every method."""
     occlusion, gradients = _by_occlusion(hide_cells(model.embed, pair, GRID)), _by_gradients(model, pair)
     return {"combined": _mean(occlusion, gradients), "occlusion": occlusion, "gradients": gradients}
 
@@ -162,11 +164,11 @@ def _model_of(source: Any) -> DCALVerificationModel:
 
 
 def _check_size(model: DCALVerificationModel, *pictures: NDArray[np.uint8]) -> None:
-    size = model.image_size
+    rows, columns = sides(model.image_size)
     for pixels in pictures:
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (rows, columns, 3):
             raise ConfigError(
-                f"explanations take {size}x{size} uint8 RGB pictures, given: {pixels.dtype} {pixels.shape[1:]}; "
+                f"explanations take {rows}x{columns} uint8 RGB pictures, given: {pixels.dtype} {pixels.shape[1:]}; "
                 "prepare them with TwinInferenceEngine.prepare"
             )
 

@@ -36,7 +36,7 @@ class StudyPair:
 
 
 Differences = tuple[tuple[Map, Map], tuple[Map, Map]]
-"""Of each picture (S, S): how much the two faces differ at each pixel, and how much of it is face."""
+"""Of each whole picture (H, W): how much the two faces differ at each pixel, and how much of it is face."""
 
 
 class KnownTruth(Protocol):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
+from twin_dcal.config import ImageSize
 from twin_dcal.data.fit import fit
 from twin_dcal.data.images import read_image
 from twin_dcal.models.dcal import DCALVerificationModel
@@ -25,7 +26,7 @@ from .faithfulness import (
     widened,
     with_shuffled_weights,
 )
-from .overlays import resized
+from .overlays import resized, seen
 from .pair import METHODS, Explainable, attributions, normalized
 from .sample import KnownTruth, StudyPair
 
@@ -91,8 +92,8 @@ def study(
     return Study(rows, {name: np.array(values) for name, values in sanity.items()})
 
 
-def read_pair(pair: StudyPair, size: int) -> NDArray[np.uint8]:
-    """(2, S, S, 3) as the network sees them. ImageError for a file that cannot be read."""
+def read_pair(pair: StudyPair, size: ImageSize) -> NDArray[np.uint8]:
+    """(2, rows, columns, 3) as the network sees them. ImageError for a file that cannot be read."""
     pictures = (read_image(Path(name)).permute(1, 2, 0).numpy() for name in (pair.first, pair.second))
     return np.stack([fit(pixels, size) for pixels in pictures])
 
@@ -108,9 +109,8 @@ def _explained(model: DCALVerificationModel, images: Tensor) -> dict[str, Maps]:
 
 def _baselines(images: Tensor, rng: np.random.Generator) -> dict[str, Maps]:
     """Where the pixels of the two differ, the centre of the picture, and chance."""
-    size = images.shape[-1]
-    away = (np.arange(size) + 0.5) / size - 0.5
-    centre = np.exp(-(away[:, None] ** 2 + away**2) / (2 * 0.2**2))
+    down, across = ((np.arange(size) + 0.5 - size / 2) / max(images.shape[2:]) for size in images.shape[2:])
+    centre = np.exp(-(down[:, None] ** 2 + across**2) / (2 * 0.2**2))
     apart = (images[0] - images[1]).abs().amax(0).cpu().numpy()
     return {
         "pixels": np.stack([apart, apart]), "centre": np.stack([centre, centre]),
@@ -122,7 +122,7 @@ def _measured(
     embed: Callable[[Tensor], Tensor], images: Tensor, maps: Mapping[str, Maps], pair: StudyPair,
     truth: KnownTruth | None,
 ) -> list[Row]:  # fmt: skip
-    size = images.shape[-1]
+    size = (images.shape[2], images.shape[3])
     known = truth.differences(pair) if truth is not None and pair.kind == "twin" else None
     rows = []
     for name, map_ in maps.items():
@@ -134,18 +134,19 @@ def _measured(
     return rows
 
 
-def _pointed(maps_2SS: Maps, known: tuple[tuple[Maps, Maps], tuple[Maps, Maps]]) -> dict[str, float]:
+def _pointed(maps_2HW: Maps, known: tuple[tuple[Maps, Maps], tuple[Maps, Maps]]) -> dict[str, float]:
     """Means over the two pictures; a picture whose difference is out of sight counts as nothing."""
     hits, chances, ranks = [], [], []
-    for map_, difference, face in zip(maps_2SS, *known, strict=True):
+    for map_, difference, face in zip(maps_2HW, *known, strict=True):
+        size = (map_.shape[0], map_.shape[1])
+        difference = seen(difference, size)
         if difference.max() <= 0:
             continue
-        size = map_.shape[0]
         target = half_of(resized(difference, size))
         wide = widened(target)
         hits.append(points_at(map_, wide))
         chances.append(float(wide.mean()))
-        ranks.append(ranking(map_, target, resized(face, size) > 0.5))
+        ranks.append(ranking(map_, target, resized(seen(face, size), size) > 0.5))
     if not hits:
         return {}
     return {

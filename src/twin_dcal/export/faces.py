@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from twin_dcal.config import ImageSize
+from twin_dcal.data.fit import fit, sides
 from twin_dcal.inference.aligning import prepare_file
 from twin_dcal.inference.backend import Backend
 from twin_dcal.synth.known import know
@@ -20,29 +22,29 @@ _SMALLEST_DRAWN = 32
 
 @dataclass(frozen=True, eq=False)
 class CheckFaces:
-    """Pixels (N, S, S, 3) uint8, and which they are, in words."""
+    """Pixels (N, rows, columns, 3) uint8, and which they are, in words."""
 
     pixels: NDArray[np.uint8]
     told: str
 
 
-def some_of(names: Sequence[str], size: int, source: str) -> CheckFaces:
+def some_of(names: Sequence[str], size: ImageSize, source: str) -> CheckFaces:
     """Up to NUM_CHECKED image files, evenly spaced over the list. ImageError for one that cannot be read."""
     chosen = np.unique(np.linspace(0, len(names) - 1, NUM_CHECKED).round().astype(int))
     pixels = np.stack([prepare_file("never", size, None, names[at]) for at in chosen])
     return CheckFaces(pixels, f"{len(pixels)} faces of {source}")
 
 
-def drawn(size: int, num_families: int = 4) -> CheckFaces:
+def drawn(size: ImageSize, num_families: int = 4) -> CheckFaces:
     """Two photos of each member of a few SynTwins families; always the same."""
-    settings = Settings(families=num_families, images=2, image_size=max(size, _SMALLEST_DRAWN))
+    settings = Settings(families=num_families, images=2, image_size=max(*sides(size), _SMALLEST_DRAWN))
     photos = [
         known.take(draw_photo(settings.seed, family, known.person.twin, number, settings.level), settings.image_size)[0]
         for family in range(num_families)
         for known in know(settings.people_of(family), settings.texels)
         for number in range(settings.images)
     ]  # fmt: skip
-    pixels = np.stack(photos)[:, :size, :size]
+    pixels = np.stack([fit(photo, size) for photo in photos])
     return CheckFaces(
         pixels, f"{len(pixels)} drawn SynTwins faces (name real ones with --val_data or --images)"
     )

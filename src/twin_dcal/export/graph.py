@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from twin_dcal.checkpoint import LoadedModel
+from twin_dcal.data.fit import sides
 from twin_dcal.errors import ConfigError, ModelError
 from twin_dcal.inference.onnx_metadata import INPUT
 
@@ -33,15 +34,15 @@ def require_onnx() -> None:
 def to_onnx(loaded: LoadedModel, opset: int = OPSET) -> "onnx.ModelProto":
     """The network of a checkpoint on the CPU, its normalisation included, as an ONNX model without metadata.
 
-    Input "pixels" (batch, S, S, 3) uint8; outputs, by name, what `DCALVerificationModel.features` gives. ConfigError
+    Input "pixels" (batch, H, W, 3) uint8; outputs, by name, what `DCALVerificationModel.features` gives. ConfigError
     for an opset that is not offered, ModelError for a network that cannot be traced.
     """
     require_onnx()
     if opset not in OPSETS:
         raise ConfigError(f"opset {opset}: give one from {OPSETS.start} to {OPSETS.stop - 1}")
     network = _Network(loaded).eval()
-    size = loaded.preprocessing.image_size
-    pixels = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # one image would be taken for a fixed size
+    size = sides(loaded.preprocessing.image_size)
+    pixels = torch.zeros(2, *size, 3, dtype=torch.uint8)  # one image would be taken for a fixed size
     try:
         with quiet(), torch.no_grad():
             program = torch.onnx.export(

@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_dcal.data.fit import fit
+from twin_dcal.config import ImageSize
+from twin_dcal.data.fit import central, fit, scaled, sides
 from twin_dcal.errors import ConfigError, ImageError
 from twin_dcal.prepare.align import AlignedFace, FaceChoice, align_face, view_of
 from twin_dcal.prepare.detector import NEEDED, FaceDetector, is_available
@@ -37,9 +38,9 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A picture as the network sees it, (S, S, 3) uint8, and what was seen in it.
+    """A picture as the network sees it, (rows, columns, 3) uint8, and what was seen in it.
 
-    photo: the picture it is from, (H, W, 3), and matrix: from there to a crop of side 1; None for the central square.
+    photo: the picture it is from, (H, W, 3), and matrix: from there to a crop of side 1; None for the central part.
     """
 
     pixels: NDArray[np.uint8]
@@ -48,17 +49,22 @@ class Prepared:
     matrix: Matrix | None = None
 
     def shown(self, most: int = SHOWN) -> NDArray[np.uint8]:
-        """The same square in the photo's own resolution, for people to look at: up to `most` pixels a side."""
+        """The same part in the photo's own resolution, for people to look at: up to `most` pixels a side."""
         if self.photo is None:
             return self.pixels
-        own = min(self.photo.shape[:2]) if self.matrix is None else round(1 / scale_of(self.matrix))
+        shape = self.pixels.shape[0], self.pixels.shape[1]
+        if self.matrix is None:
+            own = max(self.photo[central(self.photo.shape, shape)].shape[:2])
+        else:
+            own = round(1 / scale_of(self.matrix))
         side = min(own, most)
-        if side <= len(self.pixels):
+        if side <= max(shape):
             return self.pixels
+        size = scaled(shape, side)
         return (
-            fit(self.photo, side)
+            fit(self.photo, size)
             if self.matrix is None
-            else view_of(self.photo, self.matrix, side, moved=True)
+            else view_of(self.photo, self.matrix, size, moved=True)
         )
 
 
@@ -67,9 +73,10 @@ class Aligner:
 
     "auto": a face is looked for; aligned crops, and pictures that a face fills to the edges, are left alone. Without
     the extra `prepare` nothing is looked for. "always": every picture is aligned. Either refuses a picture without a
-    face (ImageError). "never": the central square of every picture.
+    face (ImageError). "never": the central part of every picture.
     Args: align: the way. landmarks: (5, 2) where faces lie in the model's crops, of side 1; None where `dcal-prepare`
-    places them. ConfigError for another, and for "always" without the extra. Safe to use from several threads.
+    places them; a crop that is not square is the central part of such a one. ConfigError for another, and for "always"
+    without the extra. Safe to use from several threads.
     """
 
     def __init__(self, align: Align, landmarks: Sequence[Sequence[float]] | None = None) -> None:
@@ -81,7 +88,7 @@ class Aligner:
         self._detector: FaceDetector | None = FaceDetector() if align == "always" else None
 
     def __call__(
-        self, pixels_HWC: NDArray[np.uint8], size: int, name: str, which: FaceChoice = "largest"
+        self, pixels_HWC: NDArray[np.uint8], size: ImageSize, name: str, which: FaceChoice = "largest"
     ) -> Prepared:
         """Args: which: of several faces. ConfigError for a choice where nothing is looked for."""
         check_choice(which)
@@ -90,11 +97,13 @@ class Aligner:
             why = 'with align="never"' if self.align == "never" else f"without {NEEDED}"
             raise ConfigError(f"face {which}: no face is looked for {why}")
         if not looked_for:
-            warnings = _unlooked(pixels_HWC) if self.align == "auto" else ()
+            warnings = _unlooked(pixels_HWC, size) if self.align == "auto" else ()
             return Prepared(fit(pixels_HWC, size), Seen(None, warnings), pixels_HWC)
         return self._looked(pixels_HWC, size, name, which)
 
-    def _looked(self, pixels_HWC: NDArray[np.uint8], size: int, name: str, which: FaceChoice) -> Prepared:
+    def _looked(
+        self, pixels_HWC: NDArray[np.uint8], size: ImageSize, name: str, which: FaceChoice
+    ) -> Prepared:
         tolerance = CROP_TOLERANCE if self.align == "auto" else 0
         try:
             found = align_face(
@@ -130,9 +139,9 @@ def check_choice(which: FaceChoice) -> None:
 
 
 def prepare_file(
-    align: Align, image_size: int, landmarks: tuple[tuple[float, float], ...] | None, path: str
+    align: Align, image_size: ImageSize, landmarks: tuple[tuple[float, float], ...] | None, path: str
 ) -> NDArray[np.uint8]:  # fmt: skip
-    """A file as an engine with this `align` prepares it, (S, S, 3) uint8; for worker processes without an engine."""
+    """A file as an engine with this `align` prepares it, (H, W, 3) uint8; for worker processes without an engine."""
     return _aligner(align, landmarks)(read_pixels(path), image_size, path).pixels
 
 
@@ -142,10 +151,14 @@ def _aligner(align: Align, landmarks: tuple[tuple[float, float], ...] | None) ->
     return Aligner(align, landmarks)
 
 
-def _unlooked(pixels_HWC: NDArray[np.uint8]) -> tuple[str, ...]:
+def _unlooked(pixels_HWC: NDArray[np.uint8], size: ImageSize) -> tuple[str, ...]:
     """What is not known of a picture that nobody looked at."""
     height, width = pixels_HWC.shape[:2]
-    if max(height, width) < _OBLONG * min(height, width):
+    rows, columns = sides(size)
+    if any(
+        max(tall, wide) < _OBLONG * min(tall, wide)
+        for tall, wide in ((height, width), (height * columns, width * rows))
+    ):
         return (f"whether it shows a face was not looked at; that needs {NEEDED}",)
     return (f"not square, perhaps a whole photograph; faces are found and aligned only after {NEEDED}",)
 

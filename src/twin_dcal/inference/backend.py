@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_dcal.config import ImageSize
 from twin_dcal.errors import ModelError
 from twin_dcal.verification.calibration import Calibration
 from twin_dcal.verification.fusion import Fusion
@@ -23,7 +24,8 @@ FeatureType = Literal["combined", "sa", "glca"]
 class ModelSource:
     """A model file: where it is, what it holds, and how its decisions were set.
 
-    image_size in pixels; mean and std (3,) on the [0, 1] scale; training: plain values of the run, may be empty.
+    image_size in pixels, a side or rows and columns; mean and std (3,) on the [0, 1] scale; training: plain values of
+    the run, may be empty.
     """
 
     path: str
@@ -31,7 +33,7 @@ class ModelSource:
     format: Literal["torch", "onnx"]
     backbone: str
     branches: tuple[str, ...]
-    image_size: int
+    image_size: ImageSize
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     threshold: Threshold | None
@@ -67,7 +69,7 @@ class Backend(Protocol):
     def embed(
         self, pixels_BSSC: NDArray[np.uint8], feature_type: FeatureType = "combined"
     ) -> NDArray[np.float32]:
-        """(B, E) float32 with unit rows, from (B, S, S, 3) uint8 RGB of the model's image size; B may be 0."""
+        """(B, E) float32 with unit rows, from (B, H, W, 3) uint8 RGB of the model's image size; B may be 0."""
         ...
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from twin_dcal.data.fit import sides
 from twin_dcal.errors import ConfigError, ImageError, ModelError
 from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.verification.fusion import similarity_rows
@@ -229,7 +230,7 @@ class TwinInferenceEngine:
         return np.asarray(np.clip(one @ two.T, -1, 1), np.float32)
 
     def prepare(self, image: ImageInput, name: str = "image") -> NDArray[np.uint8]:
-        """The square of pixels that the network sees, (S, S, 3) uint8."""
+        """The pixels that the network sees, (rows, columns, 3) uint8."""
         return self.look(image, name).pixels
 
     def look(self, image: ImageInput, name: str = "image", face: FaceChoice = "largest") -> Prepared:
@@ -292,8 +293,7 @@ class TwinInferenceEngine:
     ) -> tuple[Features, list[Seen | str]]:
         """Features (N, E) of pictures, and what was seen in them; a row of zeros and the reason where one cannot be
         used, unless that is to be raised."""
-        size = self.source.image_size
-        rows = [self.backend.embed(np.empty((0, size, size, 3), np.uint8), feature_type)]
+        rows = [self.backend.embed(np.empty((0, *sides(self.source.image_size), 3), np.uint8), feature_type)]
         seen: list[Seen | str] = []
         for start in range(0, len(images), batch_size):
             pixels, used = [], []

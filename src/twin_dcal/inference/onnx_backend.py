@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_dcal.data.fit import sides
 from twin_dcal.errors import ConfigError, ModelError
 from twin_dcal.privacy import set_privacy_defaults
 
@@ -61,7 +62,7 @@ class OnnxBackend:
     def embed(
         self, pixels_BSSC: NDArray[np.uint8], feature_type: FeatureType = "combined"
     ) -> NDArray[np.float32]:
-        """(B, E) float32 with unit rows, from (B, S, S, 3) uint8 RGB. ModelError where the graph cannot be run."""
+        """(B, E) float32 with unit rows, from (B, H, W, 3) uint8 RGB. ModelError where the graph cannot be run."""
         length, at_once = self._described.features[feature_type], IMAGES_AT_ONCE[self._described.quantization]
         rows = [np.empty((0, length), np.float32)]
         for start in range(0, len(pixels_BSSC), at_once):
@@ -114,13 +115,12 @@ def _num_threads() -> int:
 def _refuse_contradictions(session: Any, described: Described) -> None:
     """ModelError unless the graph takes the pixels and gives the features that its metadata names."""
     source = described.source
-    size = source.image_size
     found = {
         "inputs": {given.name: (given.type, *given.shape[1:]) for given in session.get_inputs()},
         "outputs": {given.name: (given.type, *given.shape[1:]) for given in session.get_outputs()},
     }
     expected = {
-        "inputs": {INPUT: ("tensor(uint8)", size, size, 3)},
+        "inputs": {INPUT: ("tensor(uint8)", *sides(source.image_size), 3)},
         "outputs": {name: ("tensor(float)", length) for name, length in described.features.items()},
     }
     for what, there in found.items():

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from twin_dcal.config import ImageSize
+from twin_dcal.data.fit import sides
 from twin_dcal.errors import MetricError, ModelError
 from twin_dcal.verification.calibration import calibration_from_dict
 from twin_dcal.verification.fusion import Fusion
@@ -37,13 +39,16 @@ class Described:
     exported: Mapping[str, Any]
 
 
-def preprocessing_in_words(size: int) -> str:
+def preprocessing_in_words(size: ImageSize) -> str:
     """What happens to a picture before it is given to the graph; the graph itself scales and normalises."""
+    rows, columns = sides(size)
+    part = "square" if rows == columns else f"part of {rows} rows for every {columns} columns"
     return (
-        f"Turn the picture upright (EXIF), as 8-bit RGB. Cut out the central square. Unless it is {size} x {size} "
-        "already, resize it to that with an antialiased bilinear filter (Pillow's BILINEAR). Stack pictures as uint8 "
-        f"(batch, {size}, {size}, 3). The graph divides by 255, subtracts the mean and divides by std. Training faces "
-        "were aligned crops: give the same. Rows of each output have length 1; the cosine of two is their dot product."
+        f"Turn the picture upright (EXIF), as 8-bit RGB. Cut out the largest central {part}. Unless it is {rows} x "
+        f"{columns} already, resize it to that with an antialiased bilinear filter (Pillow's BILINEAR). Stack pictures "
+        f"as uint8 (batch, {rows}, {columns}, 3). The graph divides by 255, subtracts the mean and divides by std. "
+        "Training faces were aligned crops: give the same. Rows of each output have length 1; the cosine of two is "
+        "their dot product."
     )
 
 
@@ -90,7 +95,7 @@ def _described(content: Mapping[str, Any], path: str, sha256: str) -> Described:
     calibration, curve = content["calibration"], content["error_curve"]
     source = ModelSource(
         path=path, sha256=sha256, format="onnx", backbone=_text(content["backbone"]),
-        branches=tuple(_text(name) for name in content["branches"]), image_size=_count(pixels["image_size"]),
+        branches=tuple(_text(name) for name in content["branches"]), image_size=_size(pixels["image_size"]),
         mean=_three(pixels["mean"]), std=_three(pixels["std"]),
         threshold=None if threshold is None else _threshold(threshold),
         calibration=None if calibration is None else calibration_from_dict(calibration),
@@ -133,6 +138,13 @@ def _count(value: Any) -> int:
     if type(value) is not int or value < 1:
         raise ValueError(f"{value!r:.40} is no size")
     return value
+
+
+def _size(value: Any) -> ImageSize:
+    if not isinstance(value, list):
+        return _count(value)
+    rows, columns = (_count(side) for side in value)
+    return rows, columns
 
 
 def _three(values: Any) -> tuple[float, float, float]:

@@ -43,7 +43,7 @@ class TorchBackend:
         return str(self._device)
 
     def normalized(self, pixels_BSSC: NDArray[np.uint8]) -> torch.Tensor:
-        """(B, 3, S, S) float32 on the model's device: what the network takes."""
+        """(B, 3, H, W) float32 on the model's device: what the network takes."""
         images = torch.tensor(pixels_BSSC).permute(0, 3, 1, 2)
         return self.preprocessing.normalize(images.to(self._device))
 
@@ -66,7 +66,7 @@ class TorchBackend:
     def embed(
         self, pixels_BSSC: NDArray[np.uint8], feature_type: FeatureType = "combined"
     ) -> NDArray[np.float32]:
-        """(B, E) float32 with unit rows, from (B, S, S, 3) uint8 RGB. In full precision, whatever the device."""
+        """(B, E) float32 with unit rows, from (B, H, W, 3) uint8 RGB. In full precision, whatever the device."""
         return _array(self.model.embed(self.normalized(pixels_BSSC), feature_type))
 
     @torch.inference_mode()

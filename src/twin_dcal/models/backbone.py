@@ -14,8 +14,8 @@ import torch
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from twin_dcal.config import ModelConfig
-from twin_dcal.data.fit import ImageSize, sides
+from twin_dcal.config import ImageSize, ModelConfig
+from twin_dcal.data.fit import sides
 from twin_dcal.errors import ModelError
 
 from .blocks import check_block, is_plain

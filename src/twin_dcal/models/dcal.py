@@ -14,7 +14,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from twin_dcal.config import Branch, TwinVerificationConfig
+from twin_dcal.config import Branch, ImageSize, TwinVerificationConfig
 from twin_dcal.errors import ModelError
 
 from .attention import attend, merge_heads, pair_attend, random_partners
@@ -60,7 +60,7 @@ class DCALVerificationModel(nn.Module):
     Args:
         backbone: any timm ViT/DeiT with plain blocks, or any timm CNN.
         pretrained: False, True (timm's weights) or the path of a weights file, loaded strictly.
-        image_size: pixels of the square input; fixes the position embedding.
+        image_size: pixels of the input, a square's side or (rows, columns); fixes the position embedding.
         attention_dim, num_heads, num_blocks: our blocks on a CNN; a ViT keeps its own.
         branches: which of sa, glca, pwca exist; sa always does.
         local_ratio: R, the share of patches that become GLCA queries.
@@ -78,7 +78,7 @@ class DCALVerificationModel(nn.Module):
     fusion: Tensor
 
     def __init__(
-        self, backbone: str = "vit_base_patch16_224", *, pretrained: bool | str = False, image_size: int = 224,
+        self, backbone: str = "vit_base_patch16_224", *, pretrained: bool | str = False, image_size: ImageSize = 224,
         attention_dim: int | None = 768, num_heads: int = 12, num_blocks: int = 4,
         branches: Sequence[Branch] = ("sa", "glca", "pwca"), local_ratio: float = 0.1,
         glca_pool: Literal["cls", "local"] = "cls", dropout: float = 0.0, drop_path: float = 0.0,
@@ -146,7 +146,7 @@ class DCALVerificationModel(nn.Module):
     def forward(self, images: Tensor | Frozen, partner_B: Tensor | None = None) -> BranchEmbeddings:
         """Embeddings of all active branches.
 
-        Args: images: (B, 3, S, S), normalised, or what `backbone.frozen` gave for them. partner_B: (B,) distractor of
+        Args: images: (B, 3, H, W), normalised, or what `backbone.frozen` gave for them. partner_B: (B,) distractor of
         each image; drawn at random when None. PWCA runs in training mode only and needs two images.
         """
         tokens = self.backbone.read(images)
@@ -166,7 +166,7 @@ class DCALVerificationModel(nn.Module):
         untouched network's cosine has the share `fusion` in it. "sa" costs exactly the backbone.
         With `flip_average`, branch embeddings are means over the image and its mirror image; the untouched network's
         stays that of the image.
-        Args: images: (B, 3, S, S), normalised. Returns (B, E) with unit rows. Pure in evaluation mode: an
+        Args: images: (B, 3, H, W), normalised. Returns (B, E) with unit rows. Pure in evaluation mode: an
         image's feature does not depend on its batch mates. ModelError for the feature of a branch that is off.
         """
         known = ("combined", *(branch for branch in self.branches if branch != "pwca"))

@@ -18,11 +18,13 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from twin_dcal.config import ImageSize
+from twin_dcal.data.fit import sides
 from twin_dcal.data.templates import TEMPLATES, Points, scale_and_shift
 from twin_dcal.errors import ModelError
 
 from .backbone import Frozen, Landmarks, TokenBackbone, Tokens, new_block
-from .face.geometry import WHOLE, resample, resampling
+from .face.geometry import WHOLE, resample, resampling_of
 from .face.network import FaceNetwork
 from .memory import memory_format
 
@@ -32,8 +34,9 @@ class FaceBackbone(TokenBackbone):
 
     Args:
         network: with its weights, if any.
-        image_size: pixels of the square crops that come in.
-        crops: landmarks (5, 2) of such crops, of side 1; None gives crops to the network whole.
+        image_size: pixels of the crops that come in: a square's side, or rows and columns.
+        crops: landmarks (5, 2) in the square that such crops are the central part of, of side 1; None gives crops to
+            the network whole.
         width: C, at least E: wider tokens are padded with zeros, which leaves every cosine as it is.
         feature_strides: maps that patch tokens come from; all are brought to the grid of the finest.
         frozen_stride: stages up to this stride keep their weights; 0 freezes none. The head is frozen with the last.
@@ -45,10 +48,10 @@ class FaceBackbone(TokenBackbone):
     rows: Tensor
     columns: Tensor
     crop_landmarks: Tensor
-    """(5, 2) of the crops that come in, of side 1."""
+    """(5, 2) in the square that the crops which come in are the central part of, of side 1."""
 
     def __init__(
-        self, network: FaceNetwork, name: str, *, image_size: int, crops: Points | None = None,
+        self, network: FaceNetwork, name: str, *, image_size: ImageSize, crops: Points | None = None,
         width: int, num_heads: int, num_blocks: int, feature_strides: Sequence[int], frozen_stride: int = 0,
         keep_untouched: bool = True, dropout: float = 0.0, drop_path: float = 0.0,
     ) -> None:  # fmt: skip
@@ -101,14 +104,14 @@ class FaceBackbone(TokenBackbone):
     def frame(self, crops: Points | None) -> None:
         """Cut the network's input out of crops with these landmarks, (5, 2) in a crop of side 1; None: out of all.
 
-        Where the network has no template of its own, crops are given whole too.
+        Where the network has no template of its own, crops are given whole too. A crop or an input that is not square
+        is the central part of a square as long as its longer side; nothing is ever stretched.
         """
         template = TEMPLATES.get(self.network.input.template)
-        scale, x, y = WHOLE if crops is None or template is None else scale_and_shift(crops, template)
-        rows, columns = self.network.input.size
+        where = WHOLE if crops is None or template is None else scale_and_shift(crops, template)
         device = self.rows.device
-        self.rows = resampling(self._image_size, rows, scale, y).to(device)
-        self.columns = resampling(self._image_size, columns, scale, x).to(device)
+        rows, columns = resampling_of(sides(self._image_size), self.network.input.size, where)
+        self.rows, self.columns = rows.to(device), columns.to(device)
         known = TEMPLATES["ours"] if crops is None else crops
         self.crop_landmarks = torch.tensor(known, dtype=torch.float32, device=device)
 

@@ -14,7 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_dcal.data.fit import fit
+from twin_dcal.config import ImageSize
+from twin_dcal.data.fit import central, fit, sides
 from twin_dcal.errors import ImageError
 
 from .detector import Face, FaceDetector
@@ -53,7 +54,8 @@ _DOUBT = 0.1
 class AlignedFace:
     """A crop, and what was seen in the photo.
 
-    crop: (S, S, 3) uint8. matrix: from the photo to a crop of side 1. box (x, y, width, height) and landmarks (5, 2):
+    crop: (rows, columns, 3) uint8. matrix: from the photo to a crop of side 1, which a crop that is not square is the
+    central part of. box (x, y, width, height) and landmarks (5, 2):
     in the photo's pixels. boxes: of every face of the photo, from left to right, this one's the `number`-th. moved:
     False for a picture that was an aligned crop already and was at most resized. warnings: one line each.
     """
@@ -75,7 +77,7 @@ class AlignedFace:
 
 def align_face(
     pixels_HWC: Pixels,
-    size: int,
+    size: ImageSize,
     detector: FaceDetector,
     *,
     tolerance: float = STABLE,
@@ -83,12 +85,12 @@ def align_face(
     template: Points = TEMPLATE,
     which: FaceChoice = "largest",
 ) -> AlignedFace | None:
-    """The crop of one face, (size, size, 3); None if no face is found.
+    """The crop of one face, (rows, columns, 3); None if no face is found.
 
-    Args: pixels: uint8 RGB, upright. tolerance: a picture that aligning would move by less, as a share of its side, is
-    an aligned crop and is left alone; 0 aligns everything. limits: what a warning is about; by default `Limits()`.
-    template: landmarks of the crop, of side 1. which: of several faces. ImageError for a number that is larger than
-    their number.
+    Args: pixels: uint8 RGB, upright. size: pixels a side, or rows and columns. tolerance: a picture that aligning would
+    move by less, as a share of its side, is an aligned crop and is left alone; 0 aligns everything. limits: what a
+    warning is about; by default `Limits()`. template: landmarks of the crop, of side 1. which: of several faces.
+    ImageError for a number that is larger than their number.
     """
     faces = find_faces(pixels_HWC, detector)
     if not faces:
@@ -100,7 +102,7 @@ def align_face(
 
 
 def align_faces(
-    pixels_HWC: Pixels, size: int, detector: FaceDetector, *,
+    pixels_HWC: Pixels, size: ImageSize, detector: FaceDetector, *,
     tolerance: float = STABLE, limits: Limits | None = None, most: int | None = None, template: Points = TEMPLATE,
 ) -> tuple[AlignedFace, ...]:  # fmt: skip
     """Crops of a photo's faces, the largest central one first. Arguments as in `align_face`; most: how many at most."""
@@ -133,15 +135,17 @@ def _from_left(faces: tuple[Face, ...]) -> list[Face]:
 
 def _aligned(
     pixels_HWC: Pixels,
-    size: int,
+    size: ImageSize,
     detector: FaceDetector,
     face: Face,
     faces: tuple[Face, ...],
     framing: _Framing,
 ) -> AlignedFace:
-    found, matrix, moved = place(pixels_HWC, face, detector, framing.tolerance, framing.template)
+    found, matrix, moved = place(pixels_HWC, face, detector, framing.tolerance, framing.template, size)
     crop = view_of(pixels_HWC, matrix, size, moved=moved)
-    quality = measure(crop, found, matrix, pixels_HWC.shape)
+    longer = max(sides(size))
+    square = crop if crop.shape[0] == crop.shape[1] else warp(pixels_HWC, matrix * longer, longer)
+    quality = measure(square, found, matrix, pixels_HWC.shape)
     warnings = framing.limits.complaints(quality)
     in_order = _from_left(faces)
     number = next(at for at, other in enumerate(in_order, start=1) if other is face)
@@ -153,9 +157,14 @@ def _aligned(
     return AlignedFace(crop, matrix, found.box, found.landmarks, quality, boxes, number, moved, warnings)
 
 
-def view_of(pixels_HWC: Pixels, matrix: Matrix, size: int, *, moved: bool) -> Pixels:
-    """The square of a photo that `matrix` leads to, of any size; the central square of one that was not moved."""
-    return warp(pixels_HWC, matrix * size, size) if moved else fit(pixels_HWC, size)
+def view_of(pixels_HWC: Pixels, matrix: Matrix, size: ImageSize, *, moved: bool) -> Pixels:
+    """The square of a photo that `matrix` leads to, of any size, or its central part of rows and columns; the central
+    part of a photo that was not moved."""
+    if not moved:
+        return fit(pixels_HWC, size)
+    longer = max(sides(size))
+    square = warp(pixels_HWC, matrix * longer, longer)
+    return np.ascontiguousarray(square[central(square.shape, size)])
 
 
 def find_faces(pixels_HWC: Pixels, detector: FaceDetector) -> tuple[Face, ...]:
@@ -189,15 +198,16 @@ def by_prominence(faces: tuple[Face, ...], shape: tuple[int, ...]) -> tuple[Face
 
 
 def place(
-    pixels_HWC: Pixels, face: Face, detector: FaceDetector, tolerance: float, template: Points = TEMPLATE
-) -> tuple[Face, Matrix, bool]:
+    pixels_HWC: Pixels, face: Face, detector: FaceDetector, tolerance: float, template: Points = TEMPLATE,
+    size: ImageSize = 1,
+) -> tuple[Face, Matrix, bool]:  # fmt: skip
     """The face with refined landmarks, the similarity from the photo to a crop of side 1, and whether that differs from
-    the whole picture by at least `tolerance`."""
-    height, width = pixels_HWC.shape[:2]
-    if tolerance > 0 and min(height, width) >= 0.99 * max(height, width):
-        short = min(height, width)
-        corner = [(width - short) // 2, (height - short) // 2]
-        whole = np.column_stack([np.eye(2), -np.array(corner, float)]) / short
+    the whole picture by at least `tolerance`.
+
+    Args: size: of the crop, for its shape: what may be a crop already is a square picture, or one of that shape.
+    """
+    if tolerance > 0 and _may_be_crop(pixels_HWC.shape, size):
+        whole = _whole(pixels_HWC.shape, size)
         seen = _look(pixels_HWC, whole, detector)
         if seen is not None and displacement(seen, template) < tolerance:
             landmarks = transform(invert(whole), seen)
@@ -205,6 +215,24 @@ def place(
                 return Face(face.box, landmarks, face.score), whole, False
     landmarks = refine(pixels_HWC, face.landmarks, detector)
     return Face(face.box, landmarks, face.score), fit_similarity(landmarks, template), True
+
+
+def _may_be_crop(shape: tuple[int, ...], size: ImageSize) -> bool:
+    height, width = shape[:2]
+    rows, columns = central(shape, size)
+    is_square = min(height, width) >= 0.99 * max(height, width)
+    return is_square or (
+        rows.stop - rows.start >= 0.99 * height and columns.stop - columns.start >= 0.99 * width
+    )
+
+
+def _whole(shape: tuple[int, ...], size: ImageSize) -> Matrix:
+    """From a picture to the square of side 1 around its central part."""
+    rows, columns = central(shape, size)
+    kept = np.array([columns.stop - columns.start, rows.stop - rows.start], float)
+    longer = kept.max()
+    corner = np.array([columns.start, rows.start]) - (longer - kept) / 2
+    return np.asarray(np.column_stack([np.eye(2), -corner]) / longer)
 
 
 def _is_inside(point: Points, box: Box) -> bool:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.config import ImageSize, TwinVerificationConfig
 from twin_dcal.data.decode import decode_pixels, read_bytes
-from twin_dcal.data.fit import fit
+from twin_dcal.data.fit import fit, scaled
 from twin_dcal.data.templates import TEMPLATES, Points
 from twin_dcal.errors import ImageError
 from twin_dcal.prepare.align import by_prominence, find_faces
@@ -28,6 +28,8 @@ _SIDE = 224
 def crop_landmarks(config: TwinVerificationConfig, paths: Sequence[Path]) -> Points | None:
     """Landmarks (5, 2) of the crops at `paths`, in a crop of side 1, as `data.crop_template` says; logs what it found.
 
+    Crops whose central part of another shape is used (`data.image_size`) count as the square around that part.
+
     None for crops that are to be given whole. Without a detector, or where too few faces are found, crops are taken for
     those of `dcal-prepare`, and that is said.
     """
@@ -45,7 +47,7 @@ def crop_landmarks(config: TwinVerificationConfig, paths: Sequence[Path]) -> Poi
     chosen = [
         paths[place] for place in np.linspace(0, len(paths) - 1, min(NUM_MEASURED, len(paths))).astype(int)
     ]
-    found = _landmarks(chosen)
+    found = _landmarks(chosen, config.data.image_size)
     if len(found) < min(_FEWEST, len(chosen)):
         logger.warning(
             "data.crop_template: faces were found in %d of %d crops only; they are taken for those of dcal-prepare. "
@@ -64,14 +66,16 @@ def crop_landmarks(config: TwinVerificationConfig, paths: Sequence[Path]) -> Poi
     return TEMPLATES[nearest] if apart[nearest] < _SAME else measured
 
 
-def _landmarks(paths: Sequence[Path]) -> list[Points]:
+def _landmarks(paths: Sequence[Path], size: ImageSize) -> list[Points]:
     detector, found = FaceDetector(), []
+    rows, columns = scaled(size, _SIDE)
+    corner = np.array([_SIDE - columns, _SIDE - rows]) / 2  # of the part in the square around it
     for path in paths:
         try:
-            pixels = fit(decode_pixels(read_bytes(path), str(path)), _SIDE)
+            pixels = fit(decode_pixels(read_bytes(path), str(path)), (rows, columns))
         except ImageError:  # reported where data are read
             continue
         faces = by_prominence(find_faces(pixels, detector), pixels.shape)
         if faces:
-            found.append(faces[0].landmarks / _SIDE)
+            found.append((faces[0].landmarks + corner) / _SIDE)
     return found

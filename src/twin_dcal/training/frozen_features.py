@@ -19,9 +19,10 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from twin_dcal import distributed
-from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.config import ImageSize, TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.dataset import FaceDataset, augmentation_seed, batch_faults
+from twin_dcal.data.fit import sides
 from twin_dcal.data.samplers import SampleKey
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_folder, owner_only, write_text
@@ -106,10 +107,10 @@ def kept_features(
     )  # fmt: skip
 
 
-def _shapes(model: DCALVerificationModel, image_size: int) -> list[tuple[int, ...]]:
+def _shapes(model: DCALVerificationModel, image_size: ImageSize) -> list[tuple[int, ...]]:
     device = next(model.parameters()).device
     with torch.no_grad():
-        outputs = model.backbone.frozen(torch.zeros(1, 3, image_size, image_size, device=device))
+        outputs = model.backbone.frozen(torch.zeros(1, 3, *sides(image_size), device=device))
     return [tuple(output.shape[1:]) for output in outputs]
 
 

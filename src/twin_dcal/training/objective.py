@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from twin_dcal.config import ImageSize
+from twin_dcal.data.fit import sides
 from twin_dcal.distributed import gather_rows, gather_with_gradient, rank, row_counts, world_size
 from twin_dcal.losses import DCALLoss
 from twin_dcal.models.attention import twin_partners
@@ -64,7 +66,7 @@ class Objective(nn.Module):
         return Outcome(loss, figures, all_index)
 
 
-def two_images(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def two_images(size: ImageSize, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """A batch that `Objective` takes: grey pictures of a pair of twins."""
     people = torch.tensor([0, 1], device=device)
-    return torch.zeros(2, 3, size, size, device=device), people, torch.zeros_like(people), torch.arange(2)
+    return torch.zeros(2, 3, *sides(size), device=device), people, torch.zeros_like(people), torch.arange(2)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
-from twin_dcal.config import MAX_IMAGE_SIZE
+from twin_dcal.config import MAX_IMAGE_SIZE, ImageSize
 
 from .calibration import Calibration, calibration_from_dict
 from .fusion import Fusion
@@ -33,6 +33,7 @@ _Deviation = Annotated[_Number, Field(ge=1e-4, le=10)]
 _Points = Annotated[list[_Cosine], Field(min_length=1, max_length=MAX_POINTS)]
 _Rates = Annotated[list[_Share], Field(min_length=1, max_length=MAX_POINTS)]
 _Landmark = tuple[_Share, _Share]
+_Side = Annotated[int, Strict(), Field(ge=1, le=MAX_IMAGE_SIZE)]
 
 
 class _Schema(BaseModel):
@@ -40,7 +41,7 @@ class _Schema(BaseModel):
 
 
 class _Preprocessing(_Schema):
-    image_size: Annotated[int, Strict(), Field(ge=1, le=MAX_IMAGE_SIZE)]
+    image_size: _Side | tuple[_Side, _Side]
     mean: tuple[_Mean, _Mean, _Mean]
     std: tuple[_Deviation, _Deviation, _Deviation]
     landmarks: tuple[_Landmark, _Landmark, _Landmark, _Landmark, _Landmark] | None = None
@@ -116,9 +117,10 @@ class _Entries(_Schema):
 
 @dataclass(frozen=True)
 class Entries:
-    """image_size in pixels; mean, std of each channel on the [0, 1] scale; landmarks (5, 2) of the crops, of side 1."""
+    """image_size in pixels, a side or rows and columns; mean, std of each channel on the [0, 1] scale; landmarks (5, 2)
+    of the crops, of side 1."""
 
-    image_size: int
+    image_size: ImageSize
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     landmarks: tuple[tuple[float, float], ...] | None

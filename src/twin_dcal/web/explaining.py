@@ -11,12 +11,16 @@ from .schemas import Maps
 
 
 def explanations(engine: TwinInferenceEngine) -> Explains:
-    """Maps of `twin_dcal.explain` for a model run by torch; none for an exported one, which only embeds."""
+    """Maps of `twin_dcal.explain` for a model run by torch; none for an exported one, which only embeds, and for a face
+    network alone, which attends to nothing."""
     if engine.source.format != "torch":
         return {}
+    from twin_dcal.explain.attention import attends
     from twin_dcal.inference.torch_backend import TorchBackend
 
     assert isinstance(engine.backend, TorchBackend)
+    if not attends(engine.backend.model):
+        return {}
     regions_count = engine.backend.model.glca_pool == "local"
     return {"attention": partial(_attention, engine, regions_count), "pair": partial(_pair, engine)}
 

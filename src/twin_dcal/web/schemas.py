@@ -1,6 +1,6 @@
 """What the API answers, as pydantic models: they are the OpenAPI schema, and they check what is sent.
 
-Shapes: (Gh, Gw) is the grid of patches of the square that the network sees, row 0 at the top.
+Shapes: (Gh, Gw) is the grid of patches of the picture that the network sees, row 0 at the top.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class Options(Plain):
         description="Also send maps: where the model looked (attention), or besides what made this pair alike or "
         "different (pair), which takes many times as long as the decision.",
     )
-    crops: bool = Field(False, description="Also send the squares that the network saw, as PNG data URLs.")
+    crops: bool = Field(False, description="Also send the pictures that the network saw, as PNG data URLs.")
 
 
 class RatesAt(Plain):
@@ -90,7 +90,9 @@ class Limits(Plain):
 class ModelAnswer(ModelInfo):
     """The model, how it decides, and what this page can do with it."""
 
-    image_size: int = Field(description="Side of the square that the network sees, pixels.")
+    image_size: int | tuple[int, int] = Field(
+        description="Pixels that the network sees: the side of a square, or rows and columns."
+    )
     device: str
     threshold: float
     threshold_source: dict[str, Any]

@@ -29,6 +29,27 @@ def resampling(num_in: int, num_out: int, scale: float = 1.0, shift: float = 0.0
     return torch.tensor(weights / weights.sum(axis=1, keepdims=True), dtype=torch.float32)
 
 
+def resampling_of(
+    given: tuple[int, int], wanted: tuple[int, int], where: tuple[float, float, float]
+) -> tuple[Tensor, Tensor]:
+    """Matrices for the rows and the columns of a resize of a part, see `resampling`.
+
+    Args: given, wanted: rows and columns, each the central part of a square as long as its longer side. where: scale, x
+    and y: a point p of the given square, of side 1, lies at scale · p + (x, y) in the wanted one.
+    """
+    scale, *shift = where
+    rows, columns = (
+        _axis(given[at], max(given), wanted[at], max(wanted), scale, shift[1 - at]) for at in (0, 1)
+    )
+    return rows, columns
+
+
+def _axis(num_in: int, square_in: int, num_out: int, square_out: int, scale: float, shift: float) -> Tensor:
+    share_in, share_out = num_in / square_in, num_out / square_out
+    from_edge = shift + scale * (1 - share_in) / 2 - (1 - share_out) / 2
+    return resampling(num_in, num_out, scale * share_in / share_out, from_edge / share_out)
+
+
 def resample(images_BCHW: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """(B, C, H, W) through `rows` (h, H) and `columns` (w, W), to (B, C, h, w)."""
     return rows @ (images_BCHW @ columns.T)

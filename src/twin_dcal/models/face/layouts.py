@@ -107,7 +107,10 @@ def load_face_network(kind: str, source: str | Path) -> FaceNetwork:
     ModelError, in one line: unknown layout, unreadable file, weights of another network (which ones are named).
     """
     if kind == TIMM:
-        layout = _timm(timm_face.describe(source))
+        try:
+            layout = _timm(timm_face.describe(source))
+        except ModelError as error:
+            raise ModelError(f"{error}{alike(source)}") from error
         return load(layout, read_tensors(timm_face.weights_file(source)), str(source))
     return load(layout_of(kind), read_tensors(source), str(source))
 
@@ -185,6 +188,17 @@ def resembling(shapes: Shapes) -> str:
     if not best:
         return " They resemble none of the layouts in docs/face_networks.md."
     return f" They resemble {', '.join(f'{name} ({100 * shares[name]:.0f} % fit)' for name in best)}."
+
+
+def alike(source: str | Path) -> str:
+    """`resembling` of a weights file that was taken for something else; nothing for what is no such file."""
+    if not Path(source).is_file():
+        return ""
+    try:
+        weights = read_tensors(source)
+    except ModelError:
+        return ""
+    return "." + resembling({key: tuple(value.shape) for key, value in weights.items()})
 
 
 def _candidates(shapes: Shapes) -> Iterator[tuple[str, Names, tuple[str, ...]]]:

@@ -76,7 +76,11 @@ class OnnxNetwork(FaceNetwork):
         try:
             model = onnx.load_model(path, load_external_data=False)
         except Exception as error:
-            raise ModelError(f"{path}: not an ONNX model, or damaged ({type(error).__name__})") from error
+            from .layouts import alike  # loads every face network, which is needed for this sentence only
+
+            raise ModelError(
+                f"{path}: not an ONNX model, or damaged ({type(error).__name__}){alike(path)}"
+            ) from error
         return cls(model, str(path), face_input)
 
     @classmethod
@@ -102,14 +106,19 @@ class OnnxNetwork(FaceNetwork):
     def patches(self, output: Tensor) -> Tensor:
         if output.ndim == 4:
             return super().patches(output)
-        num_prefix = output.shape[1] - math.isqrt(output.shape[1]) ** 2
-        return output[:, num_prefix:]
+        rows, columns = self._grid(output)
+        return output[:, output.shape[1] - rows * columns :]
 
     def _map_shape(self, output: Tensor) -> tuple[int, int, int]:
         if output.ndim == 4:
             return super()._map_shape(output)
-        side = math.isqrt(output.shape[1])
-        return int(output.shape[2]), side, side
+        return int(output.shape[2]), *self._grid(output)
+
+    def _grid(self, tokens: Tensor) -> tuple[int, int]:
+        found = _token_grid(int(tokens.shape[1]), self.input.size)
+        if found is None:
+            raise ValueError(f"{tokens.shape[1]} tokens are no grid of patches of {self.input.size} pixels")
+        return found
 
     def _check_batches(self) -> None:
         """ModelError for a graph that was exported for one image at a time."""
@@ -317,24 +326,37 @@ def _stage_ends(model: "onnx.ModelProto", source: str, shapes: dict[str, tuple[i
         alive -= {name for name in alive if last_read.get(name, -1) <= place}
         if len(alive) == 1:
             alone.append(next(iter(alive)))
+    shape_in = next(value for value in model.graph.input if value.name == source).type.tensor_type.shape.dim
+    size = shape_in[2].dim_value, shape_in[3].dim_value
     best: dict[tuple[int, int], str] = {}
     for name in alone:
         shape = shapes.get(name, ())
         if len(shape) == 4 and min(shape[2:]) >= 2:
             key, width = (shape[2], shape[3]), shape[1]
-        elif len(shape) == 3 and shape[1] >= 16 and shape[1] - math.isqrt(shape[1]) ** 2 <= 1:
+        elif len(shape) == 3 and shape[1] >= 16 and _token_grid(shape[1], size) is not None:
             key, width = (shape[1], 1), shape[2]
         else:
             continue
         if key not in best or width <= (shapes[best[key]][1] if len(shape) == 4 else shapes[best[key]][2]):
             best[key] = name
-    maps = [name for name in best.values() if len(shapes[name]) == 4]
-    source_shape = [
-        dim.dim_value
-        for dim in next(v for v in model.graph.input if v.name == source).type.tensor_type.shape.dim
-    ]
-    maps = [name for name in maps if shapes[name][2] < source_shape[2]]
+    maps = [name for name in best.values() if len(shapes[name]) == 4 and shapes[name][2] < size[0]]
     return sorted(maps or list(best.values()), key=alone.index)
+
+
+def _token_grid(num_tokens: int, size: tuple[int, int]) -> tuple[int, int] | None:
+    """(rows, columns) of square patches of a picture that give so many tokens, or one fewer, beside a class token.
+
+    Any square number will do for a square picture, whose patches may overlap. None if there is no such grid.
+    """
+    for num_patches in (num_tokens, num_tokens - 1):
+        side = math.isqrt(num_patches)
+        if size[0] == size[1] and side**2 == num_patches:
+            return side, side
+        for patch in range(2, min(size) + 1):
+            rows, columns = size[0] // patch, size[1] // patch
+            if rows * columns == num_patches:
+                return rows, columns
+    return None
 
 
 def _without_weights(model: "onnx.ModelProto") -> bytes:

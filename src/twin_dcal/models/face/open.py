@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import torch
 
-from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.config import ImageSize, TwinVerificationConfig
 from twin_dcal.data.templates import TEMPLATES, Points
 from twin_dcal.errors import ModelError
 from twin_dcal.models.face_backbone import FaceBackbone
@@ -54,7 +54,7 @@ def _is_timms(backbone: str) -> bool:
 
 
 def build_face_backbone(
-    backbone: str, pretrained: bool | str, options: FaceOptions, *, image_size: int, skeleton: Skeleton | None,
+    backbone: str, pretrained: bool | str, options: FaceOptions, *, image_size: ImageSize, skeleton: Skeleton | None,
     attention_dim: int | None, num_heads: int, num_blocks: int, dropout: float, drop_path: float,
 ) -> FaceBackbone:  # fmt: skip
     """The network that `backbone` and `pretrained` name. ModelError where they do not fit."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from twin_dcal._version import __version__
 from twin_dcal.checkpoint import LoadedModel, load_model
+from twin_dcal.data.fit import sides
 from twin_dcal.errors import ImageError
 from twin_dcal.verification.embeddings import embed_batches
 
@@ -25,16 +26,16 @@ class CropsToEmbeddings:
     def predict(
         self, model_input: NDArray[np.uint8], params: dict[str, Any] | None = None
     ) -> NDArray[np.float32]:
-        """(N, S, S, 3) uint8 RGB crops, aligned and of the model's size S, to (N, E) float32 unit rows.
+        """(N, rows, columns, 3) uint8 RGB crops, aligned and of the model's size, to (N, E) float32 unit rows.
 
         The cosine of two rows is a pair's score, to be compared with the checkpoint's threshold. ImageError for
         another shape or type.
         """
-        size = self.loaded.preprocessing.image_size
+        size = sides(self.loaded.preprocessing.image_size)
         crops = np.asarray(model_input)
-        if crops.dtype != np.uint8 or crops.shape[1:] != (size, size, 3):
+        if crops.dtype != np.uint8 or crops.shape[1:] != (*size, 3):
             raise ImageError(
-                f"crops of {crops.dtype} and shape {crops.shape}; needed: uint8, (N, {size}, {size}, 3)"
+                f"crops of {crops.dtype} and shape {crops.shape}; needed: uint8, (N, {size[0]}, {size[1]}, 3)"
             )
         images = torch.from_numpy(np.ascontiguousarray(crops.transpose(0, 3, 1, 2)))
         return embed_batches(self.loaded.model, torch.split(images, _BATCH), self.loaded.preprocessing)
@@ -52,9 +53,9 @@ def save_for_mlflow(checkpoint: Path, home: Path, *, run_id: str, model_id: str)
     from mlflow.types import Schema, TensorSpec
 
     loaded = load_model(checkpoint)
-    size, width = loaded.preprocessing.image_size, loaded.model.embedding_dim("combined")
+    size, width = sides(loaded.preprocessing.image_size), loaded.model.embedding_dim("combined")
     signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size, 3))]),
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *size, 3))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, width))]),
     )
     with warnings.catch_warnings():

@@ -2,7 +2,7 @@
 
 import { hasCamera, takePhoto } from "./camera.js";
 import { MAPS, allPass, drawCurve, drawMap, drawMatches, largest, ratesAt } from "./drawing.js";
-import { KINDS, factsOf, likelihood, number, percent } from "./words.js";
+import { KINDS, factsOf, likelihood, number, percent, sides } from "./words.js";
 
 const SIDES = [0, 1];
 const NAMES = ["First photo", "Second photo"];
@@ -67,6 +67,8 @@ async function open() {
   show(one("token-form"), false);
   show(one("work"), true);
   state.threshold = state.model.threshold;
+  const [rows, columns] = sides(state.model);
+  for (const { frame } of photoParts) frame.style.aspectRatio = `${columns} / ${rows}`; // maps lie over all of a crop
   showFacts();
   setScale();
 }

@@ -22,13 +22,18 @@ export function likelihood(share, same) {
   return `${told} The threshold is ${same ? "more lenient" : "stricter"} than even odds.`;
 }
 
+// Rows and columns of what the network sees.
+export function sides(model) {
+  return Array.isArray(model.image_size) ? model.image_size : [model.image_size, model.image_size];
+}
+
 // Names and values: the model, its threshold, and where both are from.
 export function factsOf(model, curve) {
   const told = model.threshold_source;
   const words = { checkpoint: "the model file", user: "whoever started this page", optimize_threshold: "optimize_threshold" };
   const rows = [
     ["Model", `${model.file}, ${model.backbone}, ${model.branches.join(" + ")}`], ["SHA-256", model.sha256],
-    ["Input", `${model.image_size} × ${model.image_size} pixels, on ${model.device}`],
+    ["Input", `${sides(model).join(" × ")} pixels, on ${model.device}`],
     ["Threshold", `${number(model.threshold)}, set by ${words[told.set_by] ?? told.set_by}`],
   ];
   if (told.data) rows.push(["Measured on", told.data]);
