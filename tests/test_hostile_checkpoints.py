@@ -142,7 +142,7 @@ WRONG = [
     entry("fusion", twins=(HUGE, 0, 0)), entry("fusion", twins=None),
     *(lambda content, name=name, value=value: content.update({name: value})
       for name in ("threshold", "preprocessing", "calibration", "error_curve", "training", "fusion", "config",
-                   "weights", "face_graph")
+                   "familiarity", "weights", "face_graph")
       for value in (3, "text", [1], (), {}, {1: 2}, torch.zeros(3))
       if (name, value) != ("training", {}) and not (name == "training" and value == ())),
 ]  # fmt: skip

@@ -26,6 +26,7 @@ from .models.preprocessing import Preprocessing
 from .pickled import DamagedError, NotPlainError, unpickle
 from .verification.calibration import Calibration
 from .verification.entries import Entries, read_entries
+from .verification.familiarity import Familiarity
 from .verification.fusion import Fusion
 from .verification.stored import ErrorCurve, Threshold
 
@@ -45,6 +46,7 @@ class LoadedModel:
     calibration: Calibration | None
     error_curve: ErrorCurve | None
     fusion: Fusion | None
+    familiarity: Familiarity | None
     training: Mapping[str, Any]
     sha256: str
 
@@ -52,8 +54,8 @@ class LoadedModel:
 def save_model(
     path: str | Path, model: DCALVerificationModel, config: TwinVerificationConfig, *,
     threshold: Threshold | None = None, calibration: Calibration | None = None,
-    error_curve: ErrorCurve | None = None, fusion: Fusion | None = None, training: Mapping[str, Any] | None = None,
-    weights: Mapping[str, torch.Tensor] | None = None,
+    error_curve: ErrorCurve | None = None, fusion: Fusion | None = None, familiarity: Familiarity | None = None,
+    training: Mapping[str, Any] | None = None, weights: Mapping[str, torch.Tensor] | None = None,
 ) -> None:  # fmt: skip
     """Write an inference checkpoint, replacing an older one only when complete.
 
@@ -69,6 +71,7 @@ def save_model(
         "preprocessing": Preprocessing.of(model.backbone, config).to_dict(),
         **_decision(threshold, calibration, error_curve),
         "fusion": None if fusion is None else fusion.to_dict(),
+        "familiarity": None if familiarity is None else familiarity.to_dict(),
         "training": dict(training or {}),
     }
     write_tensors(path, content)
@@ -137,7 +140,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
     return LoadedModel(
         model.to(device), config,
         Preprocessing(entries.image_size, entries.mean, entries.std, entries.landmarks), entries.threshold,
-        entries.calibration, entries.error_curve, entries.fusion, entries.training, stored.sha256,
+        entries.calibration, entries.error_curve, entries.fusion, entries.familiarity, entries.training, stored.sha256,
     )  # fmt: skip
 
 

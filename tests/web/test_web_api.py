@@ -77,7 +77,8 @@ def test_maps_and_crops_on_request(port, web_engine):
     head, _, data = told["crops"][1].partition(",")
     assert head == "data:image/png;base64"
     seen = Image.open(io.BytesIO(base64.b64decode(data)))
-    assert (web_engine.prepare(TWO) == seen).all()
+    assert (web_engine.look(TWO).shown() == seen).all()
+    assert seen.width == 64 > web_engine.source.image_size  # not the network's input
 
 
 def test_no_maps_where_none_are_offered(web_engine):

@@ -128,6 +128,10 @@ def _model(options: argparse.Namespace) -> tuple["Embed | None", float]:
 
     engine = TwinInferenceEngine(options.model, options.device, align="never")
     embed: Callable[[Sequence[Path]], object] = engine.extract_features
+    if options.min_cosine is None and engine.source.fusion is not None:
+        raise ConfigError(
+            f"{options.model}: its threshold is of a fused score, not of a cosine; give --min_cosine"
+        )
     threshold = engine.threshold if options.min_cosine is None else options.min_cosine
     return embed, threshold  # type: ignore[return-value]
 

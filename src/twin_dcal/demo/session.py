@@ -20,6 +20,7 @@ from twin_dcal.percent import percent
 from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.spelling import nearest
 from twin_dcal.verification.joining import short_ids
+from twin_dcal.verification.provenance import told_of_training
 
 from .names import result_name
 from .picture import save_pair_picture
@@ -96,6 +97,8 @@ class Session:
 
         explanation = self.engine.explain(one.pixels, two.pixels)
         title = decision_words(result.verification_decision).capitalize()
+        if self.engine.source.fusion is not None:  # below, the cosine is told that the maps explain
+            title = f"{title} by the similarity score {result.similarity:+.3f}"
         with replacing(picture) as file:
             file.write(figure_png(pair_figure(explanation, one.shown(), two.shown(), title=title)))
         return replace(result, attention_maps=explanation.to_dict())
@@ -118,7 +121,11 @@ class Session:
             )
         if all(result["error"] for result in results):
             raise ImageError(f"{folder}: no two pictures can be compared; first: {results[0]['error']}")
-        return pairs_table(results, dict(zip(images, short_ids(images), strict=True)))
+        return pairs_table(results, dict(zip(images, short_ids(images), strict=True)), self.doubts())
+
+    def doubts(self) -> list[str]:
+        """Why the model may decide badly, whatever the pictures."""
+        return [*told_of_training(self.engine.source.training), *self.engine.deciding.about_threshold()]
 
     def answer(self, line: str) -> str | None:
         """What a line of the prompt gives in words; None to leave. Mistakes are answered, never raised."""
@@ -167,7 +174,7 @@ class Session:
             if rates is None
             else f": FMR {percent(rates.fmr)} ({rates.on} impostors), FNMR {percent(rates.fnmr)} on validation"
         )
-        doubts = [f"warning: {text}" for text in self.engine.deciding.about_threshold()]
+        doubts = [f"warning: {text}" for text in self.doubts()]
         return "\n".join([f"threshold {threshold:+.4f}{known}", *doubts])
 
     def _save(self, path: Path, values: Any) -> None:

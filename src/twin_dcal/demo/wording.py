@@ -36,10 +36,13 @@ def told(result: VerificationResult) -> str:
     return "\n".join(lines)
 
 
-def pairs_table(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
-    """Pairs by falling similarity, a line each, then the reasons of those that were not compared.
+def pairs_table(
+    results: Sequence[Mapping[str, Any]], names: Mapping[str, str], doubts: Sequence[str] = ()
+) -> str:
+    """Pairs by falling similarity, a line each, then the reasons of those that were not compared, and warnings.
 
-    Args: results: of `batch_verify`, at least one with a decision; names: how paths are called.
+    Args: results: of `batch_verify`, at least one with a decision; names: how paths are called; doubts: warnings about
+    all decisions.
     """
     decided = [result for result in results if result["error"] is None]
     ordered = sorted(decided, key=lambda result: -result["similarity"])
@@ -59,7 +62,20 @@ def pairs_table(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) 
             reason for result in results for reason in (result["error"] or "").split("; ")
         )
         lines += [f"  {reason}" for reason in reasons if reason]
+    lines += [f"warning     {text}" for text in [*doubts, *_of_pictures(decided, names)]]
     return "\n".join(lines)
+
+
+def _of_pictures(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
+    """What is to be known of single pictures, once each."""
+    told = {
+        f"{names[result[f'{side}_path']]}: {text.removeprefix(f'{side}: ')}": None
+        for result in results
+        for text in result["warnings"]
+        for side in ("img1", "img2")
+        if text.startswith(f"{side}: ")
+    }
+    return list(told)
 
 
 def _source(origin: Mapping[str, Any]) -> str:

@@ -30,10 +30,12 @@ _OBLONG = 1.25
 
 @dataclass(frozen=True)
 class Seen:
-    """face: what was found in a picture, as plain values (see `VerificationResult.faces`); None if nobody looked."""
+    """face: what was found in a picture, as plain values (see `VerificationResult.faces`); None if nobody looked.
+    familiarity: how far it is from the model's training pictures (see `VerificationResult.familiarity`)."""
 
     face: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
+    familiarity: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)

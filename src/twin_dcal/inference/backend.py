@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from twin_dcal.config import ImageSize
 from twin_dcal.errors import ModelError
 from twin_dcal.verification.calibration import Calibration
+from twin_dcal.verification.familiarity import Familiarity
 from twin_dcal.verification.fusion import Fusion
 from twin_dcal.verification.stored import ErrorCurve, Threshold
 
@@ -42,6 +43,8 @@ class ModelSource:
     training: Mapping[str, Any] = field(default_factory=dict)
     fusion: Fusion | None = None
     """What makes a pair's score of its two features; None takes their cosine."""
+    familiarity: Familiarity | None = None
+    """What its training pictures look like; None where the file does not say."""
     landmarks: tuple[tuple[float, float], ...] | None = None
     """(5, 2) where faces lie in the crops it takes, of side 1; None where `dcal-prepare` places them."""
 

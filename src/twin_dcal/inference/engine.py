@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -13,7 +14,8 @@ from PIL import Image
 from twin_dcal.data.fit import sides
 from twin_dcal.errors import ConfigError, ImageError, ModelError
 from twin_dcal.prepare.align import FaceChoice
-from twin_dcal.verification.fusion import similarity_rows
+from twin_dcal.verification.fusion import similarity_matrix, similarity_rows
+from twin_dcal.verification.provenance import told_of_training
 from twin_dcal.verification.scores import PairKind, split_by_kind
 from twin_dcal.verification.stored import Rates
 from twin_dcal.verification.thresholds import ThresholdChoice
@@ -224,10 +226,10 @@ class TwinInferenceEngine:
     def compute_similarity_matrix(
         self, images1: Sequence[ImageInput], images2: Sequence[ImageInput] | None = None, batch_size: int = 32
     ) -> NDArray[np.float32]:
-        """(N, M) cosines of two lists of pictures, or (N, N) of one with itself."""
+        """(N, M) similarities of two lists of pictures, or (N, N) of one with itself: as in `verify_pair`."""
         one = self.extract_features(images1, batch_size=batch_size)
         two = one if images2 is None else self.extract_features(images2, batch_size=batch_size)
-        return np.asarray(np.clip(one @ two.T, -1, 1), np.float32)
+        return np.asarray(np.clip(similarity_matrix(one, two, self.source.fusion), -1, 1), np.float32)
 
     def prepare(self, image: ImageInput, name: str = "image") -> NDArray[np.uint8]:
         """The pixels that the network sees, (rows, columns, 3) uint8."""
@@ -239,7 +241,14 @@ class TwinInferenceEngine:
         Args: face: which of several: "largest", or its number from the left.
         """
         called = str(image) if isinstance(image, str | Path) else name
-        return self._aligner(read_pixels(image, name), self.source.image_size, called, face)
+        prepared = self._aligner(read_pixels(image, name), self.source.image_size, called, face)
+        known = self.source.familiarity
+        if known is None:
+            return prepared
+        judged = known.judged(prepared.pixels)
+        told = (known.told(judged),) if judged["beyond"] else ()
+        seen = replace(prepared.seen, warnings=(*told, *prepared.seen.warnings), familiarity=judged)
+        return replace(prepared, seen=seen)
 
     def explain(self, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8]) -> "PairExplanation":
         """Why the cosine of two prepared pictures is what it is. ConfigError for an exported model."""
@@ -268,9 +277,9 @@ class TwinInferenceEngine:
     def _similarities(
         self, pairs: Sequence[tuple[ImageInput, ImageInput]], batch_size: int, on_error: OnError
     ) -> tuple[NDArray[np.float32], list[tuple[Seen | str, Seen | str]]]:
-        """Cosines (P,) of pairs, and what was seen in their pictures; each distinct picture is embedded once.
+        """Similarities (P,) of pairs, and what was seen in their pictures; each distinct picture is embedded once.
 
-        A picture that could not be used has its reason instead, and its cosines mean nothing.
+        A picture that could not be used has its reason instead, and its similarities mean nothing.
         """
         row_of: dict[object, int] = {}
         distinct: list[ImageInput] = []
@@ -329,8 +338,13 @@ class TwinInferenceEngine:
             estimated_fmr=None if rates is None else rates.fmr,
             estimated_fnmr=None if rates is None else rates.fnmr,
             model=self.source.described(),
-            warnings=deciding.warnings(rates) + _of_pictures(seen),
+            warnings=(
+                *told_of_training(self.source.training),
+                *deciding.warnings(rates),
+                *_of_pictures(seen),
+            ),
             faces=(seen[0].face, seen[1].face),
+            familiarity=(seen[0].familiarity, seen[1].familiarity),
             elapsed_ms=1000 * (time.perf_counter() - began),
             attention_maps=attention,
         )

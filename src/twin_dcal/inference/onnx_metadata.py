@@ -13,6 +13,7 @@ from twin_dcal.config import ImageSize
 from twin_dcal.data.fit import sides
 from twin_dcal.errors import MetricError, ModelError
 from twin_dcal.verification.calibration import calibration_from_dict
+from twin_dcal.verification.entries import read_familiarity
 from twin_dcal.verification.fusion import Fusion
 from twin_dcal.verification.stored import ErrorCurve, Threshold
 
@@ -102,6 +103,7 @@ def _described(content: Mapping[str, Any], path: str, sha256: str) -> Described:
         error_curve=None if curve is None else ErrorCurve.from_dict(curve), training=dict(content["training"]),
         landmarks=_landmarks(pixels.get("landmarks")),
         fusion=None if content.get("fusion") is None else Fusion.from_dict(content["fusion"]),
+        familiarity=read_familiarity(content.get("familiarity")),
     )  # fmt: skip
     features = {_text(name): _count(length) for name, length in content["features"].items()}
     if set(features) != set(source.feature_types()):

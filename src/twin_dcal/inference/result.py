@@ -14,7 +14,8 @@ class VerificationResult(Mapping[str, Any]):
     verification_score: probability that both show one person, in [0, 1], for equally many genuine pairs and hardest
         impostors (the checkpoint's calibration); None without a calibration.
     verification_decision: whether similarity >= threshold.
-    similarity: cosine of the embeddings, in [-1, 1], higher = more alike.
+    similarity: how alike, in [-1, 1]: the cosine of the embeddings, or the score that a fused model makes of two
+        cosines (`verification.fusion`).
     threshold_source: where the threshold is from, and its error rates where they are known.
     estimated_fmr, estimated_fnmr: error rates that a threshold at this very similarity would have, on the validation
         pairs of the checkpoint: the share of impostors at least as alike, and of genuine pairs less alike. The former$
@@ -25,6 +26,9 @@ class VerificationResult(Mapping[str, Any]):
     faces: what was found in each picture: whether it was aligned, num_faces, the face's number from the left, its box
         (x, y, width, height) and landmarks, measured quality, the boxes of all faces from left to right, and the
         picture's width and height, all in its pixels; None where nothing was looked for.
+    familiarity: of each picture, how far it is from the model's training pictures in sharpness, texture, noise and
+        colours: `distance`, the `limit` beyond which it is warned about, the `share` of validation pictures that are
+        less far, and whether it is `beyond` the limit; None where the model file does not say.
     attention_maps: on request, arrays of `twin_dcal.explain` as plain lists.
     """
 
@@ -40,6 +44,7 @@ class VerificationResult(Mapping[str, Any]):
     elapsed_ms: float
     attention_maps: Mapping[str, Any] | None = None
     faces: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None] = (None, None)
+    familiarity: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None] = (None, None)
 
     @property
     def prediction(self) -> int:
@@ -63,7 +68,8 @@ class VerificationResult(Mapping[str, Any]):
     def to_dict(self) -> dict[str, Any]:
         """Plain types, ready for JSON."""
         told = dict(self)
-        return told | {"warnings": list(self.warnings), "faces": list(self.faces), "model": dict(self.model),
+        return told | {"warnings": list(self.warnings), "faces": list(self.faces),
+                       "familiarity": list(self.familiarity), "model": dict(self.model),
                        "threshold_source": dict(self.threshold_source)}  # fmt: skip
 
 

@@ -36,6 +36,7 @@ class TorchBackend:
             mean=loaded.preprocessing.mean, std=loaded.preprocessing.std, threshold=loaded.threshold,
             calibration=loaded.calibration, error_curve=loaded.error_curve, training=loaded.training,
             landmarks=loaded.preprocessing.landmarks, fusion=loaded.fusion,
+            familiarity=loaded.familiarity,
         )  # fmt: skip
 
     @property

@@ -41,6 +41,7 @@ from .initial import initial_model
 from .objective import Objective, two_images
 from .optimization import build_optimizer, freeze_backbone, learning_rate, learning_rates, rate_factor
 from .parallel import Parallel, grad_norm, load_optimizer, load_whole, parallelize, to_whole
+from .provenance import Provenance
 from .state import Progress, no_space, refuse_changes, write_state
 from .stopping import Reason, StopSignals, TimeLimit
 from .trackers import Tracker, Trackers
@@ -108,6 +109,7 @@ class Trainer:
         self._data_told = data_told(data.face_data) if distributed.is_main() else {}
         self.progress, self.unreadable = Progress(), UnreadableImages()
         self.best_figures: Mapping[str, float] = {}
+        self.provenance = Provenance(config, data.face_data)
         self.stop = StopSignals()
         self.limit = TimeLimit(config.runtime.max_hours, time.time() if began is None else began)
         self._stopped_by: Reason | None = None
@@ -372,12 +374,14 @@ class Trainer:
                 calibration=validation.calibration if validation else None,
                 error_curve=validation.error_curve if validation else None,
                 fusion=validation.fusion if validation else None,
+                familiarity=self.provenance.familiarity,
                 training={
                     "epoch": progress.epoch, "step": progress.step, "images_seen": progress.images,
                     "figures": dict(validation.figures) if validation else {},
                     "split": {name: list(getattr(split, name).people) for name in ("train", "val", "test")},
                     "seed": self.config.runtime.seed,
                     "torch": str(torch.__version__),
+                    **self.provenance.faces,
                 },
             )  # fmt: skip
         except OSError as error:

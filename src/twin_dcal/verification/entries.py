@@ -6,14 +6,15 @@ No torch here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
 from twin_dcal.config import MAX_IMAGE_SIZE, ImageSize
 
 from .calibration import Calibration, calibration_from_dict
+from .familiarity import LIMIT, NUM_LOOKS, Familiarity
 from .fusion import Fusion
 from .stored import ErrorCurve, Threshold
 
@@ -100,8 +101,39 @@ class _Fusion(_Schema):
     data: _Text = ""
 
 
+_Look = Annotated[_Number, Field(ge=-1e3, le=1e3)]
+_Spread = Annotated[_Number, Field(ge=1e-4, le=1e3)]
+_Weight = Annotated[_Number, Field(ge=-1e4, le=1e4)]
+_Looks = Field(min_length=NUM_LOOKS, max_length=NUM_LOOKS)
+
+
+class _Familiarity(_Schema):
+    mean: Annotated[list[_Look], _Looks]
+    deviation: Annotated[list[_Spread], _Looks]
+    whitening: Annotated[list[Annotated[list[_Weight], _Looks]], _Looks]
+    levels: _Rates
+    distances: Annotated[
+        list[Annotated[_Number, Field(ge=0, le=1e6)]], Field(min_length=1, max_length=MAX_POINTS)
+    ]
+    num_train: _Count
+    num_validation: _Count
+    data: _Text
+
+    @model_validator(mode="after")
+    def _rises(self) -> Self:
+        levels, distances = np.array(self.levels), np.array(self.distances)
+        if levels.size != distances.size or (np.diff(levels) <= 0).any() or (np.diff(distances) < 0).any():
+            raise ValueError("its distances do not rise with its levels")
+        if levels[-1] < LIMIT:
+            raise ValueError(f"its levels end below {LIMIT}")
+        return self
+
+
 class _Training(_Schema):
     model_config = ConfigDict(frozen=True, extra="allow")
+
+    faces: _Text | None = None
+    start: _Text | None = None
 
     split: dict[_Text, list[_Text]] | None = None
 
@@ -110,8 +142,9 @@ class _Entries(_Schema):
     preprocessing: _Preprocessing
     threshold: _Threshold | None
     calibration: _Calibration | None
-    error_curve: _ErrorCurve | None = None  # absent in files of earlier releases, as is `fusion`
+    error_curve: _ErrorCurve | None = None  # absent in files of earlier releases, as are the next two
     fusion: _Fusion | None = None
+    familiarity: _Familiarity | None = None
     training: _Training
 
 
@@ -128,6 +161,7 @@ class Entries:
     calibration: Calibration | None
     error_curve: ErrorCurve | None
     fusion: Fusion | None
+    familiarity: Familiarity | None
     training: Mapping[str, Any]
 
 
@@ -147,8 +181,21 @@ def read_entries(content: Mapping[str, Any]) -> Entries:
         None if calibration is None else calibration_from_dict(calibration),
         None if curve is None else _rising(ErrorCurve.from_dict(curve)),
         None if fusion is None else Fusion.from_dict(fusion),
+        _familiarity(checked.familiarity),
         dict(content["training"]),
     )  # fmt: skip
+
+
+def read_familiarity(values: Any) -> Familiarity | None:
+    """The entry alone. ValueError, in one line, for one that is out of range; None where there is none."""
+    try:
+        return None if values is None else _familiarity(_Familiarity.model_validate(values))
+    except ValidationError as error:
+        raise ValueError(f"familiarity.{_told(error)}") from None
+
+
+def _familiarity(checked: _Familiarity | None) -> Familiarity | None:
+    return None if checked is None else Familiarity.from_dict(checked.model_dump())
 
 
 def _rising(curve: ErrorCurve) -> ErrorCurve:

@@ -23,7 +23,7 @@ SCORES_PER_TAIL = 128
 
 @dataclass(frozen=True)
 class Threshold:
-    """A decision threshold on the cosine, and where it came from (data, criterion, achieved rates)."""
+    """A decision threshold on the similarity, and where it came from (data, criterion, achieved rates)."""
 
     value: float
     origin: Mapping[str, Any]

@@ -6,7 +6,7 @@ Each answers one question: what do you give for these comparisons? torch is impo
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -19,8 +19,10 @@ from .calibration import Calibration, calibration_from_dict
 from .counting import PairSource
 from .embedding_files import Embeddings, read_embeddings
 from .evaluation import Decision
+from .familiarity import looks_of_files
 from .fusion import Fusion
 from .protocols import Comparisons, listed_source, pair_source, sample_unrelated, without_images
+from .provenance import told_of_training
 from .reading import DataFiles, join_embeddings, join_scores, keep_to_split, read_comparisons
 from .score_files import ScoreTable, is_scores_file, read_scores
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from twin_dcal.checkpoint import LoadedModel
 
 logger = logging.getLogger(__name__)
+
+_LOOKED_AT = 300  # pictures of an evaluation, for whether they look like those of training
 
 FeatureType = Literal["combined", "sa", "glca"]
 
@@ -89,8 +93,19 @@ class ModelSystem:
         return self.sampling.of(keep_to_split(what, split, self.loaded.training.get("split", {})))
 
     def scored(self, data: str | None, split: str) -> Scored:
-        what = self.comparisons(data, split)
-        return self.scored_with(what, self.feature_type)
+        scored = self.scored_with(self.comparisons(data, split), self.feature_type)
+        what = scored.what
+        return replace(scored, what=replace(what, warnings=(*self._doubts(what), *what.warnings)))
+
+    def _doubts(self, what: Comparisons) -> tuple[str, ...]:
+        """Whether the model knows pictures like these at all, from some of them."""
+        from twin_dcal.distributed import is_main
+
+        told, known = told_of_training(self.loaded.training), self.loaded.familiarity
+        if known is None or not is_main():
+            return told
+        found = looks_of_files(what.names, self.loaded.preprocessing.image_size, _LOOKED_AT)
+        return (*told, *known.told_of_many(found))
 
     def scored_with(self, what: Comparisons, feature_type: FeatureType) -> Scored:
         """Scores of given comparisons with one of the model's features, without the images that cannot be read."""

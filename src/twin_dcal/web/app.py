@@ -27,7 +27,7 @@ from .uploads import MAX_BODY_BYTES, Body, Refused, announced_bytes, read_upload
 
 logger = logging.getLogger(__name__)
 
-_SCRIPTS = ("page.js", "drawing.js", "words.js", "camera.js")
+_SCRIPTS = ("page.js", "drawing.js", "words.js", "camera.js", "faces.js")
 PAGE = {
     "/": ("index.html", "text/html"), "/page.css": ("page.css", "text/css"), "/icon.svg": ("icon.svg", "image/svg+xml"),
     **{f"/{name}": (name, "text/javascript") for name in _SCRIPTS},

@@ -23,11 +23,13 @@ from twin_dcal.inference.backend import ModelSource
 from twin_dcal.inference.deciding import Deciding
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
+from twin_dcal.verification.provenance import told_of_training
 from twin_dcal.verification.stored import Rates
 
 from .schemas import (
     Curve,
     Decision,
+    Known,
     Limits,
     Maps,
     ModelAnswer,
@@ -35,6 +37,7 @@ from .schemas import (
     Options,
     RatesAnswer,
     RatesAt,
+    SeenFace,
 )
 from .uploads import MAX_PHOTO_BYTES, Upload
 
@@ -60,8 +63,8 @@ def judge(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> De
     options = upload.options
     asked = _asked(engine, options)
     one, two = (
-        engine.look(decode_pixels(photo, name, MAX_PIXELS), name)
-        for photo, name in ((upload.img1, "img1"), (upload.img2, "img2"))
+        engine.look(decode_pixels(photo, name, MAX_PIXELS), name, face)
+        for photo, name, face in ((upload.img1, "img1", options.face1), (upload.img2, "img2", options.face2))
     )
     maps: Maps | None = None
     warnings: list[str] = []
@@ -70,7 +73,7 @@ def judge(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> De
     else:
         result, found = explains[options.explain](one, two)
         maps, warnings = _maps(found)
-    crops = (_png_url(one.pixels), _png_url(two.pixels)) if options.crops else None
+    crops = (_png_url(one.shown()), _png_url(two.shown())) if options.crops else None
     result = result if asked is None else asked.applied(result)
     same = result.verification_decision
     return Decision(
@@ -78,7 +81,8 @@ def judge(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> De
         same_person=same, similarity=result.similarity, threshold=result.threshold,
         threshold_source=_without_folders(result.threshold_source), estimated_fmr=result.estimated_fmr,
         estimated_fnmr=result.estimated_fnmr, model=model_info(engine.source),
-        warnings=[*result.warnings, *warnings], elapsed_ms=1000 * (time.perf_counter() - began),
+        warnings=[*result.warnings, *warnings], faces=(_seen_face(one), _seen_face(two)),
+        familiarity=(_known(one), _known(two)), elapsed_ms=1000 * (time.perf_counter() - began),
         attention_maps=maps, crops=crops,
     )  # fmt: skip
 
@@ -92,6 +96,20 @@ def _asked(engine: TwinInferenceEngine, options: Options) -> Deciding | None:
     if options.threshold_probability is not None:
         return engine.deciding.moved_to_probability(options.threshold_probability, "request")
     return None
+
+
+def _seen_face(picture: Prepared) -> SeenFace | None:
+    face = picture.seen.face
+    return (
+        None
+        if face is None
+        else SeenFace(number=face["number"], boxes=face["boxes"], picture=face["picture"])
+    )
+
+
+def _known(picture: Prepared) -> Known | None:
+    judged = picture.seen.familiarity
+    return None if judged is None else Known.model_validate(dict(judged))
 
 
 def _maps(told: Mapping[str, Any] | Maps) -> tuple[Maps | None, list[str]]:
@@ -117,7 +135,8 @@ def model_answer(engine: TwinInferenceEngine, explains: Explains) -> ModelAnswer
     return ModelAnswer(
         **model_info(source).model_dump(), image_size=source.image_size, device=engine.backend.device,
         threshold=engine.threshold, threshold_source=_without_folders(engine.threshold_source),
-        calibrated=engine.deciding.calibration is not None, explains=sorted(explains),
+        calibrated=engine.deciding.calibration is not None, warnings=list(told_of_training(source.training)),
+        explains=sorted(explains),
         limits=Limits(photo_bytes=MAX_PHOTO_BYTES, photo_pixels=MAX_PIXELS), version=__version__,
     )  # fmt: skip
 

@@ -4,7 +4,7 @@ Shapes: (Gh, Gw) is the grid of patches of the picture that the network sees, ro
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
@@ -31,16 +31,26 @@ class Options(Plain):
         None, ge=0, le=1, allow_inf_nan=False,
         description="The same, by the verification_score that it has.",
     )  # fmt: skip
+    face1: Literal["largest"] | Annotated[int, Field(ge=1, le=1000)] = Field(
+        "largest",
+        description="Of several faces in the first photo: the largest central one, or one by its number from the left.",
+    )
+    face2: Literal["largest"] | Annotated[int, Field(ge=1, le=1000)] = Field(
+        "largest", description="The same of the second photo."
+    )
     explain: Literal["none", "attention", "pair"] = Field(
         "none",
         description="Also send maps: where the model looked (attention), or besides what made this pair alike or "
         "different (pair), which takes many times as long as the decision.",
     )
-    crops: bool = Field(False, description="Also send the pictures that the network saw, as PNG data URLs.")
+    crops: bool = Field(
+        False,
+        description="Also send the crops that were compared, as the photos show them, as PNG data URLs.",
+    )
 
 
 class RatesAt(Plain):
-    """Error rates of deciding at one cosine, on the model's validation pairs. Shares in [0, 1]."""
+    """Error rates of deciding at one similarity, on the model's validation pairs. Shares in [0, 1]."""
 
     fmr: float = Field(description="False matches among the impostors named by `on`.")
     fnmr: float = Field(description="Genuine pairs refused.")
@@ -97,6 +107,7 @@ class ModelAnswer(ModelInfo):
     threshold: float
     threshold_source: dict[str, Any]
     calibrated: bool
+    warnings: list[str] = Field(description="What to know before relying on any decision of this model.")
     explains: list[str] = Field(description="What `explain` may ask for, besides none.")
     limits: Limits
     version: str
@@ -146,6 +157,28 @@ class Maps(Plain):
         )  # fmt: skip
 
 
+Box = tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat]
+
+
+class SeenFace(Plain):
+    """The face of a photo that was compared, and all others in it."""
+
+    number: int = Field(description="From the left, 1 the first.")
+    boxes: list[Box] = Field(
+        description="x, y, width, height of every face from left to right, in the photo's pixels."
+    )
+    picture: tuple[int, int] = Field(description="Width and height of the photo, upright.")
+
+
+class Known(Plain):
+    """How far a photo is from the model's training pictures in sharpness, texture, noise and colours."""
+
+    distance: float
+    limit: float = Field(description="A photo beyond it is warned about.")
+    share: float = Field(description="Of validation pictures, those that are less far.")
+    beyond: bool
+
+
 class Decision(Plain):
     """The fields of `VerificationResult`, and on request maps and squares."""
 
@@ -155,13 +188,21 @@ class Decision(Plain):
     verification_decision: bool
     prediction: int
     same_person: bool
-    similarity: float = Field(description="Cosine of the embeddings, in [-1, 1].")
+    similarity: float = Field(
+        description="Cosine of the embeddings, or the score that a fused model makes of two cosines; in [-1, 1]."
+    )
     threshold: float
     threshold_source: dict[str, Any]
     estimated_fmr: float | None = Field(description="Of a threshold at this very similarity.")
     estimated_fnmr: float | None
     model: ModelInfo
     warnings: list[str]
+    faces: tuple[SeenFace | None, SeenFace | None] = Field(
+        (None, None), description="Of each photo; null where nobody looked for a face."
+    )
+    familiarity: tuple[Known | None, Known | None] = Field(
+        (None, None), description="Of each photo; null where the model file does not say."
+    )
     elapsed_ms: float = Field(description="Decoding, embedding, deciding and explaining; not waiting.")
     attention_maps: Maps | None = None
     crops: tuple[str, str] | None = None

@@ -322,3 +322,27 @@ def test_an_exported_model_decides_by_the_same_score(file, tmp_path):
     for engine in (ours, exported):
         found = engine._similarity(engine.extract_features(list(pixels[:2])))
         assert found == pytest.approx(float(expected), abs=1e-5)
+        assert engine.compute_similarity_matrix(list(pixels))[0, 1] == pytest.approx(
+            float(expected), abs=1e-5
+        )
+
+
+def test_a_fused_threshold_is_not_taken_for_a_cosine(file, tmp_path, capsys):
+    """Clusters and crops are compared by cosines, which the threshold of a fused score says nothing about."""
+    from PIL import Image
+
+    from twin_dcal.cli import extract, prepare
+    from twin_dcal.verification.fusion import Fusion
+    from twin_dcal.verification.stored import Threshold
+
+    config = configuration(file)
+    fusion = Fusion(EMBEDDING, 0.5, (-2.0, 9.0, -4.0), (20.0, 3.0, -9.0), "made up")
+    model = DCALVerificationModel.from_config(config)
+    path = tmp_path / "m.pth"
+    save_model(path, model, config, fusion=fusion, threshold=Threshold(0.2, {}))
+    Image.new("RGB", (48, 48)).save(tmp_path / "a.png")
+    given = ["--model", str(path), "--images_dir", str(tmp_path), "--cluster_features", "--align", "never"]
+    assert extract.main([*given, "--output", str(tmp_path / "features.npz")]) == 2
+    assert "threshold is of a fused score" in capsys.readouterr().err
+    assert prepare.main([str(tmp_path), "--output", str(tmp_path / "crops"), "--model", str(path)]) == 2
+    assert "of a fused score, not of a cosine; give --min_cosine" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import { hasCamera, takePhoto } from "./camera.js";
 import { MAPS, allPass, drawCurve, drawMap, drawMatches, largest, ratesAt } from "./drawing.js";
+import { showFaces } from "./faces.js";
 import { KINDS, factsOf, likelihood, number, percent, sides } from "./words.js";
 
 const SIDES = [0, 1];
@@ -11,13 +12,14 @@ const MATCHES_SHOWN = 6;
 const TRIES = 8;
 const UNUSED = " In this model the choice does not reach the similarity.";
 const state = {
-  token: null, model: null, curve: null, threshold: 0, low: -1, high: 1, photos: [null, null], answer: null,
+  token: null, model: null, curve: null, threshold: 0, low: -1, high: 1, photos: [null, null], faces: ["largest", "largest"],
+  seen: [null, null], answer: null,
   overlay: "none", history: [], asking: null,
 };
 const one = (id) => document.getElementById(id);
 const photoParts = [...document.querySelectorAll(".photo")].map((part) => ({
   frame: part.querySelector(".frame"), input: part.querySelector("input"), face: part.querySelector(".face"),
-  overlay: part.querySelector(".overlay"), again: part.querySelector(".again"), camera: part.querySelector(".camera"),
+  overlay: part.querySelector(".overlay"), faces: part.querySelector(".faces"), again: part.querySelector(".again"), camera: part.querySelector(".camera"),
 }));
 
 function element(name, text, kind) {
@@ -70,7 +72,13 @@ async function open() {
   const [rows, columns] = sides(state.model);
   for (const { frame } of photoParts) frame.style.aspectRatio = `${columns} / ${rows}`; // maps lie over all of a crop
   showFacts();
+  warn(one("about-model"), state.model.warnings);
   setScale();
+}
+
+function warn(list, texts) {
+  list.replaceChildren(...texts.map((text) => element("li", text[0].toUpperCase() + text.slice(1) + ".")));
+  show(list, texts.length > 0);
 }
 
 async function compare() {
@@ -79,14 +87,16 @@ async function compare() {
   const asking = new AbortController();
   state.asking = asking;
   busy("Comparing…");
-  const form = formOf(state.photos);
+  const chosen = [...state.faces];
+  const form = formOf(state.photos, chosen);
   form.append("crops", "true");
   if (state.model.explains.includes("attention")) form.append("explain", "attention");
   try {
     const began = performance.now();
     const answer = await patiently(() => ask("api/verify", { method: "POST", body: form, signal: asking.signal }));
     if (asking.signal.aborted) return; // other photos by now
-    state.answer = answer;
+    state.answer = Object.assign(answer, { chosen });
+    state.seen = [...answer.faces];
     one("status").textContent = `Compared in ${((performance.now() - began) / 1000).toFixed(2)} s.`;
     remember();
     showAnswer();
@@ -101,8 +111,9 @@ async function compare() {
   }
 }
 
-function formOf(photos) {
+function formOf(photos, chosen) {
   const form = new FormData();
+  SIDES.forEach((side) => form.append(`face${side + 1}`, chosen[side]));
   SIDES.forEach((side) => form.append(`img${side + 1}`, photos[side], "photo")); // the file's name is not sent
   return form;
 }
@@ -114,7 +125,7 @@ async function askWhy() {
   answer.asked = true;
   busy("Working out what made this pair alike or different; this takes a while…");
   one("answer").classList.remove("stale");
-  const form = formOf(photos);
+  const form = formOf(photos, answer.chosen);
   form.append("explain", "pair");
   try {
     const told = await patiently(() => ask("api/verify", { method: "POST", body: form }));
@@ -154,8 +165,12 @@ function idle() {
   one("answer").classList.remove("stale");
 }
 
+function named(text) {
+  return text.replace(/^img([12])\b/, (_, number) => NAMES[number - 1]);
+}
+
 function showProblem(text) {
-  one("problem").textContent = text.replace(/^img([12])\b/, (_, number) => NAMES[number - 1]);
+  one("problem").textContent = named(text);
   show(one("problem"), true);
 }
 
@@ -170,6 +185,7 @@ function setPhoto(side, file) {
   }
   show(one("problem"), false);
   state.photos[side] = file;
+  [state.faces[side], state.seen[side]] = ["largest", null];
   state.answer = null;
   showAnswer();
   const url = URL.createObjectURL(file);
@@ -227,13 +243,20 @@ function showAnswer() {
   show(one("overlays"), answer !== null && state.model.explains.length > 0);
   if (answer) {
     answer.crops.forEach((url, side) => showFace(side, url));
-    one("warnings").replaceChildren(...answer.warnings.map((text) => element("li", text[0].toUpperCase() + text.slice(1) + ".")));
-    show(one("warnings"), answer.warnings.length > 0);
+    warn(one("warnings"), answer.warnings.filter((text) => !state.model.warnings.includes(text)).map(named));
     setScale();
     offerOverlays();
   }
+  offerFaces();
   showOverlay();
   showDecision();
+}
+
+function offerFaces() {
+  photoParts.forEach(({ faces }, side) => showFaces(faces, side, state.seen[side], state.photos[side], (number) => {
+    state.faces[side] = number;
+    compare();
+  }));
 }
 
 function showDecision() {
@@ -392,6 +415,7 @@ function recall(entry) {
   state.asking?.abort();
   idle();
   [state.photos, state.answer, state.threshold] = [[...entry.photos], entry.answer, entry.threshold];
+  [state.faces, state.seen] = [[...entry.answer.chosen], [...entry.answer.faces]];
   show(one("problem"), false);
   one("status").textContent = "From this tab’s memory.";
   showAnswer();

@@ -1,0 +1,65 @@
+"""What goes into a model file about the pictures it was trained on: drawn or not, and what they look like."""
+
+import logging
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.data.faceset import FaceData
+from twin_dcal.errors import ConfigError
+from twin_dcal.models.face.open import is_face_network
+from twin_dcal.synth.folder import SETTINGS_NAME, read_settings
+from twin_dcal.verification.familiarity import MIN_IMAGES, Familiarity, familiarity_of
+from twin_dcal.verification.provenance import DRAWN, FACE_NETWORK, OTHER_MODEL
+
+logger = logging.getLogger(__name__)
+
+_LEVELS_UP = 4  # of folders above an image in which the settings of its set may lie
+
+
+class Provenance:
+    """Of one run's data; pictures are looked at once, when a model is first written."""
+
+    def __init__(self, config: TwinVerificationConfig, data: FaceData) -> None:
+        self._config, self._data = config, data
+
+    @cached_property
+    def familiarity(self) -> Familiarity | None:
+        """What training pictures look like, and how far validation pictures are from them; None where there are few."""
+        train, validation = self._data.train.paths, self._data.val.paths
+        told = f"validation: {self._data.val.num_people} people, {len(validation)} images"
+        found = familiarity_of(train, validation, self._config.data.image_size, told)
+        if found is None:
+            logger.info(
+                "fewer than %d training or validation images: the model will not know what it was trained on looks "
+                "like, and warn about nothing unlike it", MIN_IMAGES,
+            )  # fmt: skip
+        return found
+
+    @cached_property
+    def faces(self) -> dict[str, str]:
+        """For the `training` of a model file: `faces` where all were drawn, and `start`, what knew faces before."""
+        start = FACE_NETWORK if is_face_network(self._config.model.backbone) else None
+        start = OTHER_MODEL if self._config.model.init_from else start
+        told = {"faces": DRAWN} if are_drawn(self._data.train.paths) else {}
+        return told if start is None else {**told, "start": start}
+
+
+def are_drawn(paths: Iterable[Path]) -> bool:
+    """Whether every image lies in a set that dcal-synth drew."""
+    folders = {path.parent for path in paths}
+    sets = {above for folder in folders for above in [folder, *folder.parents][:_LEVELS_UP]}
+    drawn = {folder for folder in sets if _is_drawn(folder)}
+    return bool(folders) and all(
+        drawn.intersection([folder, *folder.parents][:_LEVELS_UP]) for folder in folders
+    )
+
+
+def _is_drawn(folder: Path) -> bool:
+    if not (folder / SETTINGS_NAME).is_file():
+        return False
+    try:
+        return "difficulty" in read_settings(folder)
+    except (ConfigError, OSError):
+        return False

@@ -1,0 +1,28 @@
+"""What a model file says about the faces its model was trained on, in words. No torch here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+DRAWN = "drawn"
+"""`training["faces"]` of a model whose training images were all drawn by dcal-synth."""
+
+FACE_NETWORK, OTHER_MODEL = "face network", "other model"
+"""`training["start"]` of a model that knew faces before it was trained on these."""
+
+
+def told_of_training(training: Mapping[str, Any]) -> tuple[str, ...]:
+    """Warnings, none for a model trained on photographs or by a release that did not say."""
+    if training.get("faces") != DRAWN:
+        return ()
+    if training.get("start") in (FACE_NETWORK, OTHER_MODEL):
+        return (
+            f"the model was trained further, from {_A[training['start']]}, on drawn faces (SynTwins) alone: its "
+            "threshold and error rates hold for drawn faces, not for real ones",
+        )
+    return (
+        "the model was trained on drawn faces (SynTwins) alone and knows no real face: decisions on photographs of "
+        "people mean nothing",
+    )
+
+
+_A = {FACE_NETWORK: "a face network", OTHER_MODEL: "an earlier model"}

@@ -1,0 +1,83 @@
+"""A model of drawn faces says on terminal, in JSON, in the report and over the API that it knows no real face."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import tiny_values
+
+from twin_dcal.cli import demo, evaluate
+from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.training.run import train
+
+TOLD = "the model was trained on drawn faces (SynTwins) alone and knows no real face"
+UNLIKE = "unlike the pictures the model was trained on"
+
+
+@pytest.fixture(scope="module")
+def drawn(tiny_faces, tmp_path_factory):
+    """A data set that says it was drawn, and a model of it."""
+    root = tmp_path_factory.mktemp("drawn")
+    shutil.copytree(tiny_faces, root / "data")
+    (root / "data/synth.json").write_text(json.dumps({"families": 8, "difficulty": "easy"}))
+    values = tiny_values(root / "data", root / "run")
+    values["training"]["num_epochs"] = 1
+    train(TwinVerificationConfig.from_dict(values))
+    return root
+
+
+@pytest.fixture(scope="module")
+def other(tiny_faces, tmp_path_factory):
+    """The same people's pictures, as no training picture looks."""
+    root = tmp_path_factory.mktemp("other")
+    shutil.copytree(tiny_faces, root / "data")
+    for path in root.glob("data/*/*/*.png"):
+        smooth = Image.open(path).resize((4, 4)).resize((32, 32), Image.Resampling.BICUBIC)
+        Image.fromarray(255 - np.asarray(smooth) // 2).save(path)
+    return root / "data"
+
+
+def test_terminal_and_json(drawn, tiny_faces, other, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    one = [*sorted(tiny_faces.glob("train/*/*.png"))[:1], *sorted(other.glob("test/*/*.png"))[:1]]
+    given = ["--model", str(drawn / "run"), "--align", "never", "--img1", str(one[0]), "--img2", str(one[1])]
+    demo.main(given)
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
+    assert any(TOLD in line for line in told)
+    assert any(line.startswith("warning     second picture: ") and UNLIKE in line for line in told)
+    assert not any(line.startswith("warning     first picture: ") for line in told)
+    demo.main([*given, "--json"])
+    told = json.loads(capsys.readouterr().out)
+    assert any(TOLD in text for text in told["warnings"])
+    assert [judged["beyond"] for judged in told["familiarity"]] == [False, True]
+
+
+def evaluated(model, data, folder):
+    given = ["--model", str(model), "--test_data", str(data), "--output_dir", str(folder), "--visualize"]
+    assert evaluate.main([*given, "--num_workers", "0", "--num_replicates", "0"]) == 0
+    return json.loads((folder / "evaluation_report.json").read_text()), (folder / "report.html").read_text()
+
+
+def test_report_and_its_json(drawn, other, tmp_path, capsys):
+    figures, page = evaluated(drawn / "run/best_model.pth", drawn / "data", tmp_path / "own")
+    assert any(TOLD in text for text in figures["warnings"])
+    assert TOLD in page
+    assert TOLD in capsys.readouterr().out
+    assert not any("are unlike those the model was trained on" in text for text in figures["warnings"])
+    figures, page = evaluated(drawn / "run/best_model.pth", other, tmp_path / "other")
+    (text,) = [text for text in figures["warnings"] if "are unlike those the model was trained on" in text]
+    assert text.startswith("100% of 24 pictures looked at")
+    assert "are unlike those the model was trained on" in page
+
+
+def test_prompt_and_folder(drawn, tiny_faces, tmp_path, monkeypatch, capsys):
+    """Before anything is decided at the prompt, and below a folder's table."""
+    monkeypatch.chdir(tmp_path)
+    given = ["--model", str(drawn / "run"), "--align", "never"]
+    monkeypatch.setattr("builtins.input", lambda _: "quit")
+    demo.main([*given, "--interactive"])
+    assert f"warning: {TOLD}" in capsys.readouterr().out
+    demo.main([*given, "--demo_folder", str(tiny_faces / "test/6a")])
+    assert f"warning     {TOLD}" in capsys.readouterr().out
