@@ -1,7 +1,7 @@
 """How often pictures are warned about as unlike those a model was trained on: drawn faces, real ones, and both ways.
 
     python benchmarks/familiarity.py --drawn SYNTWINS --real FACES [--photos FOLDER] \
-        --drawn_model MODEL [--real_model MODEL]
+        [--drawn_model MODEL] [--real_model MODEL]
 
 Prints, for each model and set of pictures, the share beyond the limit: of crops as the engine takes them, and of
 photographs after it has aligned their faces. The same for the distance of the network's own features (Mahalanobis in
@@ -85,7 +85,7 @@ def main() -> None:
         "--real", type=Path, required=True, help="crops of real faces, with train, val and test"
     )
     parser.add_argument("--photos", type=Path, help="folders of photographs, aligned first")
-    parser.add_argument("--drawn_model", required=True)
+    parser.add_argument("--drawn_model")
     parser.add_argument("--real_model")
     parser.add_argument("--most", type=int, default=500, help="pictures of each set")
     options = parser.parse_args()

@@ -22,6 +22,7 @@ from twin_dcal.inference.onnx_backend import OnnxBackend
 from twin_dcal.inference.onnx_metadata import preprocessing_in_words
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.verification.calibration import Platt
+from twin_dcal.verification.familiarity import NUM_LOOKS, Familiarity
 from twin_dcal.verification.protocols import Comparisons
 from twin_dcal.verification.scores import PairScores
 from twin_dcal.verification.stored import ErrorCurve, Threshold
@@ -40,6 +41,8 @@ ENDS = ((0.5, 1), (0.2, 0.9), (-1, 0.6), (0, 1))  # genuine, twin, unrelated, ot
 CURVE = ErrorCurve.of(
     counted(PairScores(*(np.linspace(*ends, 60, dtype=np.float32) for ends in ENDS))), "drawn"
 )
+LOOKS = np.random.default_rng(0).normal(0, 0.1, (60, NUM_LOOKS))
+FAMILIARITY = Familiarity.of(LOOKS[:30], LOOKS[30:], "numbers")
 MODELS = {
     "vit-local": {"glca_pool": "local", "local_ratio": 0.3},
     "vit-cls": {"glca_pool": "cls"},
@@ -58,8 +61,8 @@ def save(path, size=32, **model):
     torch.manual_seed(0)
     save_model(
         path, DCALVerificationModel.from_config(config), config, threshold=Threshold(0.75, ORIGIN),
-        calibration=Platt(8.0, -6.0, 0.5, 10, 10, "drawn"), error_curve=CURVE,
-        training={"epoch": 3, "split": {"train": ["00017a"], "val": [], "test": []}},
+        calibration=Platt(8.0, -6.0, 0.5, 10, 10, "drawn"), error_curve=CURVE, familiarity=FAMILIARITY,
+        training={"epoch": 3, "faces": "drawn", "split": {"train": ["00017a"], "val": [], "test": []}},
     )  # fmt: skip
     return path
 
@@ -131,12 +134,28 @@ def test_everything_a_decision_needs_is_in_the_file(checkpoint, exported):
     assert told["twin_dcal.threshold"] == {"value": 0.75, "origin": ORIGIN}
     assert told["twin_dcal.calibration"]["slope"] == 8
     assert told["twin_dcal.error_curve"] == CURVE.to_dict()
+    assert told["twin_dcal.familiarity"] == FAMILIARITY.to_dict()
     made = told["twin_dcal.exported"]
     assert made["checkpoint_sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
     assert made["float32_check"]["max_difference"] == exported.difference.max_difference < 1e-5
     assert exported.sha256 == hashlib.sha256(exported.path.read_bytes()).hexdigest()
     assert exported.path.stat().st_mode & 0o077 == 0
-    assert TwinInferenceEngine(exported.path, align="never").source.training == {"epoch": 3}
+    source = TwinInferenceEngine(exported.path, align="never").source
+    assert source.training == {"epoch": 3, "faces": "drawn"}
+    assert source.familiarity.to_dict() == FAMILIARITY.to_dict()
+
+
+def test_an_exported_model_warns_as_its_checkpoint_does(checkpoint, exported):
+    """Of drawn faces, and about pictures unlike its own, in the same numbers."""
+    pixels = np.full((32, 32, 3), 200, np.uint8)
+    results = [
+        TwinInferenceEngine(path, "cpu", align="never").verify_pair(pixels, pixels)
+        for path in (checkpoint, exported.path)
+    ]
+    assert results[0].familiarity == results[1].familiarity
+    assert results[0].familiarity[0]["beyond"] is True
+    for text in ("knows no real face", "img2: it looks unlike the pictures"):
+        assert all(any(text in warning for warning in result.warnings) for result in results)
 
 
 def test_nothing_of_the_machine_or_the_people_is_in_the_file(exported):

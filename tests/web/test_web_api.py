@@ -414,7 +414,7 @@ def test_no_interactive_documentation_but_a_schema(port):
     }
     fields = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(fields["properties"]) == {
-        "img1", "img2", "threshold", "threshold_probability", "explain", "crops",
+        "img1", "img2", "threshold", "threshold_probability", "face1", "face2", "explain", "crops",
     }  # fmt: skip
     assert "http://" not in json.dumps(schema)
     assert "https://" not in json.dumps(schema)
