@@ -195,7 +195,10 @@ def realism(options: argparse.Namespace) -> None:
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=options.steps)
     for _ in range(options.steps):
-        chosen = torch.randint(len(train[1]), (64,))
+        photos = 2 * torch.randint(len(train[1]) // 2, (32,))
+        chosen = torch.cat(
+            [photos, photos + 1]
+        )  # each both ways, so that nothing but the edit tells them apart
         images = train[0][chosen]
         images = images.flip(3) if torch.rand(()) < 0.5 else images
         loss = functional.binary_cross_entropy_with_logits(network(images)[:, 0], train[1][chosen])
@@ -204,15 +207,14 @@ def realism(options: argparse.Namespace) -> None:
         optimizer.step()
         schedule.step()
     network.eval()
-    with torch.no_grad():
-        scores = torch.cat([network(part)[:, 0] for part in test[0].split(64)]).numpy()
-    is_edited = test[1].numpy() == 1
-    found = auc(sort_scores(scores[is_edited], scores[~is_edited]))
-    right = float(((scores > 0) == is_edited).mean())
-    print(
-        f"{options.recipe}, strength {options.strength}: AUC {found:.3f}, right about {right:.1%} of {len(scores)} "
-        f"photographs of test people; learnt from {len(train[1])}, {options.steps} steps of 64 at {SMALL} px"
-    )
+    print(f"{options.recipe}, strength {options.strength}: {options.steps} steps of 64 at {SMALL} px")
+    for name, (images, labels) in (("training", train), ("test", test)):
+        with torch.no_grad():
+            scores = torch.cat([network(part)[:, 0] for part in images.split(64)]).numpy()
+        is_edited = labels.numpy() == 1
+        found = auc(sort_scores(scores[is_edited], scores[~is_edited]))
+        right = float(((scores > 0) == is_edited).mean())
+        print(f"{len(labels)} photographs of {name} people: AUC {found:.3f}, right about {right:.1%}")
 
 
 def blind(options: argparse.Namespace) -> None:
