@@ -12,6 +12,7 @@ from tiny import tiny_model
 
 from twin_dcal import TwinInferenceEngine
 from twin_dcal.cli import demo
+from twin_dcal.demo import wording
 from twin_dcal.demo.names import result_name
 from twin_dcal.demo.session import HELP, Session, split_words
 from twin_dcal.demo.wording import in_words
@@ -319,3 +320,10 @@ def test_words_for_the_terminal(model_path, photos, tmp_path):
     )
     assert in_words("img2: no face") == "second picture: no face"
     assert in_words("threshold: x") == "threshold: x"
+
+
+@pytest.mark.parametrize(
+    "origin", [{}, {"criterion": "eer"}, {"fmr": 0.1, "fnmr": None}, {"data": "val.json"}]
+)
+def test_a_threshold_whose_file_says_little_of_it_is_shown(origin):
+    assert wording._source({"set_by": "checkpoint", **origin}) == wording.SET_BY["checkpoint"]

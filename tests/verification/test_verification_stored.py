@@ -5,7 +5,7 @@ import pytest
 
 from twin_dcal.errors import MetricError
 from twin_dcal.verification.scores import PairScores
-from twin_dcal.verification.stored import SCORES_PER_TAIL, ErrorCurve
+from twin_dcal.verification.stored import SCORES_PER_TAIL, ErrorCurve, Threshold
 from twin_dcal.verification.thresholds import counted
 
 
@@ -93,3 +93,20 @@ def test_damaged_values_are_refused(damage):
 def test_one_class_has_no_curve():
     with pytest.raises(MetricError, match="no impostor pair"):
         ErrorCurve.of(scores_of([0.5, 0.75]), "x")
+
+
+@pytest.mark.parametrize(
+    ("origin", "told"),
+    [
+        (
+            {"criterion": "eer", "impostors": "twin", "data": "val.json"},
+            "eer on the twin impostors of val.json",
+        ),
+        ({"criterion": "eer", "impostors": None}, "eer"),
+        ({"criterion": "eer", "data": "val.json"}, "eer of val.json"),
+        ({"data": "val.json"}, "the model file, which does not say how it was chosen"),
+        ({}, "the model file, which does not say how it was chosen"),
+    ],
+)
+def test_a_threshold_says_what_is_known_of_it(origin, told):
+    assert Threshold(0.5, origin).chosen_by() == told

@@ -82,9 +82,9 @@ def _source(origin: Mapping[str, Any]) -> str:
     text = SET_BY[origin["set_by"]]
     if "probability" in origin:
         text += f" as the probability {origin['probability']:g}"
-    if "criterion" in origin:
+    if origin.get("criterion") and origin.get("data"):
         text += f", {origin['criterion']} on {origin['data']}"
-    if "fmr" in origin:
+    if all(origin.get(key) is not None for key in ("fmr", "fnmr", "impostors")):
         text += f": FMR {percent(origin['fmr'])} ({origin['impostors']} impostors), FNMR {percent(origin['fnmr'])}"
     return text
 

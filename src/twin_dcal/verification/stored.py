@@ -28,6 +28,13 @@ class Threshold:
     value: float
     origin: Mapping[str, Any]
 
+    def chosen_by(self) -> str:
+        """In words; a model file need not say all of it, or any."""
+        criterion, impostors, data = (self.origin.get(key) for key in ("criterion", "impostors", "data"))
+        if not criterion:
+            return "the model file, which does not say how it was chosen"
+        return f"{criterion}{f' on the {impostors} impostors' if impostors else ''}{f' of {data}' if data else ''}"
+
 
 @dataclass(frozen=True)
 class Rates:

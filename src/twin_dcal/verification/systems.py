@@ -155,9 +155,8 @@ class ModelSystem:
         if threshold is None or self.feature_type != "combined":
             return Decision()
         origin = threshold.origin
-        told = f"{origin['criterion']} on the {origin['impostors']} impostors of {origin['data']}"
         warnings = (str(origin["warning"]),) if origin.get("warning") else ()
-        return Decision(threshold.value, told, self.loaded.calibration, warnings)
+        return Decision(threshold.value, threshold.chosen_by(), self.loaded.calibration, warnings)
 
     def about(self) -> Mapping[str, Any]:
         loaded = self.loaded
