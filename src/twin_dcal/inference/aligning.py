@@ -1,10 +1,10 @@
 """Photographs to the crops a model was trained on, with the code that prepares data sets. No torch here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from threading import Lock
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from twin_dcal.errors import ConfigError, ImageError
 from twin_dcal.prepare.align import AlignedFace, FaceChoice, align_face, view_of
 from twin_dcal.prepare.detector import NEEDED, FaceDetector, is_available
 from twin_dcal.prepare.geometry import TEMPLATE, Matrix, scale_of
+from twin_dcal.verification.familiarity import Familiarity
 
 from .images import read_pixels
 
@@ -49,6 +50,15 @@ class Prepared:
     seen: Seen = Seen()
     photo: NDArray[np.uint8] | None = None
     matrix: Matrix | None = None
+
+    def judged_by(self, known: Familiarity | None) -> Self:
+        """The same with how far it is from the training pictures, and a warning where it is beyond their limit."""
+        if known is None:
+            return self
+        judged = known.judged(self.pixels)
+        told = (known.told(judged),) if judged["beyond"] else ()
+        seen = replace(self.seen, warnings=(*told, *self.seen.warnings), familiarity=judged)
+        return replace(self, seen=seen)
 
     def shown(self, most: int = SHOWN) -> NDArray[np.uint8]:
         """The same part in the photo's own resolution, for people to look at: up to `most` pixels a side."""

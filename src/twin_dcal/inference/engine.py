@@ -3,7 +3,6 @@
 import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -242,13 +241,7 @@ class TwinInferenceEngine:
         """
         called = str(image) if isinstance(image, str | Path) else name
         prepared = self._aligner(read_pixels(image, name), self.source.image_size, called, face)
-        known = self.source.familiarity
-        if known is None:
-            return prepared
-        judged = known.judged(prepared.pixels)
-        told = (known.told(judged),) if judged["beyond"] else ()
-        seen = replace(prepared.seen, warnings=(*told, *prepared.seen.warnings), familiarity=judged)
-        return replace(prepared, seen=seen)
+        return prepared.judged_by(self.source.familiarity)
 
     def explain(self, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8]) -> "PairExplanation":
         """Why the cosine of two prepared pictures is what it is. ConfigError for an exported model."""
