@@ -9,7 +9,8 @@ photographs after it has aligned their faces. The same for the distance of the n
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from twin_dcal import TwinInferenceEngine
 from twin_dcal.errors import ImageError
 from twin_dcal.extraction.listing import images_below
+from twin_dcal.inference.aligning import Align, Prepared
 
 DIRECTIONS = 32
 
@@ -45,37 +47,47 @@ def images(folder: Path, most: int) -> list[Path]:
     return found[:: max(1, -(-len(found) // most))]
 
 
-def seen(engine: TwinInferenceEngine, paths: Sequence[Path]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """Whether each picture is warned about, and its features; pictures without a face are left out."""
+def looked(engine: TwinInferenceEngine, paths: Sequence[Path]) -> list[Prepared]:
+    """Pictures as the engine takes them, without those that show no face."""
     prepared = []
     for path in paths:
         try:
-            prepared.append(engine.look(path))
+            prepared.append(replace(engine.look(path), photo=None))  # photographs would fill the memory
         except ImageError:
             continue
-    beyond = np.array([picture.seen.familiarity["beyond"] for picture in prepared])
-    features = [
-        engine.backend.embed(np.stack([picture.pixels for picture in prepared[start : start + 16]]))
-        for start in range(0, len(prepared), 16)
+    return prepared
+
+
+def features(engine: TwinInferenceEngine, pictures: Sequence[Prepared]) -> NDArray[np.float64]:
+    pixels = [
+        np.stack([each.pixels for each in pictures[at : at + 16]]) for at in range(0, len(pictures), 16)
     ]
-    return beyond, np.concatenate(features).astype(np.float64)
+    return np.concatenate([engine.backend.embed(part) for part in pixels]).astype(np.float64)
 
 
 def rows(
-    model: str, own: Path, sets: dict[str, tuple[Path, str]], most: int
-) -> list[tuple[str, int, float, float]]:
+    model: str, own: Path, sets: dict[str, tuple[Path, Align]], most: int, looks_only: bool
+) -> Iterator[tuple[str, int, float, float | None]]:
     """Name, number, share warned about, and the share that the features' distance would warn about."""
-    engines = {align: TwinInferenceEngine(model, "cpu", 0.0, align=align) for align in ("never", "auto")}
-    if engines["never"].source.familiarity is None:
+    engines: dict[Align, TwinInferenceEngine] = {
+        "never": TwinInferenceEngine(model, "cpu", 0.0, align="never"),
+        "auto": TwinInferenceEngine(model, "cpu", 0.0, align="auto"),
+    }
+    plain = engines["never"]
+    if plain.source.familiarity is None:
         raise SystemExit(f"{model}: says nothing about its training pictures")
-    _, train = seen(engines["never"], images(own / "train", most))
-    known = Features(train)
-    limit = np.quantile(known.distance(seen(engines["never"], images(own / "val", most))[1]), 0.99)
-    found = []
+    known, limit = None, 0.0
+    if not looks_only:
+        known = Features(features(plain, looked(plain, images(own / "train", most))))
+        limit = float(
+            np.quantile(known.distance(features(plain, looked(plain, images(own / "val", most)))), 0.99)
+        )
     for name, (folder, align) in sets.items():
-        beyond, features = seen(engines[align], images(folder, most))
-        found.append((name, len(beyond), beyond.mean(), (known.distance(features) > limit).mean()))
-    return found
+        pictures = looked(engines[align], images(folder, most))
+        judged = [each.seen.familiarity for each in pictures]
+        beyond = float(np.mean([told is not None and told["beyond"] for told in judged]))
+        other = None if known is None else float((known.distance(features(plain, pictures)) > limit).mean())
+        yield name, len(pictures), beyond, other
 
 
 def main() -> None:
@@ -88,8 +100,11 @@ def main() -> None:
     parser.add_argument("--drawn_model")
     parser.add_argument("--real_model")
     parser.add_argument("--most", type=int, default=500, help="pictures of each set")
+    parser.add_argument(
+        "--looks_only", action="store_true", help="leave out the last column, which embeds everything"
+    )
     options = parser.parse_args()
-    sets = {
+    sets: dict[str, tuple[Path, Align]] = {
         "drawn, test": (options.drawn / "test", "never"), "real, val": (options.real / "val", "never"),
         "real, test": (options.real / "test", "never"),
     }  # fmt: skip
@@ -99,8 +114,11 @@ def main() -> None:
     for kind, model, own in (
         ("drawn faces", options.drawn_model, options.drawn), ("real faces", options.real_model, options.real)
     ):  # fmt: skip
-        for name, number, share, other in rows(model, own, sets, options.most) if model else ():
-            print(f"| {kind} | {name} | {number} | {share:.1%} | {other:.1%} |", flush=True)
+        if model is None:
+            continue
+        for name, number, share, other in rows(model, own, sets, options.most, options.looks_only):
+            told = "–" if other is None else f"{other:.1%}"
+            print(f"| {kind} | {name} | {number} | {share:.1%} | {told} |", flush=True)
 
 
 if __name__ == "__main__":

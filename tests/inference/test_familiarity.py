@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,6 +78,17 @@ def test_distances_are_those_of_mahalanobis_where_pictures_abound():
     inverse = np.linalg.inv(np.cov(train.T))
     expected = [np.sqrt((x - train.mean(0)) @ inverse @ (x - train.mean(0)) / NUM_LOOKS) for x in other]
     assert made.distance(other) == pytest.approx(expected, rel=0.02)
+
+
+def test_a_set_is_warned_about_where_clearly_more_are_beyond_than_expected(statement):
+    near, far = (looks(picture(2000, noise=noise)) for noise in (6, 0))
+    assert statement.told_of_many([near] * 95 + [far] * 5) == ()
+    (text,) = statement.told_of_many([near] * 90 + [far] * 10)
+    assert text.startswith("10% of 100 pictures looked at are unlike those")
+    assert statement.told_of_many(np.empty((0, NUM_LOOKS))) == ()
+    few = replace(statement, num_validation=24)  # whose furthest is the limit: 1 in 25 is expected beyond it
+    assert few.told_of_many([near] * 80 + [far] * 20) == ()
+    assert few.told_of_many([near] * 79 + [far] * 21) != ()
 
 
 def test_too_few_pictures_say_nothing():

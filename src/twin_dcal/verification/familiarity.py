@@ -32,7 +32,10 @@ _BLOCK = 8
 _BANDS = ((1, 3), (3, 6), (6, 10), (10, 15))  # of the sum of both frequencies of a coefficient
 _LEVELS = (*(step / 100 for step in range(100)), 0.995, 0.999, 1.0)
 _NOTHING = 1e-7
-_MANY = 0.05  # share of pictures beyond the limit from which a set is warned about
+_MANY, _TIMES = (
+    0.05,
+    5,
+)  # a set is warned about from this share beyond the limit, and so many times the expected one
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +111,8 @@ class Familiarity:
     def told_of_many(self, looks_ND: ArrayLike) -> tuple[str, ...]:
         """A warning where clearly more of these pictures are beyond the limit than of validation pictures."""
         beyond = self.distance(looks_ND) > self.limit
-        if not beyond.size or beyond.mean() <= _MANY:
+        # Of M validation pictures the limit is one, so that 1 in M + 1 new ones may be beyond it, however few they are.
+        if not beyond.size or beyond.mean() <= max(_MANY, _TIMES / (self.num_validation + 1)):
             return ()
         return (
             f"{beyond.mean():.0%} of {beyond.size:,} pictures looked at are unlike those the model was trained on "
