@@ -8,9 +8,8 @@ import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import uvicorn
-
 from twin_dcal.web.app import create_app
+from twin_dcal.web.connections import PageServer
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,9 @@ class Answer:
 
 
 @contextmanager
-def served(engine, **options):
-    """The port of a running page."""
-    app = create_app(engine, **options)
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_level="critical", access_log=False, ws="none", proxy_headers=False)
-    )
+def served(engine, *, most=None, **options):
+    """The port of a running page, with at most so many connections."""
+    server = PageServer(create_app(engine, **options), most)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -175,6 +175,10 @@ HOSTILE = {
     "not an image": (b"GARBAGE" * 50, "not an image"),
     "empty": (b"", "empty file"),
     "truncated JPEG": (photo(1, 256, "JPEG")[:900], "truncated or damaged"),
+    "a million comments": (
+        photo(1, 64, "JPEG")[:2] + b"\xff\xfe\0\2" * 1_000_000 + photo(1, 64, "JPEG")[2:],
+        "would take too long to decode",
+    ),
     "30,000 x 30,000": (png_header(30_000, 30_000), "more than 50,000,000 pixels"),
     "GIF with frames": (gif(), "not an image (JPEG"),
     "SVG": (b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>', "not an image"),
@@ -411,6 +415,7 @@ def test_no_interactive_documentation_but_a_schema(port):
         "415",
         "422",
         "429",
+        "503",
     }
     fields = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(fields["properties"]) == {

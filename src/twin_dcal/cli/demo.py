@@ -12,6 +12,7 @@ from twin_dcal.web.access import LOOPBACK
 from twin_dcal.web.server import PORT
 
 from .common import Parser, align_option, run
+from .exits import INTERRUPTED, end_at_once
 
 if TYPE_CHECKING:
     from twin_dcal.demo.session import Session
@@ -167,7 +168,7 @@ def _serve(engine: "TwinInferenceEngine", options: argparse.Namespace) -> int:
             f"--web needs packages that are missing ({error.name}): pip install 'twin-dcal[web]'"
         ) from None
     serve(engine, options.host, options.port, options.token, explains=explanations(engine))
-    return 0
+    end_at_once(INTERRUPTED)  # nothing else ends it, and torch takes its time to be unloaded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

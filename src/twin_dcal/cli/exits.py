@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from twin_dcal.errors import TwinDcalError
 
@@ -76,6 +77,14 @@ def internal(error: BaseException) -> int:
         f"internal error: a fault of twin_dcal, not a result; please report the lines above (exit code {INTERNAL})"
     )
     return INTERNAL
+
+
+def end_at_once(code: int) -> NoReturn:
+    """End the process without ending Python first, which takes a second and can crash a thread in a library."""
+    _give_up_unwritten()
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _told(error: BaseException) -> int:

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from twin_dcal._version import __version__
@@ -20,8 +21,9 @@ from twin_dcal.errors import TwinDcalError
 from twin_dcal.inference.engine import TwinInferenceEngine
 
 from .access import ANSWER_HEADERS, LOOPBACK, Access, Refusal, access_for
+from .explaining import stoppable
 from .judging import Explains, judge, model_answer, rates_answer
-from .queue import BoundedQueue
+from .queue import BoundedQueue, ClientLeft
 from .schemas import Decision, ModelAnswer, Options, Problem, RatesAnswer
 from .uploads import MAX_BODY_BYTES, Body, Refused, announced_bytes, read_upload
 
@@ -38,7 +40,11 @@ _REASONS = {
     408: "The upload took too long.", 411: "No Content-Length.", 413: "A photo is too large.",
     415: "Not a multipart form.", 422: "A photo cannot be read, or a field is wrong.",
     429: "Too many requests at once; ask again after Retry-After.",
+    503: "Too many connections, or the page is being closed.",
 }  # fmt: skip
+
+
+_LEFT = 499  # as nginx writes it
 
 
 def create_app(
@@ -59,22 +65,24 @@ def create_app(
     access = access_for(host, token, names)
     explains = explains or {}
     model_answer(engine, explains)  # a model without a threshold is refused now, not later
-    queue = BoundedQueue(workers, max_waiting, max_waiting_bytes)
+    jobs = BoundedQueue(workers, max_waiting, max_waiting_bytes)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        queue.close()
+        with stoppable(engine):
+            yield
+            app.state.jobs_ended = jobs.close()
 
     app = FastAPI(
         title="twin_dcal", version=__version__, summary="Decide whether two photos show one person.",
         docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=lifespan,
         dependencies=[Security(HTTPBearer(auto_error=False))] if token else [],
     )  # fmt: skip
+    app.state.jobs, app.state.jobs_ended = jobs, True
     app.add_middleware(Guard, access=access)
     _add_errors(app)
     _add_page(app)
-    _add_api(app, engine, explains, queue)
+    _add_api(app, engine, explains, jobs)
     return app
 
 
@@ -99,9 +107,18 @@ class Guard:
                 logger.info("%s %s %d, %.0f ms", scope["method"], known, message["status"], spent)
             await send(message)
 
-        refusal = self.access.refusal(path, Headers(scope=scope))
+        headers = Headers(scope=scope)
+        refusal = _two_lengths(headers) or self.access.refusal(path, headers)
         answer = self.app if refusal is None else _refused(refusal)
         await answer(scope, body.receive, sending)
+
+
+def _two_lengths(headers: Headers) -> Refusal | None:
+    """A proxy before the page may believe the other, and take the rest for somebody else's request (RFC 9112, 6.3)."""
+    if "content-length" in headers and "transfer-encoding" in headers:
+        reason = "Content-Length and Transfer-Encoding exclude each other"
+        return Refusal(400, reason, {"Connection": "close"})
+    return None
 
 
 def _refused(refusal: Refusal) -> JSONResponse:
@@ -112,6 +129,11 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
         return _refused(error.refusal)
+
+    @app.exception_handler(ClientDisconnect)
+    @app.exception_handler(ClientLeft)
+    async def left(request: Request, error: Exception) -> Response:
+        return Response(status_code=_LEFT)  # for the log; nobody is there to read it
 
     @app.exception_handler(TwinDcalError)
     async def mistaken(request: Request, error: TwinDcalError) -> Response:
@@ -140,7 +162,7 @@ def _add_page(app: FastAPI) -> None:
         add(path, (static / name).read_bytes(), kind)
 
 
-def _add_api(app: FastAPI, engine: TwinInferenceEngine, explains: Explains, queue: BoundedQueue) -> None:
+def _add_api(app: FastAPI, engine: TwinInferenceEngine, explains: Explains, jobs: BoundedQueue) -> None:
     @app.get("/api/model", responses=_documented(401, 403))
     async def model_in_use() -> ModelAnswer:
         """The model in use and where its threshold is from."""
@@ -156,7 +178,7 @@ def _add_api(app: FastAPI, engine: TwinInferenceEngine, explains: Explains, queu
     @app.post("/api/verify", responses=_documented(*_REASONS), openapi_extra=_form())
     async def verify(request: Request) -> Decision:
         """Decide whether two photos show one person. They are kept in memory while the request lasts."""
-        async with queue.admitted(announced_bytes(request)):
+        async with jobs.admitted(announced_bytes(request)):
             upload = await read_upload(request)
             wanted = upload.options.explain
             if wanted != "none" and wanted not in explains:
@@ -164,7 +186,13 @@ def _add_api(app: FastAPI, engine: TwinInferenceEngine, explains: Explains, queu
                 raise Refused.because(
                     422, f"explain: {wanted} is not offered for this model; what is: {offered}"
                 )
-            return await queue.run(lambda: judge(engine, explains, upload))
+            return await jobs.run(lambda: judge(engine, explains, upload), _gone(request))
+
+
+async def _gone(request: Request) -> None:
+    """Ends when the client has left; its request must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _documented(*statuses: int) -> dict[int | str, dict[str, Any]]:

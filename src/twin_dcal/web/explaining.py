@@ -1,5 +1,7 @@
-"""Which maps the page offers for an engine."""
+"""Which maps the page offers for an engine, and how making them is broken off."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from twin_dcal.inference.aligning import Prepared
@@ -7,6 +9,7 @@ from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
 
 from .judging import Explains
+from .queue import stop_if_dropped
 from .schemas import Maps
 
 
@@ -23,6 +26,25 @@ def explanations(engine: TwinInferenceEngine) -> Explains:
         return {}
     regions_count = engine.backend.model.glca_pool == "local"
     return {"attention": partial(_attention, engine, regions_count), "pair": partial(_pair, engine)}
+
+
+@contextmanager
+def stoppable(engine: TwinInferenceEngine) -> Iterator[None]:
+    """While the block lasts, a dropped job ends at the next layer of the network. Exported models run to their end."""
+    model = getattr(engine.backend, "model", None)
+    leaves = (
+        [] if model is None else [part for part in model.modules() if not any(True for _ in part.children())]
+    )
+    hooks = [part.register_forward_pre_hook(_stop_if_dropped) for part in leaves]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _stop_if_dropped(module: object, inputs: object) -> None:
+    stop_if_dropped()
 
 
 def _attention(

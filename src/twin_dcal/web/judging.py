@@ -23,9 +23,11 @@ from twin_dcal.inference.backend import ModelSource
 from twin_dcal.inference.deciding import Deciding
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
+from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.verification.provenance import told_of_training
 from twin_dcal.verification.stored import Rates
 
+from .queue import stop_if_dropped
 from .schemas import (
     Curve,
     Decision,
@@ -58,12 +60,12 @@ _FOLDERS = re.compile(r"^(?:[A-Za-z]:)?[\\/](?:[^\\/:]+[\\/])*")
 
 
 def judge(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> Decision:
-    """Decide on an upload. ImageError, in one line, for a photo that cannot be read."""
+    """Decide on an upload. ImageError, in one line, for a photo that cannot be read; Dropped when nobody waits."""
     began = time.perf_counter()
     options = upload.options
     asked = _asked(engine, options)
     one, two = (
-        engine.look(decode_pixels(photo, name, MAX_PIXELS), name, face)
+        _looked_at(engine, photo, name, face)
         for photo, name, face in ((upload.img1, "img1", options.face1), (upload.img2, "img2", options.face2))
     )
     maps: Maps | None = None
@@ -85,6 +87,14 @@ def judge(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> De
         familiarity=(_known(one), _known(two)), elapsed_ms=1000 * (time.perf_counter() - began),
         attention_maps=maps, crops=crops,
     )  # fmt: skip
+
+
+def _looked_at(engine: TwinInferenceEngine, photo: bytes, name: str, face: FaceChoice) -> Prepared:
+    pixels = decode_pixels(photo, name, MAX_PIXELS)
+    stop_if_dropped()
+    seen = engine.look(pixels, name, face)
+    stop_if_dropped()
+    return seen
 
 
 def _asked(engine: TwinInferenceEngine, options: Options) -> Deciding | None:

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
@@ -24,17 +25,19 @@ _EVERYWHERE = ("0.0.0.0", "::")
 def serve(
     engine: "TwinInferenceEngine", host: str | None = None, port: int = PORT, token: str | None = None, *,
     names: Iterable[str] = (), explains: "Explains | None" = None, workers: int = 1,
-) -> None:  # fmt: skip
-    """Serve the page until Ctrl+C.
+) -> bool:  # fmt: skip
+    """Serve the page until Ctrl+C, which ends it within two seconds whatever it is at.
 
     Args: host: an address to listen at, this machine only by default; any other needs a token.
         port: 0 takes a free one. Everything else as in `create_app`.
+    Returns: whether every pair that was being judged has come to an end. Else a thread is still at one; end the process
+        with `os._exit` then, since ending Python under a thread in a library can crash.
     ConfigError: the `web` extra is missing, an address or port that cannot be had, a host without a token.
     """
     try:
-        import uvicorn
-
+        import_module("uvicorn")
         from .app import create_app
+        from .connections import PageServer
     except ImportError as error:
         raise ConfigError(
             f"the page needs packages that are missing ({error.name}): pip install 'twin-dcal[web]'"
@@ -45,12 +48,9 @@ def serve(
     listening = _listen(host, port)
     address = f"http://{_shown(host)}:{listening.getsockname()[1]}/"
     logger.info("Page at %s%s  (Ctrl+C stops it)", address, f"#token={token}" if token else "")
-    config = uvicorn.Config(
-        app, access_log=False, log_level="warning", server_header=False, ws="none", proxy_headers=False,
-        timeout_graceful_shutdown=5,
-    )  # fmt: skip
     with contextlib.closing(listening), contextlib.suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run(sockets=[listening])
+        PageServer(app).run(sockets=[listening])
+    return bool(app.state.jobs_ended)
 
 
 def _listen(host: str, port: int) -> socket.socket:
