@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/quickstart
 
-.PHONY: quickstart install install-dev test test-slow lint types check benchmarks clean
+.PHONY: quickstart install install-dev test test-slow test-lowest lint types check benchmarks clean
 
 quickstart: install
 	$(BIN)/dcal-synth --output $(RUN)/data --families 260 --images 12 --image_size 64 --difficulty easy --overwrite
@@ -33,6 +33,10 @@ test: install-dev
 
 test-slow: install-dev
 	$(BIN)/python -m pytest -m slow
+
+# With the lowest versions that pyproject.toml allows, installed into .lowest (CONTRIBUTING.md).
+test-lowest:
+	.ci/lowest core prepare trackers
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ SOURCE = Path(twin_dcal.__file__).parent
 
 # From the bottom up; a room imports only rooms before it (or itself). `cli` may import everything.
 ROOMS = ["_version", "percent", "errors", "workers", "names", "csvfile", "files", "locking", "archive",
-         "pickled", "privacy", "hub", "jsontext", "spelling", "presets", "config", "distributed", "edits",
+         "pickled", "room", "privacy", "hub", "jsontext", "spelling", "presets", "config", "distributed", "edits",
          "data", "prepare", "synth", "edits.looking", "edits.landmarks", "data.virtual", "data.dataset",
          "data.datamodule", "edits.folder", "edits.truth", "edits.dataset", "edits.sheet", "models", "losses",
          "verification.result", "verification.fusion", "verification.tally", "verification.metrics",

@@ -6,7 +6,8 @@ run. What a file says is checked before anything is made of it (docs/model_files
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,7 @@ from .data.fit import in_words
 from .errors import MetricError, ModelError
 from .files import replacing
 from .models.dcal import DCALVerificationModel
-from .models.face.open import Skeleton
+from .models.face.open import Skeleton, comes_with_structure
 from .models.fitting import refuse_misfit, refuse_not_finite
 from .models.preprocessing import Preprocessing
 from .pickled import DamagedError, NotPlainError, unpickle
@@ -121,22 +122,22 @@ def skeleton_of(content: Mapping[str, Any]) -> Skeleton | None:
 
 
 def read_model_content(path: str | Path) -> dict[str, Any]:
-    """The entries of an inference checkpoint as they were written. ModelError as `load_model`."""
-    return read_tensors(path, FORMAT, FORMAT_VERSION)
+    """The entries of an inference checkpoint as they were written, each checked. ModelError as `load_model`."""
+    stored = _read(path, FORMAT, FORMAT_VERSION)
+    with _told(path):
+        config = TwinVerificationConfig.from_dict(stored.content["config"], str(path))
+        _entries(stored.content, _outline(stored.content, config))
+        content: dict[str, Any] = _owned(stored.content)
+    return content
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedModel:
     """Read an inference checkpoint. ModelError: missing, foreign, damaged, contradictory, or of another version."""
     stored = _read(path, FORMAT, FORMAT_VERSION)
-    try:
+    with _told(path):
         config = TwinVerificationConfig.from_dict(stored.content["config"], str(path))
         entries = _entries(stored.content, _outline(stored.content, config))
         model = _model(stored.content, config)
-    except ModelError as error:
-        raise ModelError(f"{path}: {error}") from error
-    except (AttributeError, KeyError, TypeError, ValueError, MetricError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:250]
-        raise ModelError(f"{path}: an entry is missing or of the wrong kind ({reason})") from error
     return LoadedModel(
         model.to(device), config,
         Preprocessing(entries.image_size, entries.mean, entries.std, entries.landmarks), entries.threshold,
@@ -144,8 +145,22 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
     )  # fmt: skip
 
 
+@contextmanager
+def _told(path: str | Path) -> Iterator[None]:
+    """What is wrong with a file's content, as one line that names the file."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError, MetricError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:250]
+        raise ModelError(f"{path}: an entry is missing or of the wrong kind ({reason})") from error
+
+
 def _outline(content: Mapping[str, Any], config: TwinVerificationConfig) -> DCALVerificationModel:
     """The network without memory. ModelError, whatever size both claim, unless the weights are its own."""
+    if comes_with_structure(config.model.backbone) and content.get("face_graph") is None:
+        raise ModelError(f"the structure of its '{config.model.backbone[:80]}' is missing")
     with torch.device("meta"):
         outline = DCALVerificationModel.from_config(config, with_weights=False, skeleton=skeleton_of(content))
     refuse_misfit(outline, content["weights"])
@@ -250,6 +265,11 @@ def _refuse_other_formats(content: Any, kind: str, version: int, path: Path) -> 
     found = content.get("format_version")
     if type(found) is not int or found != version:
         raise ModelError(
-            f"{path}: format version {found!s:.40}; this release reads version {version}. "
-            f"It was written by twin_dcal {content.get('twin_dcal', 'unknown')!s:.40}."
+            f"{path}: format version {_short(found)}; this release reads version {version}. "
+            f"It was written by twin_dcal {_short(content.get('twin_dcal', 'unknown'))}."
         )
+
+
+def _short(value: object) -> str:
+    """On one line, whatever it is."""
+    return " ".join(str(value).split())[:40]

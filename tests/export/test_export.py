@@ -19,6 +19,7 @@ from twin_dcal.checkpoint import save_model
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ConfigError, ManifestError, ModelError
 from twin_dcal.inference.onnx_backend import OnnxBackend
+from twin_dcal.inference.onnx_bytes import sealed
 from twin_dcal.inference.onnx_metadata import preprocessing_in_words
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.verification.calibration import Platt
@@ -377,14 +378,26 @@ def with_metadata(source, path, changed):
             del strings[f"twin_dcal.{key}"]
         else:
             strings[f"twin_dcal.{key}"] = value if isinstance(value, str) else json.dumps(value)
-    del model.metadata_props[:]
+    del strings["twin_dcal.sha256"], model.metadata_props[:]
     for key, value in strings.items():
         model.metadata_props.add(key=key, value=value)
-    onnx.save(model, path)
+    path.write_bytes(sealed(model.SerializeToString()))
     return path
 
 
 PIXELS = {"image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
+PLATT_TOLD = {
+    "slope": 7.0,
+    "intercept": -2.0,
+    "prior": 0.5,
+    "num_genuine": 1,
+    "num_impostors": 1,
+    "source": "drawn",
+}
+CURVE_TOLD = {
+    "thresholds": [0.1, 0.5, 0.9], "fnmr": [0.0, 0.5, 1.0], "fmr": {"all": [1.0, 0.5, 0.0]}, "num_genuine": 10,
+    "num_impostors": {"all": 10}, "data": "drawn",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -398,11 +411,27 @@ PIXELS = {"image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
         ({"features": {"combined": 64, "sa": 64}, "branches": ["sa"]}, "metadata contradicts its graph: outputs"),
         ({"branches": ["sa"]}, "features .* of branches"),
         ({"preprocessing": {**PIXELS, "mean": [0.5, 0.5]}}, "wrong kind"),
-        ({"preprocessing": {**PIXELS, "image_size": "32"}}, "is no size"),
-        ({"preprocessing": '{"image_size": 32, "mean": [NaN, 0, 0], "std": [1, 1, 1]}'}, "no channel values"),
-        ({"threshold": {"value": 7, "origin": {}}}, "threshold 7"),
-        ({"threshold": '{"value": NaN, "origin": {}}'}, "threshold nan"),
+        ({"preprocessing": {**PIXELS, "image_size": "32"}}, "preprocessing.image_size"),
+        ({"preprocessing": '{"image_size": 32, "mean": [NaN, 0, 0], "std": [1, 1, 1]}'}, "preprocessing.mean.0"),
+        ({"threshold": {"value": 7, "origin": {}}}, "threshold.value"),
+        ({"threshold": '{"value": NaN, "origin": {}}'}, "threshold.value: .*finite"),
         ({"threshold": {"origin": {}}}, "missing or of the wrong kind"),
+        # what checkpoints were refused for and exported models were not
+        ({"preprocessing": {**PIXELS, "std": [0, 1, 1]}}, "preprocessing.std.0"),
+        ({"preprocessing": {**PIXELS, "std": [1e-30, 1, 1]}}, "preprocessing.std.0"),
+        ({"preprocessing": {**PIXELS, "mean": [0, 0, 1e30]}}, "preprocessing.mean.2"),
+        ({"preprocessing": {**PIXELS, "image_size": 100_000}}, "preprocessing.image_size"),
+        ({"preprocessing": {**PIXELS, "landmarks": [[0.5, 0.5]] * 4}}, "preprocessing.landmarks"),
+        ({"threshold": {"value": True, "origin": {}}}, "threshold.value"),
+        ({"threshold": {"value": 0.5, "origin": {"fmr": "much"}}}, "threshold.origin.fmr"),
+        ({"training": {"split": "x"}}, "training.split"),
+        ({"calibration": {**PLATT_TOLD, "slope": 1e300}}, "calibration.slope"),
+        ({"calibration": {**PLATT_TOLD, "num_genuine": -1}}, "calibration.num_genuine"),
+        ({"error_curve": {**CURVE_TOLD, "thresholds": [0.1, 0.5, 1e9]}}, "error_curve.thresholds.2"),
+        ({"error_curve": {**CURVE_TOLD, "fnmr": [0.5, 0.0, 1.0]}}, "rates go up and down"),
+        ({"fusion": {"split": 64, "share": 0.5, "twins": [1e9, 0, 0], "strangers": None}}, "fusion.twins.0"),
+        ({"fusion": {"split": 128, "share": 0.5, "twins": [1, 0, 0], "strangers": None}}, "cuts after 128 of 128"),
+        ({"features": {"combined": 10**9, "sa": 64, "glca": 64}}, "no length of a feature"),
         ({"calibration": {"slope": -1}}, "missing or of the wrong kind"),
         ({"error_curve": {}}, "missing or of the wrong kind"),
         ({"exported": {"quantization": "int2"}}, "quantization 'int2'"),

@@ -10,6 +10,7 @@ from twin_dcal.checkpoint import LoadedModel
 from twin_dcal.errors import ConfigError, ModelError
 from twin_dcal.files import replacing
 from twin_dcal.inference.onnx_backend import OnnxBackend
+from twin_dcal.inference.onnx_bytes import sealed
 from twin_dcal.inference.onnx_metadata import FORMAT, FORMAT_VERSION, preprocessing_in_words, to_strings
 from twin_dcal.inference.torch_backend import TorchBackend
 from twin_dcal.verification.protocols import Comparisons
@@ -145,7 +146,7 @@ def with_metadata(graph: "onnx.ModelProto", loaded: LoadedModel, exported: Mappi
     graph.producer_name, graph.producer_version = "twin_dcal", __version__
     graph.doc_string = preprocessing_in_words(pixels.image_size)
     try:
-        return bytes(graph.SerializeToString())
+        return sealed(bytes(graph.SerializeToString()))
     except Exception as error:
         raise ModelError(
             f"one ONNX file holds 2 GB, and {config.model.backbone} is larger: {error}"

@@ -60,6 +60,9 @@ class ModelSource:
         }  # fmt: skip
 
 
+_ROUNDING = 1e-2
+
+
 class Backend(Protocol):
     """A loaded model on a device. Safe to call from several threads."""
 
@@ -74,6 +77,17 @@ class Backend(Protocol):
     ) -> NDArray[np.float32]:
         """(B, E) float32 with unit rows, from (B, H, W, 3) uint8 RGB of the model's image size; B may be 0."""
         ...
+
+
+def unit_rows(features_BE: NDArray[np.float32], path: str) -> NDArray[np.float32]:
+    """Features as a model gave them. ModelError unless every row has length 1: overflow or damage decides nothing."""
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(features_BE, axis=-1)
+    if not (np.abs(lengths - 1) < _ROUNDING).all():  # also for NaN
+        raise ModelError(
+            f"{path}: damaged: its network gives features without length or with numbers that are none"
+        )
+    return features_BE
 
 
 def open_backend(path: str | Path, device: str = "auto") -> Backend:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,19 @@ from numpy.typing import NDArray
 from twin_dcal.data.fit import sides
 from twin_dcal.errors import ConfigError, ModelError
 from twin_dcal.privacy import set_privacy_defaults
+from twin_dcal.room import room
 
-from .backend import FeatureType, ModelSource
-from .onnx_metadata import INPUT, Described, read_metadata
+from .backend import FeatureType, ModelSource, unit_rows
+from .onnx_bytes import metadata, refuse_damaged
+from .onnx_metadata import INPUT, Described, promised_size, read_metadata
 
 # Images in one run, by kind of weights. More cost no less, since activations leave the cache, and the runtime keeps
 # memory for the largest run it has seen. int8 scales the activations of a whole run alike: alone, an image's features
 # do not depend on its batch mates.
 IMAGES_AT_ONCE = {"none": 4, "int8": 1}
+
+_opening = threading.Lock()
+"""The arena of the process is the one that was registered last: one model is opened at a time."""
 
 _SILENT = 4  # log severity "fatal": errors arrive as exceptions
 
@@ -41,6 +47,7 @@ class OnnxBackend:
                 f"device {device!r}: exported models run on the CPU here; use best_model.pth, or auto"
             )
         content = Path(path).read_bytes() if content is None else content
+        refuse_damaged(content, str(path))
         self._session = _open_session(content, str(path))
         strings = self._session.get_modelmeta().custom_metadata_map
         self._described = read_metadata(strings, str(path), hashlib.sha256(content).hexdigest())
@@ -72,14 +79,14 @@ class OnnxBackend:
                 raise ModelError(
                     f"{self.source.path}: damaged: its graph gives {rows[-1].shape} for {len(part)} images"
                 )
-        return np.concatenate(rows)
+        return unit_rows(np.concatenate(rows), self.source.path)
 
     def _run(self, pixels_BSSC: NDArray[np.uint8], feature_type: FeatureType) -> NDArray[np.float32]:
         try:
             (features,) = self._session.run([feature_type], {INPUT: pixels_BSSC})
         except Exception as error:  # the runtime's own errors share no base of their own
             raise ModelError(f"{self.source.path}: its graph cannot be run ({_reason(error)})") from error
-        return np.asarray(features)
+        return np.asarray(features, np.float32)
 
 
 def _open_session(content: bytes, path: str) -> Any:
@@ -95,8 +102,12 @@ def _open_session(content: bytes, path: str) -> Any:
     options.intra_op_num_threads, options.inter_op_num_threads = _num_threads(), 1
     # Weights in other files would be read from here, and the runtime lets no path lead out of it.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    options.add_session_config_entry("session.use_env_allocators", "1")
+    rows, columns = promised_size(metadata(content))
     try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        with _opening:
+            _set_room(onnxruntime, room(len(content), rows, columns))
+            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         reason = _reason(error)
         if "external" in reason.lower():
@@ -104,6 +115,16 @@ def _open_session(content: bytes, path: str) -> Any:
                 f"{path}: keeps weights in other files, which are not read; export to one file"
             ) from error
         raise ModelError(f"{path}: not an ONNX model, or damaged ({reason})") from error
+
+
+def _set_room(onnxruntime: Any, num_bytes: int) -> None:
+    """The next session gets memory of its own, no more than this."""
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    as_requested = 1  # grown by what is asked for, rather than by powers of two
+    arena = onnxruntime.OrtArenaCfg({"max_mem": num_bytes, "arena_extend_strategy": as_requested})
+    onnxruntime.create_and_register_allocator(place, arena)
 
 
 def _num_threads() -> int:
@@ -134,4 +155,6 @@ def _refuse_contradictions(session: Any, described: Described) -> None:
 def _reason(error: Exception) -> str:
     """One line, without the runtime's error number and the file names of its own source."""
     line = " ".join(str(error).split())
+    if "Available memory of" in line:  # of the arena, which is as large as `room` allows
+        return "it asks for more memory than a model of its size may have"
     return line.rpartition(" : ")[2][:200] or type(error).__name__

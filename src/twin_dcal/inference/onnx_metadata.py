@@ -4,18 +4,14 @@ One key for each thing, prefixed "twin_dcal."; values are JSON, so that any view
 """
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twin_dcal.config import ImageSize
+from twin_dcal.config import MAX_IMAGE_SIZE, MAX_WIDTH, ImageSize
 from twin_dcal.data.fit import sides
 from twin_dcal.errors import MetricError, ModelError
-from twin_dcal.verification.calibration import calibration_from_dict
-from twin_dcal.verification.entries import read_familiarity
-from twin_dcal.verification.fusion import Fusion
-from twin_dcal.verification.stored import ErrorCurve, Threshold
+from twin_dcal.verification.entries import read_entries
 
 from .backend import ModelSource
 
@@ -23,6 +19,9 @@ FORMAT = "twin_dcal.onnx"
 FORMAT_VERSION = 1
 INPUT = "pixels"
 QUANTIZATIONS = ("none", "int8")
+
+MAX_FEATURE = 2 * MAX_WIDTH + 100_000
+"""Numbers of a combined feature: two branches of the widest blocks, and the embedding of an untouched face network."""
 
 _PREFIX = "twin_dcal."
 
@@ -56,6 +55,18 @@ def preprocessing_in_words(size: ImageSize) -> str:
 def to_strings(content: Mapping[str, Any]) -> dict[str, str]:
     """Plain values as metadata. ValueError for what JSON cannot hold."""
     return {_PREFIX + key: json.dumps(value, allow_nan=False) for key, value in content.items()}
+
+
+def promised_size(strings: Mapping[str, str]) -> tuple[int, int]:
+    """Rows and columns of the pictures that metadata speaks of, unchecked; zeros where it says nothing that could be
+    right."""
+    try:
+        size = json.loads(strings[_PREFIX + "preprocessing"])["image_size"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return 0, 0
+    rows, columns = size if isinstance(size, list) and len(size) == 2 else (size, size)
+    is_size = all(type(side) is int and 0 < side <= MAX_IMAGE_SIZE for side in (rows, columns))
+    return (rows, columns) if is_size else (0, 0)
 
 
 def read_metadata(strings: Mapping[str, str], path: str, sha256: str) -> Described:
@@ -92,42 +103,23 @@ def read_metadata(strings: Mapping[str, str], path: str, sha256: str) -> Describ
 
 
 def _described(content: Mapping[str, Any], path: str, sha256: str) -> Described:
-    pixels, threshold = content["preprocessing"], content["threshold"]
-    calibration, curve = content["calibration"], content["error_curve"]
+    entries = read_entries(content)
     source = ModelSource(
         path=path, sha256=sha256, format="onnx", backbone=_text(content["backbone"]),
-        branches=tuple(_text(name) for name in content["branches"]), image_size=_size(pixels["image_size"]),
-        mean=_three(pixels["mean"]), std=_three(pixels["std"]),
-        threshold=None if threshold is None else _threshold(threshold),
-        calibration=None if calibration is None else calibration_from_dict(calibration),
-        error_curve=None if curve is None else ErrorCurve.from_dict(curve), training=dict(content["training"]),
-        landmarks=_landmarks(pixels.get("landmarks")),
-        fusion=None if content.get("fusion") is None else Fusion.from_dict(content["fusion"]),
-        familiarity=read_familiarity(content.get("familiarity")),
+        branches=tuple(_text(name) for name in content["branches"]), image_size=entries.image_size,
+        mean=entries.mean, std=entries.std, threshold=entries.threshold, calibration=entries.calibration,
+        error_curve=entries.error_curve, training=entries.training, landmarks=entries.landmarks, fusion=entries.fusion,
+        familiarity=entries.familiarity,
     )  # fmt: skip
-    features = {_text(name): _count(length) for name, length in content["features"].items()}
+    features = {_text(name): _length(length) for name, length in content["features"].items()}
     if set(features) != set(source.feature_types()):
         raise ValueError(f"features {sorted(features)} of branches {list(source.branches)}")
+    if entries.fusion is not None and entries.fusion.split >= features["combined"]:
+        raise ValueError(f"its fusion cuts after {entries.fusion.split} of {features['combined']} numbers")
     exported = dict(content["exported"])
     if exported["quantization"] not in QUANTIZATIONS:
         raise ValueError(f"quantization {exported['quantization']!r:.40}")
     return Described(source, features, exported["quantization"], exported)
-
-
-def _threshold(values: Mapping[str, Any]) -> Threshold:
-    value = float(values["value"])
-    if not -1 <= value <= 1:
-        raise ValueError(f"threshold {value}")
-    return Threshold(value, dict(values["origin"]))
-
-
-def _landmarks(values: Any) -> tuple[tuple[float, float], ...] | None:
-    if values is None:
-        return None
-    points = tuple((float(x), float(y)) for x, y in values)
-    if len(points) != 5 or not all(0 <= value <= 1 for point in points for value in point):
-        raise ValueError(f"{values!r:.60} are no five places in a crop")
-    return points
 
 
 def _text(value: Any) -> str:
@@ -136,21 +128,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _count(value: Any) -> int:
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{value!r:.40} is no size")
+def _length(value: Any) -> int:
+    if type(value) is not int or not 0 < value <= MAX_FEATURE:
+        raise ValueError(f"{value!r:.40} is no length of a feature")
     return value
-
-
-def _size(value: Any) -> ImageSize:
-    if not isinstance(value, list):
-        return _count(value)
-    rows, columns = (_count(side) for side in value)
-    return rows, columns
-
-
-def _three(values: Any) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in values)
-    if not all(map(math.isfinite, (red, green, blue))):
-        raise ValueError(f"{values!r:.60} are no channel values")
-    return red, green, blue

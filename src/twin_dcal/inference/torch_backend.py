@@ -14,7 +14,7 @@ from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.training.device import process_device
 from twin_dcal.verification.stored import Threshold
 
-from .backend import FeatureType, ModelSource
+from .backend import FeatureType, ModelSource, unit_rows
 from .deciding import Deciding
 
 
@@ -68,13 +68,15 @@ class TorchBackend:
         self, pixels_BSSC: NDArray[np.uint8], feature_type: FeatureType = "combined"
     ) -> NDArray[np.float32]:
         """(B, E) float32 with unit rows, from (B, H, W, 3) uint8 RGB. In full precision, whatever the device."""
-        return _array(self.model.embed(self.normalized(pixels_BSSC), feature_type))
+        return unit_rows(
+            _array(self.model.embed(self.normalized(pixels_BSSC), feature_type)), self.source.path
+        )
 
     @torch.inference_mode()
     def embed_and_look(self, pixels_BSSC: NDArray[np.uint8]) -> tuple[NDArray[np.float32], AttentionMaps]:
         """The combined features, and where the model attended, from one pass."""
         features, maps = features_and_maps(self.model, self.normalized(pixels_BSSC))
-        return _array(features), maps
+        return unit_rows(_array(features), self.source.path), maps
 
 
 def _array(features: torch.Tensor) -> NDArray[np.float32]:

@@ -9,12 +9,13 @@ import timm
 import torch
 from huggingface_hub import try_to_load_from_cache
 from timm.models import load_state_dict as read_weights
+from torch import Tensor
 
 from twin_dcal.errors import ModelError
 from twin_dcal.hub import need_hub
 from twin_dcal.privacy import hub_allowed
 
-from .weights_files import own_part
+from .weights_files import own_part, refuse_packed, refuse_unusable
 
 logger = logging.getLogger(__name__)
 
@@ -71,32 +72,39 @@ def _load_file(network: Any, name: str, path: Path) -> None:
     if not path.is_file():
         raise ModelError(f"model.pretrained: no weights file {path}")
     try:
+        refuse_packed(path)
         weights = read_weights(str(path), weights_only=True)
+    except ModelError:
+        raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"{path}: not a weights file that can be read safely ({reason})") from error
+    refuse_unusable(weights, path)
     prefix, weights = own_part(weights, network.state_dict(), path)
+    shapes = {key: tuple(value.shape) for key, value in weights.items()}
+    try:
+        weights = _of_network(weights, network)
+        network.load_state_dict(weights, strict=True)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        from .face.layouts import (
+            resembling,  # loads every face network, which is needed for this sentence only
+        )
+
+        raise ModelError(
+            f"{path}: these are not weights of '{name}': {_shorten(str(error))}.{resembling(shapes)}"
+        ) from error
+    told = f"; '{prefix}' taken off their names" if prefix else ""
+    logger.info("loaded %d tensors of '%s' from %s%s", len(weights), name, path, told)
+
+
+def _of_network(weights: dict[str, Tensor], network: Any) -> dict[str, Tensor]:
+    """Under the names that timm gives them today, the classifier's left out."""
     filter_weights = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
     if filter_weights is not None:
         weights = filter_weights(weights, network)
     classifier = network.pretrained_cfg.get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    weights = {key: value for key, value in weights.items() if key.rpartition(".")[0] not in heads}
-    try:
-        network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        from .face.layouts import (
-            resembling,
-        )  # loads every face network, which is needed for this sentence only
-
-        alike = resembling(
-            {key: tuple(value.shape) for key, value in weights.items() if hasattr(value, "shape")}
-        )
-        raise ModelError(
-            f"{path}: these are not weights of '{name}': {_shorten(str(error))}.{alike}"
-        ) from error
-    told = f"; '{prefix}' taken off their names" if prefix else ""
-    logger.info("loaded %d tensors of '%s' from %s%s", len(weights), name, path, told)
+    return {key: value for key, value in weights.items() if key.rpartition(".")[0] not in heads}
 
 
 def _shorten(text: str, limit: int = 400) -> str:

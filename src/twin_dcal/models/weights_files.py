@@ -4,8 +4,48 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
+
+import torch
+from torch import Tensor
 
 from twin_dcal.errors import ModelError
+
+from .fitting import refuse_not_finite
+
+
+def refuse_packed(path: Path) -> None:
+    """ModelError for a file of torch with records that are larger than they are in the file: a few bytes that unpack to
+    all of memory, or tensors that stand where others do. Only its table of contents is read."""
+    if not is_zipfile(path):
+        return
+    try:
+        with ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ModelError(
+            f"{path}: not a weights file, or damaged ({' '.join(str(error).split())[:150]})"
+        ) from error
+    if any(entry.compress_type != ZIP_STORED for entry in entries):
+        raise ModelError(f"{path}: holds compressed records, which no weights file of torch does")
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise ModelError(f"{path}: damaged: its records are larger than the file")
+
+
+def refuse_unusable(weights: Mapping[str, Any], path: Path) -> None:
+    """ModelError unless a file holds a table of dense tensors by name, with numbers that are finite."""
+    for key, value in weights.items():
+        if not (isinstance(key, str) and isinstance(value, Tensor)):
+            raise ModelError(f"{path}: no table of tensors: {key!r:.60} is a {type(value).__name__}")
+        if value.layout is not torch.strided or value.is_complex() or value.is_quantized or value.is_meta:
+            raise ModelError(f"{path}: {key:.100} is no dense tensor of real numbers")
+    try:
+        refuse_not_finite(weights)
+    except (
+        ModelError,
+        RuntimeError,
+    ) as error:  # RuntimeError: of kinds that cannot be compared, 8 bits for example
+        raise ModelError(f"{path}: {' '.join(str(error).split())[:200]}") from error
 
 
 def own_part(weights: Mapping[str, Any], expected: Collection[str], path: Path) -> tuple[str, dict[str, Any]]:

@@ -43,6 +43,7 @@ from .optimization import build_optimizer, freeze_backbone, learning_rate, learn
 from .parallel import Parallel, grad_norm, load_optimizer, load_whole, parallelize, to_whole
 from .provenance import Provenance
 from .state import Progress, no_space, refuse_changes, write_state
+from .state_entries import check_fit, check_kinds
 from .stopping import Reason, StopSignals, TimeLimit
 from .trackers import Tracker, Trackers
 from .unreadable import UnreadableImages
@@ -425,21 +426,23 @@ class Trainer:
 
     def resume(self, state: Mapping[str, Any], path: Path) -> None:
         """Go on with a state, which `path` held. ConfigError or ModelError if it is of another run or people."""
+        check_kinds(state, path)
         refuse_changes(state["config"], self.config, path)
         check_data(state, self.data.face_data, path, self.config.data.strict)
+        check_fit(state, self.model, self.loss, self.optimizer, path)
         try:
             load_whole(self.model, state["model"])
             load_whole(self.loss, state["loss"])
             load_optimizer(self.optimizer, state["optimizer"])
-        except (RuntimeError, ValueError) as error:
+            self.scaler.load_state_dict(state["scaler"])
+            if len(state["rng"]) == distributed.world_size():
+                set_random_state(state["rng"][distributed.rank()], self.device)
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise ModelError(f"{path}: does not fit this configuration: {reason}") from error
-        self.scaler.load_state_dict(state["scaler"])
         self.progress, self.best_figures = Progress.from_dict(state["progress"]), state["best_figures"]
         self.unreadable.restore(state.get("unreadable", {}).items())
-        if len(state["rng"]) == distributed.world_size():
-            set_random_state(state["rng"][distributed.rank()], self.device)
-        else:
+        if len(state["rng"]) != distributed.world_size():
             logger.warning(
                 "%s: was written by %d processes, now there are %d: the run goes on, but not to the same bits",
                 path, len(state["rng"]), distributed.world_size(),

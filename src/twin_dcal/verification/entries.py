@@ -170,9 +170,9 @@ def read_entries(content: Mapping[str, Any]) -> Entries:
     try:
         checked = _Entries.model_validate(content)
     except ValidationError as error:
-        raise ValueError(_told(error)) from None
+        raise ValueError(first_told(error)) from None
     for name in ("threshold", "training"):
-        _refuse_objects(content[name], name)
+        refuse_objects(content[name], name)
     pixels, threshold, calibration = checked.preprocessing, content["threshold"], content["calibration"]
     curve, fusion = content.get("error_curve"), content.get("fusion")
     return Entries(
@@ -191,7 +191,7 @@ def read_familiarity(values: Any) -> Familiarity | None:
     try:
         return None if values is None else _familiarity(_Familiarity.model_validate(values))
     except ValidationError as error:
-        raise ValueError(f"familiarity.{_told(error)}") from None
+        raise ValueError(f"familiarity.{first_told(error)}") from None
 
 
 def _familiarity(checked: _Familiarity | None) -> Familiarity | None:
@@ -205,7 +205,7 @@ def _rising(curve: ErrorCurve) -> ErrorCurve:
     return curve
 
 
-def _refuse_objects(value: object, place: str, depth: int = 0) -> None:
+def refuse_objects(value: object, place: str, depth: int = 0) -> None:
     """ValueError for what JSON could not hold: it is shown with results."""
     if depth > MAX_DEPTH:
         raise ValueError(f"{place}: nested too deeply")
@@ -213,15 +213,16 @@ def _refuse_objects(value: object, place: str, depth: int = 0) -> None:
         for key, item in value.items():
             if not isinstance(key, str):
                 raise ValueError(f"{place}: {key!r:.40} is no name")
-            _refuse_objects(item, f"{place}.{key:.40}"[:120], depth + 1)
+            refuse_objects(item, f"{place}.{key:.40}"[:120], depth + 1)
     elif isinstance(value, list | tuple):
         for item in value:
-            _refuse_objects(item, place, depth + 1)
+            refuse_objects(item, place, depth + 1)
     elif value is not None and not isinstance(value, str | bool | int | float):
         raise ValueError(f"{place}: a {type(value).__name__} where a plain value belongs")
 
 
-def _told(error: ValidationError) -> str:
+def first_told(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line: where, what, and what was given if that is short."""
     first = error.errors(include_url=False, include_context=False)[0]
     given = " ".join(repr(first["input"]).split())
     shown = f" (given: {given})" if len(given) <= 60 else ""

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 Channels = Literal["rgb", "bgr"]
 Template = Literal["arcface112", "ours", "none"]
+MAX_SIDE = 1024
+"""Pixels of a network's input; more than any network for faces takes."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.room import room
 
-from .network import FaceInput, FaceNetwork
+from .bounded import Bounded
+from .network import MAX_SIDE, FaceInput, FaceNetwork
 
 if TYPE_CHECKING:
     import onnx
@@ -48,12 +50,13 @@ class OnnxNetwork(FaceNetwork):
         model = _checked(model, name)
         self.input = _input(model, name) if face_input is None else face_input
         try:
-            parts = list(_parts(model, self.input.size))
-            self.stages = nn.ModuleList(_GraphPart(part) for part in parts[:-1])
-            self.head = _GraphPart(parts[-1])
-            self.measure()
-            if has_weights:
-                self._check_batches()
+            with Bounded(room(model.ByteSize(), *self.input.size)):
+                parts = list(_parts(model, self.input.size))
+                self.stages = nn.ModuleList(_GraphPart(part) for part in parts[:-1])
+                self.head = _GraphPart(parts[-1])
+                self.measure()
+                if has_weights:
+                    self._check_batches()
         except ModelError as error:
             raise ModelError(f"{name}: {error}") from error
         except Exception as error:
@@ -264,8 +267,10 @@ def _input(model: "onnx.ModelProto", name: str) -> FaceInput:
     if len(dims) != 4 or dims[1] not in (0, 3):
         raise ModelError(f"{name}: its input is {dims}; a face network takes (batch, 3, rows, columns)")
     rows, columns = dims[2] or 112, dims[3] or 112
-    if max(rows, columns) > 1024:
-        raise ModelError(f"{name}: takes pictures of {rows} x {columns} pixels; at most 1024 are supported")
+    if not 0 < min(rows, columns) <= max(rows, columns) <= MAX_SIDE:
+        raise ModelError(
+            f"{name}: takes pictures of {rows} x {columns} pixels; at most {MAX_SIDE} are supported"
+        )
     # Some files subtract and scale themselves and are given bytes (InsightFace's own reader asks the same question).
     first = {node.op_type for node in list(model.graph.node)[:8]}
     own = (

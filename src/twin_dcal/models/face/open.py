@@ -49,6 +49,11 @@ def is_face_network(backbone: str) -> bool:
     return backbone == ONNX or backbone in LAYOUTS or _is_timms(backbone)
 
 
+def comes_with_structure(backbone: str) -> bool:
+    """Whether a checkpoint holds the structure of this backbone, which no name tells."""
+    return backbone == ONNX or _is_timms(backbone)
+
+
 def _is_timms(backbone: str) -> bool:
     return backbone == TIMM or backbone.startswith(HUB)
 
@@ -60,7 +65,8 @@ def build_face_backbone(
     """The network that `backbone` and `pretrained` name. ModelError where they do not fit."""
     # A network described by its file is cut by what it computes, so it is made wherever the rest is; its size is known
     # to be that of its weights.
-    with torch.device("cpu") if skeleton is not None else nullcontext():
+    is_described = skeleton is not None and comes_with_structure(backbone)
+    with torch.device("cpu") if is_described else nullcontext():
         network = _network(backbone, pretrained, skeleton)
     network.input = _with_options(network.input, options)
     return FaceBackbone(

@@ -12,17 +12,19 @@ from typing import Annotated, Any
 import timm
 import torch
 from huggingface_hub import try_to_load_from_cache
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from twin_dcal.config import MAX_IMAGE_SIZE, MAX_WIDTH
+from twin_dcal.config import MAX_WIDTH
 from twin_dcal.errors import ModelError
 from twin_dcal.hub import need_hub
 from twin_dcal.models.feature_maps import feature_layout
 from twin_dcal.privacy import hub_allowed
+from twin_dcal.room import room
 
-from .network import FaceInput, FaceNetwork
+from .bounded import Bounded
+from .network import MAX_SIDE, FaceInput, FaceNetwork
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +37,9 @@ _FACTORY = {
 """Arguments of timm's factory that are not the network's own; a description from outside may not set them."""
 
 
-_Side = Annotated[int, Field(ge=1, le=MAX_IMAGE_SIZE)]
+_Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 _Number = Annotated[float, Field(ge=-1000, le=1000)]
+_Deviation = Annotated[float, Field(ge=1e-4, le=1000)]
 _Argument = Annotated[int, Field(ge=-MAX_WIDTH, le=MAX_WIDTH)] | _Number | str | bool | None
 _Arguments = Annotated[list[_Argument], Field(max_length=100)] | dict[str, _Argument]
 
@@ -44,13 +47,17 @@ _Arguments = Annotated[list[_Argument], Field(max_length=100)] | dict[str, _Argu
 class _Description(BaseModel):
     """A network as a checkpoint describes it, with bounds on what sets its size."""
 
+    model_config = ConfigDict(
+        protected_namespaces=()
+    )  # pydantic before 2.10 keeps names like model_args for itself
+
     architecture: Annotated[str, Field(max_length=200)]
     num_classes: Annotated[int, Field(ge=0, le=MAX_WIDTH)]
     model_args: dict[str, _Argument | _Arguments]
     size: tuple[_Side, _Side]
     fixed_size: bool
     mean: tuple[_Number, _Number, _Number]
-    std: tuple[_Number, _Number, _Number]
+    std: tuple[_Deviation, _Deviation, _Deviation]
 
 
 class TimmFace(FaceNetwork):
@@ -64,9 +71,16 @@ class TimmFace(FaceNetwork):
 
     def __init__(self, description: Mapping[str, Any]) -> None:
         super().__init__()
-        self.description = dict(description)
+        self.description = _checked(description)
         self.skeleton = json.dumps(self.description).encode()
-        network = _create(self.description)
+        rows, columns = self.description["size"]
+        with Bounded(room(_num_bytes(self.description), rows, columns)):
+            self._build()
+
+    def _build(self) -> None:
+        """Stages and head, from what an empty picture goes through."""
+        description = self.description
+        network = _create(description)
         rows, columns = description["size"]
         mean: list[float] = description["mean"]
         std: list[float] = description["std"]
@@ -140,17 +154,36 @@ def describe(source: str | Path) -> dict[str, Any]:
 def described_by(skeleton: bytes, max_bytes: int) -> dict[str, Any]:
     """A description from a checkpoint. ModelError if it is none, or its weights would take more than `max_bytes`."""
     try:
-        description = _Description.model_validate(json.loads(skeleton)).model_dump()
-        with torch.device("meta"):
-            outline = _create(description)
-    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+        description = _checked(json.loads(skeleton))
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"the description of a face network is damaged ({type(error).__name__})") from error
-    num_bytes = sum(value.numel() * value.element_size() for value in outline.state_dict().values())
+    num_bytes = _num_bytes(description)
     if num_bytes > max_bytes:
         raise ModelError(
             f"a face network's description asks for {num_bytes} bytes, its weights are {max_bytes}"
         )
     return description
+
+
+def _checked(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values within bounds. ModelError, in one line, for others."""
+    try:
+        return _Description.model_validate(description).model_dump()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        raise ModelError(
+            f"the description of a face network is damaged ({'.'.join(map(str, first['loc']))[:80]}: {first['msg']})"
+        ) from None
+
+
+def _num_bytes(description: Mapping[str, Any]) -> int:
+    """Of the network's weights. ModelError for a description that timm cannot follow."""
+    try:
+        with torch.device("meta"):
+            outline = _create(description)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ModelError(f"the description of a face network is damaged ({type(error).__name__})") from error
+    return sum(value.numel() * value.element_size() for value in outline.state_dict().values())
 
 
 def weights_file(source: str | Path) -> Path:

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from twin_dcal.errors import ModelError
+from twin_dcal.models.weights_files import refuse_packed, refuse_unusable
 
 _TABLES = (
     "state_dict", "model_state_dict", "state_dict_backbone", "backbone", "model", "net", "network", "weights",
@@ -57,7 +58,9 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"{path}: not a weights file that can be read safely ({reason})") from error
-    return _table(content, path)
+    table = _table(content, path)
+    refuse_unusable(table, path)
+    return table
 
 
 def some(names: Iterable[str], limit: int = 3) -> str:
@@ -67,6 +70,7 @@ def some(names: Iterable[str], limit: int = 3) -> str:
 
 
 def _read_pickled(path: Path) -> Any:
+    refuse_packed(path)
     stand_ins: list[Any] = []
     if is_zipfile(
         path

@@ -1,0 +1,95 @@
+"""A sample of benchmarks/fuzz_models.py: files that nobody made are refused in one line, or decide as they say."""
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnx2pytorch", reason="needs the extra 'face'")
+pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
+if not Path("/proc/self/clear_refs").exists():
+    pytest.skip("measures memory by the files of a Linux kernel", allow_module_level=True)
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import fuzz_models
+from fuzzing.watched import Case, watched
+
+from twin_dcal.errors import ModelError
+
+FORMATS = (
+    "checkpoint", "exported model", "weights, .safetensors", "weights, .pth", "training state", "model.init_from",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def groups(tmp_path_factory):
+    level = logging.getLogger("twin_dcal").level
+    found = fuzz_models.groups(tmp_path_factory.mktemp("fuzzed"), exported=False)
+    yield found
+    logging.getLogger("twin_dcal").setLevel(level)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_sample(groups, name):
+    group = groups[name]
+    tallies, _ = fuzz_models.tallied(group, fuzz_models.cases_of(group, seed=1, share=0.005))
+    assert set(tallies) == set(group.kinds)
+    assert [told for tally in tallies.values() for told in tally.other] == []
+    assert sum(tally.refused for tally in tallies.values()) > 0
+
+
+def ends(tmp_path, call):
+    """How one call is seen."""
+    (seen,) = watched([Case("any", "file", lambda: bytes(100))], call)
+    return seen.outcome, seen.told
+
+
+def refuse(path):
+    raise ModelError(f"{path}: no")
+
+
+def log_and_accept(path):
+    logging.getLogger("somebody").error("a second line")
+
+
+def touch(path):
+    bytearray(300 * 2**20)
+
+
+def ask_for_more(path):
+    bytearray(3 * 2**30)
+
+
+def fall(path):
+    import os
+
+    os.abort()
+
+
+def test_what_the_watch_sees(tmp_path):
+    """The judge can say no: each of these would be counted as anything else."""
+    assert ends(tmp_path, refuse) == ("refused", "file: no")
+    assert ends(tmp_path, lambda path: None) == ("accepted", "")
+    assert ends(tmp_path, lambda path: "other") == ("wrong", "other")
+    assert ends(tmp_path, lambda path: 1 / 0)[0] == "traceback"
+    assert ends(tmp_path, log_and_accept)[0] == "wrote to stderr"
+    assert ends(tmp_path, ask_for_more)[0] == "asked for too much memory"
+    assert ends(tmp_path, fall)[0] == "the process ended with -6"
+    (seen,) = watched([Case("any", "file", lambda: bytes(100))], touch)
+    assert seen.peak > 290 * 2**20
+    tally = fuzz_models.Tally()
+    fuzz_models._count(tally, seen, 0, "any")
+    assert len(tally.other) == 1
+
+
+def test_several_lines_are_not_one(tmp_path):
+    def two_lines(path):
+        raise ModelError("one\ntwo")
+
+    def too_long(path):
+        raise ModelError("x" * 1000)
+
+    assert ends(tmp_path, two_lines)[0] == "not one line"
+    assert ends(tmp_path, too_long)[0] == "not one line"
