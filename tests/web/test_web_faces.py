@@ -128,3 +128,21 @@ def test_a_face_is_chosen_on_the_page(opened, crowd):  # noqa: F811
     )
     page.locator("#status:not(.busy)").wait_for()
     assert not group.is_visible()
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium: install one, or name it in TWIN_DCAL_CHROMIUM")
+def test_a_photo_without_a_face_is_not_compared(opened, port, crowd):  # noqa: F811
+    """Over the API and on the page."""
+    blank = png(np.full((200, 200, 3), 128, np.uint8))
+    answer = verify(port, crowd[1], blank)
+    assert answer.status == 422
+    assert answer.json["detail"].startswith("img2: no face found, so it is not compared.")
+    page = opened()
+    for label, content in (("First photo", crowd[1]), ("Second photo", blank)):
+        page.get_by_label(label, exact=True).first.set_input_files(
+            {"name": "p.png", "mimeType": "image/png", "buffer": content}
+        )
+    page.get_by_text("Second photo: no face found, so it is not compared.").wait_for()
+    assert page.locator("#status").inner_text() == "Not compared."
+    assert not page.locator("#answer").is_visible()
+    opened.said.clear()  # the browser's own word about the answer 422
