@@ -84,8 +84,9 @@ def _starts(path: Path) -> str | None:
     config = configured(
         path.parent, backbone="test_resnet", attention_dim=32, num_heads=2, num_blocks=1, init_from=str(path)
     )
+    found = initial_model(config).state_dict()
     expected = checkpoints.read(path.read_bytes())["weights"]
-    for key, value in initial_model(config).state_dict().items():
+    for key, value in found.items():
         if key in expected and not torch.equal(value, expected[key]):
             return f"{key} has other numbers than the file"
     return None
