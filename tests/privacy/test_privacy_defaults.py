@@ -11,7 +11,9 @@ import huggingface_hub.constants
 import pytest
 
 from twin_dcal import privacy
-from twin_dcal.models import backbone
+from twin_dcal.errors import ModelError
+from twin_dcal.models import pretrained
+from twin_dcal.models.backbone import build_backbone
 
 PRINT = "import os, json; print(json.dumps(dict(os.environ)))"
 
@@ -120,8 +122,8 @@ def test_the_hub_is_open_only_where_we_closed_it(monkeypatch):
 
 def test_weights_that_are_here_need_no_network_and_say_nothing(monkeypatch, caplog, tmp_path):
     asked = []
-    monkeypatch.setattr(backbone, "try_to_load_from_cache", lambda repo, file: str(tmp_path / file))
-    monkeypatch.setattr(backbone, "hub_allowed", lambda: asked.append(1))
+    monkeypatch.setattr(pretrained, "try_to_load_from_cache", lambda repo, file: str(tmp_path / file))
+    monkeypatch.setattr(pretrained, "hub_allowed", lambda: asked.append(1))
 
     class Stop(Exception):
         pass
@@ -131,8 +133,8 @@ def test_weights_that_are_here_need_no_network_and_say_nothing(monkeypatch, capl
             raise Stop
         return made(name, pretrained=False, **options)
 
-    made = backbone.timm.create_model
-    monkeypatch.setattr(backbone.timm, "create_model", create)
-    with pytest.raises(backbone.ModelError, match="Stop"):
-        backbone.build_backbone("test_vit", pretrained=True, image_size=160)
+    made = pretrained.timm.create_model
+    monkeypatch.setattr(pretrained.timm, "create_model", create)
+    with pytest.raises(ModelError, match="Stop"):
+        build_backbone("test_vit", pretrained=True, image_size=160)
     assert (asked, caplog.text) == ([], "")

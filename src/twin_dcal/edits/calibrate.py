@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from twin_dcal.errors import ConfigError, ModelError
 from twin_dcal.prepare.geometry import fit_similarity
+from twin_dcal.privacy import set_privacy_defaults
 from twin_dcal.verification.metrics import eer, sort_scores
 
 from .dataset import Person, Settings, dealt, detector, read_people
@@ -59,7 +60,7 @@ class FaceNetwork:
     """
 
     def __init__(self, path: str | Path) -> None:
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+        set_privacy_defaults()
         try:
             runtime: Any = import_module("onnxruntime")
         except ImportError:
