@@ -50,7 +50,7 @@ def stored(content: Any) -> bytes:
 
 def read(data: bytes) -> Any:
     """By torch's own reader."""
-    return torch.load(io.BytesIO(data), weights_only=True)
+    return torch.load(io.BytesIO(data), "cpu", weights_only=True)
 
 
 def with_values(rng: Random, data: bytes) -> bytes:

@@ -19,7 +19,7 @@ from twin_dcal.checkpoint import save_model
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ConfigError, ManifestError, ModelError
 from twin_dcal.inference.onnx_backend import OnnxBackend
-from twin_dcal.inference.onnx_bytes import sealed
+from twin_dcal.inference.onnx_bytes import sealed, unsealed
 from twin_dcal.inference.onnx_metadata import preprocessing_in_words
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.verification.calibration import Platt
@@ -330,6 +330,14 @@ def refused(path, told):
 def test_what_is_no_onnx_is_one_line(tmp_path, content):
     (tmp_path / "model.onnx").write_bytes(content)
     refused(tmp_path / "model.onnx", "not an ONNX model, or damaged")
+
+
+def test_metadata_that_is_no_text_is_one_line(exported, tmp_path, capfd):
+    content = unsealed(exported.path.read_bytes())
+    assert content.count(b"preprocessing") == 1
+    (tmp_path / "model.onnx").write_bytes(content.replace(b"preprocessing", b"preproc\xf4ssing"))
+    refused(tmp_path / "model.onnx", "not an ONNX model, or damaged|without twin_dcal metadata")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.99])

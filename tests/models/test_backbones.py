@@ -385,6 +385,13 @@ def test_a_readable_file_of_something_else_is_refused(tmp_path, content):
         build_backbone("test_vit", pretrained=str(path), image_size=32)
 
 
+def test_a_tensor_that_repeats_its_numbers_is_refused_before_anything_is_made_of_it(stored):
+    endless = torch.zeros(1).expand(10**9, 1000)
+    path = stored(lambda weights: weights.update({"norm.weight": endless}), name="weights.pth")
+    with pytest.raises(ModelError, match=r"norm\.weight claims more numbers than the file holds for it"):
+        build_backbone("test_vit", pretrained=str(path), image_size=32)
+
+
 def test_a_truncated_file_is_refused(stored):
     for name in ("weights.pth", "weights.safetensors"):
         path = stored(name=name)

@@ -167,8 +167,9 @@ def _serve(engine: "TwinInferenceEngine", options: argparse.Namespace) -> int:
         raise ConfigError(
             f"--web needs packages that are missing ({error.name}): pip install 'twin-dcal[web]'"
         ) from None
-    serve(engine, options.host, options.port, options.token, explains=explanations(engine))
-    end_at_once(INTERRUPTED)  # nothing else ends it, and torch takes its time to be unloaded
+    if not serve(engine, options.host, options.port, options.token, explains=explanations(engine)):
+        end_at_once(INTERRUPTED)  # a pair is still being judged, which nothing but the process's end can stop
+    return INTERRUPTED  # nothing else ends the page
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

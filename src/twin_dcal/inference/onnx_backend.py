@@ -49,8 +49,8 @@ class OnnxBackend:
         content = Path(path).read_bytes() if content is None else content
         refuse_damaged(content, str(path))
         self._session = _open_session(content, str(path))
-        strings = self._session.get_modelmeta().custom_metadata_map
-        self._described = read_metadata(strings, str(path), hashlib.sha256(content).hexdigest())
+        # Read by us: the runtime's own reading of text that is not UTF-8 ends in an error of its binding.
+        self._described = read_metadata(metadata(content), str(path), hashlib.sha256(content).hexdigest())
         _refuse_contradictions(self._session, self._described)
 
     @property
@@ -107,7 +107,10 @@ def _open_session(content: bytes, path: str) -> Any:
     try:
         with _opening:
             _set_room(onnxruntime, room(len(content), rows, columns))
-            return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            # Without a second try on the same device, of which the runtime would print a report.
+            return onnxruntime.InferenceSession(
+                content, options, providers=["CPUExecutionProvider"], enable_fallback=0
+            )
     except Exception as error:
         reason = _reason(error)
         if "external" in reason.lower():

@@ -39,6 +39,9 @@ def refuse_unusable(weights: Mapping[str, Any], path: Path) -> None:
             raise ModelError(f"{path}: no table of tensors: {key!r:.60} is a {type(value).__name__}")
         if value.layout is not torch.strided or value.is_complex() or value.is_quantized or value.is_meta:
             raise ModelError(f"{path}: {key:.100} is no dense tensor of real numbers")
+        # A view that repeats its numbers can claim any size, and the first copy of it would need that much memory.
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ModelError(f"{path}: {key:.100} claims more numbers than the file holds for it")
     try:
         refuse_not_finite(weights)
     except (
