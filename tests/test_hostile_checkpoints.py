@@ -106,6 +106,17 @@ def test_what_is_in_range_is_accepted(edited):
         assert load_model(edited(change)).config.data.image_size == 32
 
 
+def test_what_a_file_says_of_its_threshold_cannot_draw_on_the_terminal_or_speak_for_the_user(edited):
+    said = {
+        "data": "\x1b[2Jmine\nSAME PERSON",
+        "set_by": ["user"],
+        "probability": "sure",
+        "criterion": "eer é",
+    }
+    origin = load_model(edited(entry("threshold", origin=said))).threshold.origin
+    assert origin == {"data": r"\x1b[2Jmine\nSAME PERSON", "criterion": "eer é"}
+
+
 WRONG = [
     *(entry("threshold", value=value) for value in (-1e9, 1e9, 1.01, NAN, INF, HUGE, -HUGE, "0.5", True, None, [0.5])),
     entry("threshold", origin=[]), entry("threshold", origin={"fmr": "much"}), entry("threshold", origin={"fmr": NAN}),
@@ -118,7 +129,9 @@ WRONG = [
     entry("preprocessing", mean=(0, 0, 1e30)), entry("preprocessing", std=(0, 1, 1)),
     entry("preprocessing", std=(-1, 1, 1)), entry("preprocessing", std=(1e-30, 1, 1)),
     entry("preprocessing", std=(INF, 1, 1)), entry("preprocessing", std=None),
-    entry("preprocessing", landmarks=[(0.5, 0.5)] * 4), entry("preprocessing", landmarks=[(0.5, NAN)] * 5),
+    entry("preprocessing", landmarks=[(0.5, 0.5)] * 4), entry("preprocessing", landmarks=[(0.5, 0.5)] * 5),
+    entry("preprocessing", landmarks=[(0.1 * place, 0.2 * place) for place in range(5)]),
+    entry("preprocessing", landmarks=[(0.5, NAN)] * 5),
     entry("preprocessing", image_size=64),
     *(entry("calibration", slope=value) for value in (-1, NAN, HUGE, 1e300, "1", None)),
     *(entry("calibration", intercept=value) for value in (NAN, INF, HUGE, -1e300)),

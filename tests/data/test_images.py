@@ -1,5 +1,6 @@
 """Every kind of image file comes out upright, in 8-bit RGB, or is refused in one line."""
 
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -85,6 +86,23 @@ def test_bytes_path_and_text_give_the_same(tmp_path, jpeg):
     path.write_bytes(jpeg)
     assert torch.equal(read_image(path), read_image(jpeg))
     assert torch.equal(read_image(str(path)), read_image(jpeg))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a file of many zeros"])
+def test_what_never_ends_is_not_waited_for(tmp_path, kind):
+    path = tmp_path / "a.jpg"
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate(2**31)
+    with pytest.raises(ImageError, match=r"a pipe or a device|larger than any image") as caught:
+        read_image(path)
+    assert "\n" not in str(caught.value)
+    assert damage(path)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])

@@ -42,10 +42,25 @@ _HEAD_BYTES = 4096
 _TAIL_BYTES = 64
 
 
+MAX_BYTES = 2**30
+"""Of an image file; the largest picture that is read takes less than half of that uncompressed."""
+
+
 def read_bytes(source: str | Path) -> bytes:
-    """An image file's content. ImageError, in one line, if it is missing, a folder, or cannot be opened."""
+    """An image file's content.
+
+    ImageError, in one line, if it is missing, a folder, cannot be opened, or is no file that ends: a pipe or a device
+    could be waited for without end.
+    """
     path = Path(source)
     try:
+        info = path.stat()
+        if stat.S_ISDIR(info.st_mode):
+            raise IsADirectoryError
+        if not stat.S_ISREG(info.st_mode):
+            raise ImageError(f"{path}: a pipe or a device, not an image file")
+        if info.st_size > MAX_BYTES:
+            raise ImageError(f"{path}: larger than any image that is read ({MAX_BYTES >> 30} GiB)")
         return path.read_bytes()
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
@@ -108,7 +123,9 @@ def damage(path: Path, *, thorough: bool = False) -> str | None:
     try:
         info = path.stat()
         if not stat.S_ISREG(info.st_mode):
-            return "a folder, not a file"
+            return "a folder, not a file" if stat.S_ISDIR(info.st_mode) else "a pipe or a device, not a file"
+        if info.st_size > MAX_BYTES:
+            return f"larger than {MAX_BYTES >> 30} GiB"
         if info.st_size == 0:
             return "empty file"
         with path.open("rb") as file:

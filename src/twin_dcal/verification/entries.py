@@ -37,6 +37,12 @@ _Landmark = tuple[_Share, _Share]
 _Side = Annotated[int, Strict(), Field(ge=1, le=MAX_IMAGE_SIZE)]
 
 
+_FLATTEST = 0.02
+"""Smallest singular value of a face's centred landmarks, in sides of the crop; a face that fills it has some 0.3."""
+_OURS = ("set_by", "probability")
+"""What a decision says of its threshold beside the file."""
+
+
 class _Schema(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -46,6 +52,14 @@ class _Preprocessing(_Schema):
     mean: tuple[_Mean, _Mean, _Mean]
     std: tuple[_Deviation, _Deviation, _Deviation]
     landmarks: tuple[_Landmark, _Landmark, _Landmark, _Landmark, _Landmark] | None = None
+
+    @model_validator(mode="after")
+    def _spans_a_face(self) -> Self:
+        if self.landmarks is not None:
+            points = np.array(self.landmarks)
+            if np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[-1] < _FLATTEST:
+                raise ValueError("its landmarks lie on one line or at one point")
+        return self
 
 
 class _Origin(_Schema):
@@ -173,17 +187,34 @@ def read_entries(content: Mapping[str, Any]) -> Entries:
         raise ValueError(first_told(error)) from None
     for name in ("threshold", "training"):
         refuse_objects(content[name], name)
+    content = {
+        name: _legible(value) if isinstance(value, Mapping) else value for name, value in content.items()
+    }
     pixels, threshold, calibration = checked.preprocessing, content["threshold"], content["calibration"]
     curve, fusion = content.get("error_curve"), content.get("fusion")
     return Entries(
         pixels.image_size, pixels.mean, pixels.std, pixels.landmarks,
-        None if threshold is None else Threshold(float(threshold["value"]), dict(threshold["origin"])),
+        None if threshold is None else Threshold(float(threshold["value"]), _origin(threshold["origin"])),
         None if calibration is None else calibration_from_dict(calibration),
         None if curve is None else _rising(ErrorCurve.from_dict(curve)),
         None if fusion is None else Fusion.from_dict(fusion),
         _familiarity(checked.familiarity),
         dict(content["training"]),
     )  # fmt: skip
+
+
+def _origin(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in _legible(values).items() if name not in _OURS}
+
+
+def _legible(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Texts without control characters, which a terminal would obey when a decision is printed."""
+    return {
+        name: "".join(char if char.isprintable() else ascii(char)[1:-1] for char in value)
+        if isinstance(value, str)
+        else value
+        for name, value in values.items()
+    }
 
 
 def read_familiarity(values: Any) -> Familiarity | None:
