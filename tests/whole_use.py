@@ -1,4 +1,4 @@
-"""What is done with a backbone from its first step to a file that is used, as steps that tests put together."""
+"""What is done with a backbone from its first step to an exported model, as steps that tests put together."""
 
 import numpy as np
 import torch
@@ -54,3 +54,17 @@ def saved_and_read(model, config, path):
         assert torch.equal(loaded.model.embed(images), features)
     assert float((features[0] @ features[2]).abs()) < 0.99999, "pictures are told apart"
     return loaded
+
+
+def exported_differs_by(loaded):
+    """Largest difference of any feature between the exported graph in ONNX Runtime and torch."""
+    import onnxruntime
+
+    from twin_dcal.export.graph import to_onnx
+
+    session = onnxruntime.InferenceSession(to_onnx(loaded).SerializeToString())
+    pixels = pictures(loaded.preprocessing.image_size, 3)
+    found = session.run(None, {session.get_inputs()[0].name: pixels})
+    with torch.no_grad():
+        wanted = loaded.model.features(normalised(loaded.preprocessing, pixels)).values()
+    return max(float(np.abs(one - two.numpy()).max()) for one, two in zip(found, wanted, strict=True))

@@ -1,11 +1,11 @@
-"""Networks of every kind as the backbone of a model that is trained, explained, saved and read again."""
+"""Networks of every kind as the backbone of a model that is trained, explained, saved, read again and exported."""
 
 import numpy as np
 import pytest
 import timm
 import torch
 from test_backbones import OTHERS
-from whole_use import normalised, pictures, saved_and_read, trained_two_steps
+from whole_use import exported_differs_by, normalised, pictures, saved_and_read, trained_two_steps
 
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.explain.pair import explain_pair
@@ -56,3 +56,10 @@ def test_it_trains_is_saved_and_explained(kind, trained):
     for map_ in (told.attribution1, told.attribution2):
         assert np.isfinite(map_).all()
         assert map_.std() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", OTHERS)
+def test_its_exported_model_gives_the_same(kind, trained):
+    pytest.importorskip("onnxscript", reason="needs the extra 'onnx'")
+    assert exported_differs_by(trained(kind)) < 1e-4

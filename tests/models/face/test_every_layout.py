@@ -1,5 +1,5 @@
-"""Every layout that docs/face_networks.md lists, with a tiny random file: loaded, trained for two steps, saved and
-evaluated; and what is said of a file of another layout.
+"""Every layout that docs/face_networks.md lists, with a tiny random file: loaded, trained for two steps, saved,
+evaluated, exported; and what is said of a file of another layout.
 
 Stand-ins have the layout's own units and names in narrow layers; those of the deepest networks fewer units too. That
 full sizes have the published tensors is tested where each layout is.
@@ -15,7 +15,7 @@ from face_weights import random_table
 from safetensors.torch import save_file
 from test_timm_face import write
 from tiny_face import tiny_face_onnx
-from whole_use import saved_and_read, trained_two_steps
+from whole_use import exported_differs_by, saved_and_read, trained_two_steps
 
 from twin_dcal.cli import evaluate
 from twin_dcal.config import TwinVerificationConfig
@@ -36,7 +36,6 @@ TIMM = {
     "timm-face convnext": ("convnext_atto", {"dims": [4, 6, 8, 10], "depths": [1, 1, 2, 1], "patch_size": 2}, False),
 }  # fmt: skip
 HEAVY = {"inception_resnet_v1"}
-"""Of one width only; test_layouts_in_use.py trains and exports it among its slow tests."""
 
 
 def tiny(layout):
@@ -133,9 +132,10 @@ def made(tmp_path_factory):
 
 
 KINDS = ["onnx", *LAYOUTS, *TIMM]
+SOME_SLOW = [pytest.param(kind, marks=pytest.mark.slow) if kind in HEAVY else kind for kind in KINDS]
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in HEAVY])
+@pytest.mark.parametrize("kind", SOME_SLOW)
 def test_a_layout_is_loaded_trained_saved_and_evaluated(kind, made, tiny_faces, tmp_path, capsys):
     loaded, path = made(kind)
     assert loaded.model.backbone.network.embedding_dim == {"onnx": 16, "inception_resnet_v1": 512}.get(
@@ -148,6 +148,14 @@ def test_a_layout_is_loaded_trained_saved_and_evaluated(kind, made, tiny_faces, 
     assert code == 0, capsys.readouterr().err
     figures = json.loads((tmp_path / "evaluation_report.json").read_text())
     assert 0 <= figures["twin"]["eer"] <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_exported_model_of_a_layout_gives_the_same(kind, made):
+    pytest.importorskip("onnxscript", reason="needs the extra 'onnx'")
+    loaded, _ = made(kind)
+    assert exported_differs_by(loaded) < 1e-4
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in HEAVY])
