@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import torch
+from timm.models.hiera import MaskUnitAttention
 from torch import Tensor, nn
 
 from twin_dcal.checkpoint import LoadedModel
@@ -72,6 +73,11 @@ class _Network(nn.Module):
     def __init__(self, loaded: LoadedModel) -> None:
         super().__init__()
         self.model, self.preprocessing = loaded.model, loaded.preprocessing
+        for module in self.model.modules():
+            if isinstance(
+                module, MaskUnitAttention
+            ):  # in five dimensions, which the exporter's fused attention lacks
+                module.fused_attn = False
 
     def names(self) -> list[str]:
         return ["combined", "sa", "glca"] if "glca" in self.model.branches else ["combined", "sa"]
