@@ -320,6 +320,37 @@ def test_separated_pairs_take_the_middle_of_the_gap(metric):
     assert "FMR may be up to 100 %" in told  # two pairs say nothing
 
 
+@pytest.mark.parametrize("metric", ["eer", "accuracy", "f1", "far=0.5"])
+def test_a_threshold_between_all_scores_has_its_own_rates(metric):
+    """One impostor, far below: the threshold is the middle, and nobody is accepted there."""
+    scores = PairScores(*(np.array(values, np.float32) for values in ([0.94], [], [], [-0.9375])))
+    deciding, choice = Deciding("m", None, {}, None, None).of_pairs(scores, metric, "two pairs")
+    rates = deciding.rates(choice.threshold)
+    assert (rates.fmr, rates.fnmr) == (choice.fmr, choice.fnmr) == (0, 0)
+    assert not any("everybody" in text for text in deciding.about_threshold())
+    assert deciding.moved(choice.threshold).origin["fmr"] == 0
+    beside = deciding.moved(choice.threshold - 0.01)
+    assert beside.origin["fmr"] == 1  # as high as it may be between two stored scores
+    assert beside.about_threshold() == []  # yet nobody knows that it accepts anyone
+    assert "accepts everybody: 100 %" in deciding.moved(-0.95).about_threshold()[0]
+    assert "refuses everybody: 100 %" in deciding.moved(0.95).about_threshold()[0]
+
+
+def test_a_stored_threshold_has_the_rates_that_its_file_says(tmp_path):
+    """Files of earlier releases hold a curve without the threshold's own rates."""
+    curve = ErrorCurve(
+        np.array([-0.9, 0.9]), np.zeros(2), {"all": np.array([1.0, 0.0])}, 50, {"all": 50}, "pairs"
+    )
+    origin = {"data": "pairs", "criterion": "eer", "impostors": "all", "fmr": 0.078, "fnmr": 0.0}
+    for stored, told in ((origin, 0.078), ({**origin, "fmr": None}, 1), ({"data": "pairs"}, 1)):
+        path = tiny_model(tmp_path, threshold=Threshold(0.1, stored), error_curve=curve)
+        engine = TwinInferenceEngine(path, "cpu", align="never")
+        assert engine.rates(engine.threshold).fmr == told
+        assert not any("everybody" in text for text in engine.deciding.about_threshold())
+        assert engine.rates(0.2).fmr == told
+        assert engine.rates(0.0).fmr == 1
+
+
 def test_thresholds_by_probability_and_by_similarity(engine, model_path, photos):
     engine.set_threshold_probability(0.5)
     assert engine.threshold == pytest.approx(0.75)  # Platt(8, -6)

@@ -35,6 +35,19 @@ def test_threshold_and_calibration_are_set_on_twins():
     assert float(validation.calibration([validation.threshold.value])[0]) == pytest.approx(0.5, abs=0.1)
 
 
+def test_the_error_curve_has_the_rates_that_the_threshold_was_chosen_for():
+    rng = np.random.default_rng(0)
+    drawn = [rng.normal(mean, 0.1, 20_000).astype(np.float32) for mean in (0.6, 0.4)]
+    validation = validate(PairScores(*drawn, np.empty(0, np.float32), np.empty(0, np.float32)), "f")
+    rates = validation.error_curve.at(validation.threshold.value)
+    origin = validation.threshold.origin
+    assert (rates.fmr, rates.fnmr) == (origin["fmr"], origin["fnmr"])
+    assert (rates.fmr, rates.fnmr) == (
+        (drawn[1] >= validation.threshold.value).mean(),
+        (drawn[0] < validation.threshold.value).mean(),
+    )
+
+
 def test_no_genuine_pair_is_an_error():
     with pytest.raises(MetricError):
         validate(scores(None, 0.1, 0.1), "e")

@@ -69,6 +69,43 @@ def test_without_twins_all_impostors_judge():
     )
 
 
+def test_rates_at_a_threshold_between_two_scores_are_exact(large):
+    kinds, curve = large
+    threshold = float(np.mean(curve.thresholds[400:402]))  # no score of its own
+    exact = ErrorCurve.of(scores_of(**kinds), "drawn", threshold).at(threshold)
+    counted = {name: (kinds[name] >= threshold).mean() for name in ("twin", "unrelated")}
+    assert (exact.fmr, exact.twin_fmr, exact.unrelated_fmr) == (counted["twin"], *counted.values())
+    assert exact.fnmr == (kinds["genuine"] < threshold).mean()
+    assert curve.at(threshold).fmr > exact.fmr
+    assert curve.at(threshold).fnmr > exact.fnmr
+
+
+def test_measured_rates_between_two_scores_join_the_curve(large):
+    """What a model file says of its threshold, where its curve was stored without it."""
+    kinds, curve = large
+    threshold = float(np.mean(curve.thresholds[400:402]))
+    exact = ErrorCurve.of(scores_of(**kinds), "drawn", threshold)
+    found = curve.with_rates(threshold, "twin", exact.at(threshold).fmr, exact.at(threshold).fnmr)
+    assert (found.at(threshold).fmr, found.at(threshold).fnmr) == (
+        exact.at(threshold).fmr,
+        exact.at(threshold).fnmr,
+    )
+    assert exact.fmr_at(threshold)["all"] <= found.fmr_at(threshold)["all"] < curve.fmr_at(threshold)["all"]
+    assert (np.diff(found.fnmr) >= 0).all()
+    assert all((np.diff(rates) <= 0).all() for rates in found.fmr.values())
+    for elsewhere in (-0.5, 0.9, *curve.thresholds[[0, 400, 401, -1]]):
+        assert found.at(elsewhere) == curve.at(elsewhere)
+
+
+@pytest.mark.parametrize(
+    ("score", "on", "fmr", "fnmr"),
+    [(0.6, "twin", 0.6, 0.2), (0.6, "twin", 0.5, 0.4), (0.6, "nobody", 0.5, 0.2), (0.5, "twin", 0.5, 0.2)],
+)
+def test_rates_that_the_curve_contradicts_do_not_join_it(score, on, fmr, fnmr):
+    curve = ErrorCurve.of(scores_of([0.5, 0.75, 0.75], [0.25, 0.75], [-0.5, 0, 0, 0.5]), "by hand")
+    assert curve.with_rates(score, on, fmr, fnmr).to_dict() == curve.to_dict()
+
+
 def test_it_travels_as_plain_values(large):
     _, curve = large
     again = ErrorCurve.from_dict(curve.to_dict())

@@ -36,13 +36,15 @@ class Deciding:
         stored = source.threshold
         origin = {} if stored is None else {"set_by": "checkpoint", **stored.origin}
         value = None if stored is None else stored.value
-        return cls(source.path, value, origin, source.calibration, source.error_curve)
+        return cls(
+            source.path, value, origin, source.calibration, _with_told(source.error_curve, value, origin)
+        )
 
     def of_pairs(self, scores: PairScores, metric: str, data: str) -> tuple[Self, ThresholdChoice]:
         """Chosen on scores of labelled pairs, which calibration and error rates are then from as well. data: what they
         are, in words. MetricError for pairs of one class only."""
         choice = choose_threshold(scores, metric)
-        curve = ErrorCurve.of(counted(scores), data)
+        curve = ErrorCurve.of(counted(scores), data, choice.threshold)
         hardest = scores.twin if len(scores.twin) else scores.impostors
         calibration = fit_platt(scores.genuine, hardest, source=data)
         origin = {"set_by": "optimize_threshold", **choice.origin(data)}
@@ -118,7 +120,7 @@ class Deciding:
             return ["it accepts everybody"]
         if curve is None:
             return []
-        accepted, refused = curve.fmr_at(threshold)["all"], curve.at(threshold).fnmr
+        accepted, refused = curve.at_least(threshold)  # what is sure, also between two stored scores
         if accepted >= _PRACTICALLY:
             return [f"it accepts everybody: {percent(accepted)} of pairs of two people reach it"]
         if refused >= _PRACTICALLY:
@@ -131,6 +133,20 @@ class Deciding:
             return {}
         data = {"data": self.error_curve.data, "impostors": rates.on}
         return {**data, "fmr": rates.fmr, "fnmr": rates.fnmr}
+
+
+def _with_told(
+    curve: ErrorCurve | None, threshold: float | None, origin: Mapping[str, Any]
+) -> ErrorCurve | None:
+    """The curve with the rates that the threshold was chosen for, where it was stored without them."""
+    on, fmr, fnmr = (origin.get(key) for key in ("impostors", "fmr", "fnmr"))
+    if (
+        curve is None
+        or threshold is None
+        or not (isinstance(fmr, int | float) and isinstance(fnmr, int | float))
+    ):
+        return curve
+    return curve.with_rates(threshold, str(on), fmr, fnmr)
 
 
 _PRACTICALLY = 0.99

@@ -62,7 +62,7 @@ def validate(scores: PairScores, source: str, fusion: Fusion | None = None) -> V
         figures,
         Threshold(choice.threshold, choice.origin(source)),
         fit_platt(scores.genuine, hardest, source=source),
-        ErrorCurve.of(counted(scores), source),
+        ErrorCurve.of(counted(scores), source, choice.threshold),
         fusion,
     )
 

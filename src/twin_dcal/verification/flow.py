@@ -141,7 +141,7 @@ def tune_on(system: System, test: Scored | None, data: str | None, metric: str, 
     told = _described(validation)
     calibration = choose_calibration(validation.source, on, told, effort.seed)
     logger.info("calibration: %s", calibration.reason)
-    return Tuning(choice, calibration, ErrorCurve.of(counts, told), told)
+    return Tuning(choice, calibration, ErrorCurve.of(counts, told, choice.threshold), told)
 
 
 def _described(validation: Scored) -> str:

@@ -4,7 +4,7 @@ Measured on validation pairs when the threshold is set. numpy only, so that an e
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -54,7 +54,7 @@ class Rates:
 
 @dataclass(frozen=True, eq=False)
 class ErrorCurve:
-    """Error rates of validation pairs at some of their scores.
+    """Error rates of validation pairs at some of their scores, and at the threshold that was chosen on them.
 
     thresholds (T,): ascending, distinct. fnmr (T,): share of genuine pairs below each. fmr: by kind of impostor
     ("twin", "unrelated", "all"), (T,) share at or above each. data: which validation pairs, in words.
@@ -68,15 +68,18 @@ class ErrorCurve:
     data: str
 
     @classmethod
-    def of(cls, pairs: CountedPairs, data: str) -> Self:
-        """Exact rates at up to a few hundred observed scores, densest in the tails. MetricError if a class is empty."""
+    def of(cls, pairs: CountedPairs, data: str, threshold: float | None = None) -> Self:
+        """Exact rates at up to a few hundred observed scores, densest in the tails. MetricError if a class is empty.
+
+        Args: threshold: the one in use, whose rates are exact too: it may lie between two scores.
+        """
         sections = {name: pairs.section(name) for name in SECTIONS if pairs.has(name)}
         if "all" not in sections:
             raise MetricError(f"{data}: no impostor pair, so there is no error curve")
         kept = [
             _tails(tally) for tally in (pairs.genuine, pairs.twin, pairs.unrelated, pairs.other) if tally.size
         ]
-        thresholds = np.unique(np.concatenate(kept))
+        thresholds = np.unique(np.concatenate([*kept, [] if threshold is None else [threshold]]))
         fmr: dict[str, Floats] = {
             name: np.sum([part.num_at_or_above(thresholds) for part in scores.impostor_tallies], axis=0)
             / scores.num_impostors
@@ -91,6 +94,37 @@ class ErrorCurve:
     def on(self) -> str:
         """The impostors that decisions are judged by: twins where there were any, else all."""
         return "twin" if "twin" in self.fmr else "all"
+
+    def with_rates(self, score: float, on: str, fmr: float, fnmr: float) -> Self:
+        """The same with the rates that were measured at `score`, between two stored scores, on the impostors named by
+        `on`; unchanged where they contradict what is stored."""
+        at = int(np.searchsorted(self.thresholds, score))
+        if on not in self.fmr or score in self.thresholds:
+            return self
+        higher = self.fmr_at(score)
+        lower = {name: float(rates[at]) if at < rates.size else 0.0 for name, rates in self.fmr.items()}
+        fits = lower[on] <= fmr <= higher[on]
+        if not (fits and self._least_fnmr(score) <= fnmr <= self.at(score).fnmr):
+            return self
+        here = {**higher, on: fmr}
+        if on != "all":  # of all impostors, those of `on` are known
+            fewer = (higher[on] - fmr) * self.num_impostors[on] / max(1, self.num_impostors["all"])
+            here["all"] = max(lower["all"], higher["all"] - fewer)
+        return replace(
+            self, thresholds=np.insert(self.thresholds, at, score), fnmr=np.insert(self.fnmr, at, fnmr),
+            fmr={name: np.insert(rates, at, here[name]) for name, rates in self.fmr.items()},
+        )  # fmt: skip
+
+    def at_least(self, score: float) -> tuple[float, float]:
+        """FMR on all impostors and FNMR at `score`, the lower of both sides between two stored scores."""
+        above = int(np.searchsorted(self.thresholds, score, side="left"))
+        return float(self.fmr["all"][above]) if above < self.fnmr.size else 0.0, self._least_fnmr(score)
+
+    def _least_fnmr(self, score: float) -> float:
+        if score > self.thresholds[-1]:
+            return 1.0  # the highest score is stored, so no pair reaches this one
+        below = int(np.searchsorted(self.thresholds, score, side="right")) - 1
+        return float(self.fnmr[below]) if below >= 0 else 0.0
 
     def fmr_at(self, score: float) -> dict[str, float]:
         """FMR by kind of impostor of a threshold at `score`; the higher of both sides between two stored scores."""
