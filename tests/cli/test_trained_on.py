@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 from tiny import tiny_values
 
-from twin_dcal.cli import demo, evaluate
+from twin_dcal.cli import demo, evaluate, extract
 from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.demo import picture
 from twin_dcal.training.run import train
+from twin_dcal.verification.provenance import told_of_model
 
 TOLD = "the model was trained on drawn faces (SynTwins) alone and knows no real face"
 UNLIKE = "unlike the pictures the model was trained on"
@@ -81,3 +83,57 @@ def test_prompt_and_folder(drawn, tiny_faces, tmp_path, monkeypatch, capsys):
     assert f"warning: {TOLD}" in capsys.readouterr().out
     demo.main([*given, "--demo_folder", str(tiny_faces / "test/6a")])
     assert f"warning     {TOLD}" in capsys.readouterr().out
+
+
+def test_features_and_comparisons(drawn, tmp_path, monkeypatch, capsys):
+    """Files of vectors say it as the model does, whichever command wrote them and however often."""
+    monkeypatch.chdir(tmp_path)
+    model, data = str(drawn / "run/best_model.pth"), str(drawn / "data")
+    assert (
+        extract.main(["--model", model, "--images_dir", data, "--align", "never", "--num_workers", "0"]) == 0
+    )
+    assert f"warning: {TOLD}" in capsys.readouterr().err
+    few = ["--num_replicates", "0"]
+    alone = ["--model", model, "--test_data", data, "--output_dir", "one", "--num_workers", "0"]
+    assert evaluate.main([*alone, *few]) == 0
+    for number, (given, more) in enumerate(
+        ((tmp_path / "features.npz", ["--data_dir", data]), (tmp_path / "one/embeddings.npz", []),
+         (tmp_path / "1/embeddings.npz", []))
+    ):  # fmt: skip
+        capsys.readouterr()
+        assert evaluate.main(["--embeddings", str(given), "--output_dir", str(number), *more, *few]) == 0
+        assert TOLD in " ".join(capsys.readouterr().out.split()), given
+        figures = json.loads((tmp_path / f"{number}/evaluation_report.json").read_text())
+        assert any(TOLD in text for text in figures["warnings"])
+    capsys.readouterr()
+    assert evaluate.main(["--compare", "one", "2", "--output_dir", "both", *few]) == 0
+    told = json.loads((tmp_path / "both/comparison.json").read_text())
+    assert all(any(TOLD in text for text in run["warnings"]) for run in told["runs"])
+    for text in (capsys.readouterr().out, (tmp_path / "both/comparison.md").read_text()):
+        assert f"Warning: one: {TOLD}" in text
+        assert f"Warning: 2: {TOLD}" in text
+
+
+def test_the_picture_says_it(drawn, tiny_faces, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    figures = []
+    made = picture.pair_picture
+    monkeypatch.setattr(picture, "pair_picture", lambda *given: figures.append(made(*given)) or figures[-1])
+    one = str(sorted(tiny_faces.glob("test/*/*.png"))[0])
+    demo.main(["--model", str(drawn / "run"), "--align", "never", "--img1", one, "--img2", one])
+    (figure,) = figures
+    (line,) = [text for text in figure.texts if text.get_text().startswith("Warning")]
+    assert TOLD in line.get_text()
+    figure.draw_without_rendering()  # at its own size, not at that of the file
+    assert line.get_window_extent().x1 < figure.bbox.x1
+
+
+@pytest.mark.parametrize(
+    ("metadata", "told"),
+    [
+        ({"model": {"trained_on": {"faces": "drawn"}}}, 1), ({"model": {"trained_on": {"faces": "photographs"}}}, 0),
+        ({"model": {"trained_on": [1]}}, 0), ({"model": "x"}, 0), ({}, 0),
+    ],
+)  # fmt: skip
+def test_what_embeddings_say_of_their_model(metadata, told):
+    assert len(told_of_model(metadata.get("model"))) == told

@@ -99,6 +99,7 @@ def _extract(
     from twin_dcal.distributed import is_main
     from twin_dcal.extraction.beside import Wanted, write_beside
     from twin_dcal.extraction.extract import extract
+    from twin_dcal.verification.provenance import told_of_training
 
     done = extract(
         engine, images, output, feature_type=options.feature_type, batch_size=options.batch_size,
@@ -117,6 +118,8 @@ def _extract(
     print(f"{done.num_images:,} features: {_few(done.files)}")
     for path in written:
         print(path)
+    for text in told_of_training(engine.source.training):
+        print(f"warning: {text}", file=sys.stderr)
 
 
 def _check(options: argparse.Namespace) -> None:

@@ -1,5 +1,6 @@
 """Two faces side by side with the decision above them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from twin_dcal.report.rendering import render
 from twin_dcal.report.theme import LIGHT, drawing
 from twin_dcal.report.wording import shown
 
-from .wording import decision_words
+from .wording import decision_words, in_words
 
 
 def pair_picture(
@@ -31,6 +32,8 @@ def pair_picture(
                 fontweight="bold")  # fmt: skip
     score = "" if result.verification_score is None else f"score {result.verification_score:.3f}   "
     figure.text(0.97, 0.925, f"{score}similarity {result.similarity:+.3f}", ha="right", color=LIGHT["muted"])
+    if result.warnings:
+        figure.text(0.03, 0.88, _warned(result.warnings), color=LIGHT["ink"], fontsize=6.5, parse_math=False)
     scale = figure.add_axes((0.06, 0.09, 0.88, 0.035))
     scale.axvspan(result.threshold, 1, color=LIGHT["genuine"], alpha=0.25, linewidth=0)
     scale.axvspan(-1, result.threshold, color=LIGHT["twin"], alpha=0.15, linewidth=0)
@@ -50,6 +53,13 @@ def save_pair_picture(
         picture = render(pair_picture(pixels1, pixels2, result, names), path.stem, "png")
     with replacing(path) as file:
         file.write(picture)
+
+
+def _warned(warnings: Sequence[str]) -> str:
+    """The first warning as far as there is room, and how many more there are."""
+    first = shown(in_words(warnings[0]))
+    more = f" (and {len(warnings) - 1} more)" if len(warnings) > 1 else ""
+    return f"Warning: {first if len(first) <= 90 else f'{first[:89]}…'}{more}"
 
 
 def _shortened(name: str) -> str:

@@ -31,6 +31,7 @@ from twin_dcal.locking import locked
 from twin_dcal.prepare.detector import is_available
 from twin_dcal.verification.embedding_files import FORMAT, FORMAT_VERSION
 from twin_dcal.verification.joining import short_ids
+from twin_dcal.verification.provenance import trained_on
 
 from .loading import Loaded, loader
 
@@ -234,7 +235,7 @@ def _write(
     source = engine.source
     about: dict[str, Any] = {
         "format": FORMAT, "format_version": FORMAT_VERSION, "twin_dcal": __version__,
-        "feature_type": feature_type, "model": source.described(),
+        "feature_type": feature_type, "model": {**source.described(), "trained_on": trained_on(source.training)},
         "preprocessing": {
             "image_size": source.image_size, "mean": source.mean, "std": source.std, "align": engine.align,
         },

@@ -125,6 +125,8 @@ def markdown(comparison: Figures) -> str:
                 cells += _difference_cells(differences.get(run["name"]), section)
                 lines.append("| " + " | ".join(cells) + " |")
     lines += ["", *_explained(comparison)]
+    for run in comparison["runs"]:
+        lines += [f"\nWarning: {run['name']}: {text}" for text in run["warnings"]]
     return "\n".join(lines) + "\n"
 
 
@@ -203,7 +205,7 @@ def _alone(run: Run, effort: Effort) -> Figures:
                 "eer": metrics.eer(scores).eer, "roc_auc": metrics.auc(scores), "intervals": ends,
                 "num_genuine": scores.num_genuine, "num_impostors": scores.num_impostors, "curve": _curve(scores),
             }  # fmt: skip
-    return {"name": run.name, "sections": sections}
+    return {"name": run.name, "sections": sections, "warnings": list(run.scored.what.warnings)}
 
 
 def _ends(intervals: Intervals | None, section: str) -> dict[str, list[float]]:

@@ -25,4 +25,15 @@ def told_of_training(training: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def trained_on(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of it that warnings are from, for files of features, which keep it under their model."""
+    return {name: training[name] for name in ("faces", "start") if name in training}
+
+
+def told_of_model(model: object) -> tuple[str, ...]:
+    """Warnings, from what a file of features says of its model; none where it says nothing that is known."""
+    told = model.get("trained_on") if isinstance(model, Mapping) else None
+    return told_of_training(told) if isinstance(told, Mapping) else ()
+
+
 _A = {FACE_NETWORK: "a face network", OTHER_MODEL: "an earlier model"}

@@ -22,7 +22,7 @@ from .evaluation import Decision
 from .familiarity import looks_of_files
 from .fusion import Fusion
 from .protocols import Comparisons, listed_source, pair_source, sample_unrelated, without_images
-from .provenance import told_of_training
+from .provenance import told_of_model, told_of_training, trained_on
 from .reading import DataFiles, join_embeddings, join_scores, keep_to_split, read_comparisons
 from .score_files import ScoreTable, is_scores_file, read_scores
 
@@ -160,7 +160,10 @@ class ModelSystem:
 
     def about(self) -> Mapping[str, Any]:
         loaded = self.loaded
-        model = {"path": self.path, "sha256": loaded.sha256, "branches": list(loaded.model.branches)}
+        model = {
+            "path": self.path, "sha256": loaded.sha256, "branches": list(loaded.model.branches),
+            "trained_on": trained_on(loaded.training),
+        }  # fmt: skip
         preprocessing = loaded.preprocessing.to_dict()
         return {"model": model, "feature_type": self.feature_type, "preprocessing": preprocessing}
 
@@ -181,6 +184,7 @@ class EmbeddingsSystem:
             data = self.files.data_set
         wanted = None if data is None else read_comparisons(data, self.files, split)
         what, vectors = join_embeddings(embeddings, wanted, self.files.twin_pairs)
+        what = replace(what, warnings=(*told_of_model(embeddings.metadata.get("model")), *what.warnings))
         what, fusion = self.sampling.of(what), fusion_from(embeddings.metadata.get("fusion"), embeddings.file)
         return Scored(what, pair_source(what, vectors, fusion), vectors, fusion)
 
