@@ -90,8 +90,8 @@ def test_pairs_begin_with_the_networks_own_cosine(stored, kind):
     with torch.no_grad():
         wanted = F.cosine_similarity(*network(given), dim=0)
         embeddings = model.embed(normalised, "sa")
-    assert float(F.cosine_similarity(*embeddings, dim=0)) == pytest.approx(float(wanted), abs=1e-4)
-    assert abs(float(wanted)) < 0.999
+    assert float(F.cosine_similarity(*embeddings, dim=0)) == pytest.approx(float(wanted), abs=2e-5)
+    assert abs(float(wanted)) < 0.9999, "pictures that the random network cannot tell apart prove nothing"
 
 
 @pytest.mark.parametrize("kind", KINDS)
