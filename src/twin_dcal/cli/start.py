@@ -18,22 +18,26 @@ def _command(name: str) -> "Callable[[], int]":
         before = _signal.getsignal(_signal.SIGINT)
         _end_at_once_on_interrupts()
         try:
-            try:
-                from importlib import import_module
-
-                main = import_module(f"twin_dcal.cli.{name}").main
-            except BaseException as error:
-                from .exits import internal
-
-                return internal(error)
-            code: int = main()
-            return code
+            return _run(name)
         finally:  # a script may have been started from a notebook, whose process goes on
             if before is not None:
                 _signal.signal(_signal.SIGINT, before)
 
     start.__name__ = start.__qualname__ = name
     return start
+
+
+def _run(name: str) -> int:
+    try:
+        from importlib import import_module
+
+        main = import_module(f"twin_dcal.cli.{name}").main
+    except BaseException as error:
+        from .exits import internal
+
+        return internal(error)
+    code: int = main()
+    return code
 
 
 def _end_at_once_on_interrupts() -> None:

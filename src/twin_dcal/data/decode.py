@@ -55,19 +55,22 @@ def read_bytes(source: str | Path) -> bytes:
     path = Path(source)
     try:
         info = path.stat()
-        if stat.S_ISDIR(info.st_mode):
-            raise IsADirectoryError
-        if not stat.S_ISREG(info.st_mode):
-            raise ImageError(f"{path}: a pipe or a device, not an image file")
+        if other := _no_file(info.st_mode):
+            raise ImageError(f"{path}: {other}, not an image file")
         if info.st_size > MAX_BYTES:
             raise ImageError(f"{path}: larger than any image that is read ({MAX_BYTES >> 30} GiB)")
         return path.read_bytes()
     except FileNotFoundError:
         raise ImageError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise ImageError(f"{path}: a folder, not an image file") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: cannot be opened ({error})") from None
+
+
+def _no_file(mode: int) -> str | None:
+    """What a path leads to instead of a file that ends; None for such a file."""
+    if stat.S_ISREG(mode):
+        return None
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
 
 
 def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -122,8 +125,8 @@ def damage(path: Path, *, thorough: bool = False) -> str | None:
     """
     try:
         info = path.stat()
-        if not stat.S_ISREG(info.st_mode):
-            return "a folder, not a file" if stat.S_ISDIR(info.st_mode) else "a pipe or a device, not a file"
+        if other := _no_file(info.st_mode):
+            return f"{other}, not a file"
         if info.st_size > MAX_BYTES:
             return f"larger than {MAX_BYTES >> 30} GiB"
         if info.st_size == 0:

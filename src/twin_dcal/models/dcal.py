@@ -203,17 +203,17 @@ class DCALVerificationModel(nn.Module):
 
     def _embed(self, images: Tensor, feature_type: FeatureType) -> Tensor:
         if feature_type == "sa" and not self.flip_average:
-            encoded = self._encode(self.backbone.read(images), None, cls_only=True)
-            return F.normalize(self.backbone.norm(encoded.sa_BTC[:, 0]).float(), dim=-1)
+            return self._sa_feature(self._encode(self.backbone.read(images), None, cls_only=True))
         return self.features(images)[feature_type]
+
+    def _sa_feature(self, encoded: Encoded) -> Tensor:
+        return F.normalize(self.backbone.norm(encoded.sa_BTC[:, 0]).float(), dim=-1)
 
     def _branch_features(
         self, encoded: Encoded, rollout_BT: Tensor | None = None
     ) -> dict[FeatureType, Tensor]:
         """Each active branch's embedding at unit length."""
-        parts: dict[FeatureType, Tensor] = {
-            "sa": F.normalize(self.backbone.norm(encoded.sa_BTC[:, 0]).float(), dim=-1)
-        }
+        parts: dict[FeatureType, Tensor] = {"sa": self._sa_feature(encoded)}
         if "glca" in self.branches:
             parts["glca"] = F.normalize(self.glca(encoded, rollout_BT).float(), dim=-1)
         return parts
