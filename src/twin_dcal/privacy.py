@@ -1,8 +1,8 @@
 """What keeps this machine's libraries from asking the network, as defaults that a user's environment overrides.
 
 Each was seen to ask when left alone (docs/privacy.md). They are read when those libraries are imported, so they are
-set before: by every command, by `twin_dcal.models` (timm), by the trackers, and where ONNX Runtime is imported. Never
-by `import twin_dcal`.
+set before: by every command, by the packages that import timm, by the trackers, and where ONNX Runtime is imported.
+Never by `import twin_dcal`.
 """
 
 import os

@@ -93,6 +93,15 @@ def test_whoever_imports_a_library_that_asks_sets_the_switches(library):
     assert without in ([], ["mlflow_model.py"])
 
 
+def test_whoever_imports_timm_is_in_a_package_that_set_the_switches():
+    source = Path(privacy.__file__).parent
+    importing = {path for path in source.rglob("*.py") if "timm" in imported_roots(path)}
+    assert importing
+    packages = {path.relative_to(source).parts[0] for path in importing}
+    for package in packages:
+        assert "\nset_privacy_defaults()" in (source / package / "__init__.py").read_text(encoding="utf-8")
+
+
 def test_the_users_own_are_kept():
     found = environment_after(
         "from twin_dcal.privacy import set_privacy_defaults as s; s(); s()",
