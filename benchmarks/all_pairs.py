@@ -39,19 +39,19 @@ def main() -> int:
 
 def measure(images: int, dim: int, threads: int, num_replicates: int) -> int:
     """Run, print, and return 0 for PASS or 1 for FAIL. numpy loads here, after the thread count is set."""
-    from twin_dcal.verification import counting, intervals, metrics
+    from twin_dcal.metrics import error_rates, intervals, pair_stream
 
     embeddings, person = made_up(images, dim)
     marks, cpu = [time.perf_counter()], time.process_time()
-    source = counting.AllPairs(embeddings, person, person // 2)
-    counts = counting.count_pairs(source)
+    source = pair_stream.AllPairs(embeddings, person, person // 2)
+    counts = pair_stream.count_pairs(source)
     marks.append(time.perf_counter())
-    sections = {name: counts.section(name) for name in counting.SECTIONS}
+    sections = {name: counts.section(name) for name in pair_stream.SECTIONS}
     figures = {name: figures_of(section) for name, section in sections.items()}
     marks.append(time.perf_counter())
-    curves = [metrics.roc(section, corners_only=True) for section in sections.values()]
+    curves = [error_rates.roc(section, corners_only=True) for section in sections.values()]
     marks.append(time.perf_counter())
-    threshold = metrics.eer(sections["twin"]).threshold
+    threshold = error_rates.eer(sections["twin"]).threshold
     found = intervals.bootstrap(source, threshold=threshold, counts=counts, num_replicates=num_replicates)
     marks.append(time.perf_counter())
     cpu = time.process_time() - cpu
@@ -90,11 +90,11 @@ def made_up(images, dim):
 
 
 def figures_of(section) -> dict[str, float]:
-    from twin_dcal.verification import intervals, metrics
+    from twin_dcal.metrics import error_rates, intervals
 
     figures = {name: exact(section) for name, (exact, _) in intervals.FIGURES.items()}
     for fmr in intervals.FMR_LEVELS:
-        figures[f"tar_at_far_{fmr:g}"] = metrics.operating_point(section, fmr).tar
+        figures[f"tar_at_far_{fmr:g}"] = error_rates.operating_point(section, fmr).tar
     return figures
 
 

@@ -23,9 +23,9 @@ from statistics import NormalDist
 
 import numpy as np
 
-from twin_dcal.verification import bounds, counting, intervals, metrics, replicates, resampling
-from twin_dcal.verification.scores import PairKind
-from twin_dcal.verification.tally import Tally, count_scores
+from twin_dcal.metrics import confidence, error_rates, family_bootstrap, intervals, pair_stream, replicates
+from twin_dcal.metrics.pairs import PairKind
+from twin_dcal.metrics.score_counts import Tally, count_scores
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PEOPLE, IMAGES, LATENT = 2, 4, 24
@@ -69,18 +69,21 @@ def truth(families, seed):
     """True value of every figure of the tables, from so many families."""
     tallies = population(families, seed)
     twin, unrelated = (count_scores(tallies["genuine"], [tallies[kind]]) for kind in ("twin", "unrelated"))
-    true = {"twin EER": metrics.eer(twin).eer, "unrelated EER": metrics.eer(unrelated).eer}
-    true |= {"twin AUC": metrics.auc(twin), "unrelated AUC": metrics.auc(unrelated)}
-    true |= {"twin d'": metrics.d_prime(twin), "twin best accuracy": metrics.best_accuracy(twin).value}
+    true = {"twin EER": error_rates.eer(twin).eer, "unrelated EER": error_rates.eer(unrelated).eer}
+    true |= {"twin AUC": error_rates.auc(twin), "unrelated AUC": error_rates.auc(unrelated)}
+    true |= {
+        "twin d'": error_rates.d_prime(twin),
+        "twin best accuracy": error_rates.best_accuracy(twin).value,
+    }
     for threshold in THRESHOLDS:
-        at = metrics.error_rates_at(twin, threshold)
+        at = error_rates.error_rates_at(twin, threshold)
         true |= {f"FNMR at {threshold}": at.fnmr, f"twin FMR at {threshold}": at.fmr}
-        true[f"unrelated FMR at {threshold}"] = metrics.error_rates_at(unrelated, threshold).fmr
+        true[f"unrelated FMR at {threshold}"] = error_rates.error_rates_at(unrelated, threshold).fmr
     for fmr in HEADLINES:
-        at = metrics.error_rates_at(twin, metrics.operating_point(unrelated, fmr).threshold)
+        at = error_rates.error_rates_at(twin, error_rates.operating_point(unrelated, fmr).threshold)
         true |= {f"headline {fmr:g} twin FMR": at.fmr, f"headline {fmr:g} FNMR": at.fnmr}
-    true["twin TAR at FMR 0.1"] = metrics.operating_point(twin, 0.1).tar
-    true["twin TAR at FMR 0.01"] = metrics.operating_point(twin, 0.01).tar
+    true["twin TAR at FMR 0.1"] = error_rates.operating_point(twin, 0.1).tar
+    true["twin TAR at FMR 0.01"] = error_rates.operating_point(twin, 0.01).tar
     return true | {
         f"difference {section} {name}": 0.0 for section in ("twin", "unrelated") for name in ("EER", "AUC")
     }
@@ -91,13 +94,13 @@ def sources(families, seed):
     rows = simulated(np.random.default_rng((seed, 2, families)), families)
     family = np.repeat(np.arange(families), PER_FAMILY)
     person = np.repeat(np.arange(families * PEOPLE), IMAGES)
-    return [counting.AllPairs(each.reshape(-1, LATENT), person, family) for each in rows]
+    return [pair_stream.AllPairs(each.reshape(-1, LATENT), person, family) for each in rows]
 
 
 def one_repetition(families, num_replicates, seed):
     """figure -> (low, high) on one draw."""
     ours, theirs = sources(families, seed)
-    counts = counting.count_pairs(ours)
+    counts = pair_stream.count_pairs(ours)
     found = {}
     for threshold, fmr in zip(THRESHOLDS, HEADLINES, strict=True):
         made = intervals.bootstrap(
@@ -127,13 +130,15 @@ def one_repetition(families, num_replicates, seed):
 def one_of_each_method(families, num_replicates, seed):
     """(figure, method) -> (low, high): other intervals of the same replicates, beside the one in use."""
     ours = sources(families, seed)[0]
-    counts = counting.count_pairs(ours)
-    units = resampling.make_units(np.arange(families), np.random.default_rng(0))
-    edges = np.unique(np.append(resampling.choose_edges(counts, THRESHOLDS[0]), np.float32(THRESHOLDS[1])))
-    binned = resampling.bin_pairs(ours, counts, edges, units)
-    drawn = resampling.multiplicities(families, num_replicates, np.random.default_rng((seed, 3)))
+    counts = pair_stream.count_pairs(ours)
+    units = family_bootstrap.make_units(np.arange(families), np.random.default_rng(0))
+    edges = np.unique(
+        np.append(family_bootstrap.choose_edges(counts, THRESHOLDS[0]), np.float32(THRESHOLDS[1]))
+    )
+    binned = family_bootstrap.bin_pairs(ours, counts, edges, units)
+    drawn = family_bootstrap.multiplicities(families, num_replicates, np.random.default_rng((seed, 3)))
     rows = np.vstack([np.ones(families), 1 - np.eye(families), drawn])  # all; each family left out; drawn
-    weighted = resampling.weigh(binned, rows)
+    weighted = family_bootstrap.weigh(binned, rows)
     both = {
         kind: replicates.replicates(weighted[PairKind.GENUINE], weighted[kind])
         for kind in (PairKind.TWIN, PairKind.UNRELATED)
@@ -164,8 +169,8 @@ def every_method(estimate, left_out, again, level=0.95):
     ends = [bias + normal.inv_cdf(end) for end in (tail, 1 - tail)]
     shares = [normal.cdf(bias + end / (1 - lean * end)) for end in ends]
     num_units = left_out.size
-    plain = bounds.plain_interval(estimate, again, num_units=num_units, level=level)
-    ours = bounds.rate_interval(estimate, again, num_units=num_units, num_trials=num_units, level=level)
+    plain = confidence.plain_interval(estimate, again, num_units=num_units, level=level)
+    ours = confidence.rate_interval(estimate, again, num_units=num_units, num_trials=num_units, level=level)
     return {
         "percentile": (low, high),
         "basic": (2 * estimate - high, 2 * estimate - low),

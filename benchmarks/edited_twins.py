@@ -29,16 +29,16 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from twin_dcal.ablation.averaging import resample
 from twin_dcal.edits.dataset import Settings, detector, read_people, write_person
 from twin_dcal.edits.folder import note_of
 from twin_dcal.edits.looking import Seen, look
 from twin_dcal.edits.recipes import RECIPES, edited
 from twin_dcal.edits.truth import Shot, read_truth
 from twin_dcal.inference.engine import TwinInferenceEngine
-from twin_dcal.verification.bounds import plain_interval
-from twin_dcal.verification.counting import AllPairs, count_pairs
-from twin_dcal.verification.metrics import auc, error_rates_at, sort_scores
+from twin_dcal.metrics.averaging import resample
+from twin_dcal.metrics.confidence import plain_interval
+from twin_dcal.metrics.error_rates import auc, error_rates_at, sort_scores
+from twin_dcal.metrics.pair_stream import AllPairs, count_pairs
 
 Pixels = NDArray[np.uint8]
 SMALL = 96

@@ -17,15 +17,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from twin_dcal.ablation.averaging import Resampled, mean_difference, resample
 from twin_dcal.ablation.flow import Plan, ablate
 from twin_dcal.ablation.variants import Variant
 from twin_dcal.config import TwinVerificationConfig, parse_dotted
 from twin_dcal.data.manifest import load_face_data
-from twin_dcal.verification.comparing import open_stored
-from twin_dcal.verification.counting import PairBlock, PairSource
-from twin_dcal.verification.reading import DataFiles
-from twin_dcal.verification.systems import Sampling
+from twin_dcal.evaluation.compare import open_stored
+from twin_dcal.evaluation.inputs import DataFiles
+from twin_dcal.evaluation.systems import Sampling
+from twin_dcal.metrics.averaging import Resampled, mean_difference, resample
+from twin_dcal.metrics.pair_stream import PairBlock, PairSource
 
 VARIANTS = (Variant(label="untouched", changes=(("training.num_epochs", 0),)), Variant(label="face"))
 FIGURES = [("twin", "eer"), ("twin", "roc_auc"), ("unrelated", "eer"), ("unrelated", "roc_auc")]

@@ -21,15 +21,15 @@ from PIL import Image
 
 from twin_dcal.checkpoint import load_model
 from twin_dcal.cli.train import main as train
+from twin_dcal.embed import embed_images
+from twin_dcal.metrics.intervals import bootstrap
+from twin_dcal.metrics.pair_stream import AllPairs, ListedPairs, PairSource
+from twin_dcal.metrics.pairs import PairKind
 from twin_dcal.models.backbone import build_backbone
 from twin_dcal.synth import oracle
 from twin_dcal.synth.generate import Settings, generate
 from twin_dcal.synth.identity import DIFFICULTIES
 from twin_dcal.synth.truth import Shot, Truth, read_truth
-from twin_dcal.verification.counting import AllPairs, ListedPairs, PairSource
-from twin_dcal.verification.embeddings import embed_images
-from twin_dcal.verification.intervals import bootstrap
-from twin_dcal.verification.scores import PairKind
 
 CPU_BATCH = 16
 

@@ -70,8 +70,8 @@ def untrained(folder: Path, backbone: str, image_size: int) -> Path:
     """A model file with random weights, a threshold and no error curve."""
     from twin_dcal.checkpoint import save_model
     from twin_dcal.config import TwinVerificationConfig
+    from twin_dcal.metrics.error_curve import Threshold
     from twin_dcal.models.dcal import DCALVerificationModel
-    from twin_dcal.verification.stored import Threshold
 
     config = TwinVerificationConfig.from_dict(
         {"model": {"backbone": backbone, "pretrained": False, "glca_pool": "local"},

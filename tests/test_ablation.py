@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).parent / "verification"))
 from made_faces import all_listed, faces
 
 from twin_dcal.ablation import runs as ablation_runs
-from twin_dcal.ablation.averaging import mean_difference, resample
 from twin_dcal.ablation.flow import Plan, write_ablation
 from twin_dcal.ablation.runs import plan_runs, standing_of, train_runs
 from twin_dcal.ablation.summary import ScoredRun, summarize
@@ -25,6 +24,13 @@ from twin_dcal.ablation.variants import read_variants, read_variants_file
 from twin_dcal.cli import ablate as command
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ConfigError, MetricError
+from twin_dcal.evaluation.compare import Run, compare
+from twin_dcal.evaluation.evaluate import Effort
+from twin_dcal.evaluation.protocol import Comparisons, pair_source
+from twin_dcal.evaluation.systems import Scored
+from twin_dcal.metrics import confidence, family_bootstrap
+from twin_dcal.metrics.averaging import mean_difference, resample
+from twin_dcal.metrics.intervals import paired_bootstrap
 from twin_dcal.report.comparison import (
     Overlaid,
     comparison_figure,
@@ -33,12 +39,6 @@ from twin_dcal.report.comparison import (
     write_comparison_plot,
 )
 from twin_dcal.training.loop import TrainingResult
-from twin_dcal.verification import bounds, resampling
-from twin_dcal.verification.comparing import Run, compare
-from twin_dcal.verification.evaluation import Effort
-from twin_dcal.verification.intervals import paired_bootstrap
-from twin_dcal.verification.protocols import Comparisons, pair_source
-from twin_dcal.verification.systems import Scored
 
 TINY = [
     "--config", "debug", "--model.backbone", "test_vit", "--data.image_size", "32", "--training.num_epochs", "1",
@@ -407,7 +407,7 @@ def test_the_interval_is_of_the_mean_over_seeds_with_the_same_families(section, 
         [noisy(what, vectors, noise, seed) for seed in seeds]
         for noise, seeds in ((0.8, (5, 6)), (0.3, (7, 8)))
     ]
-    weights = resampling.multiplicities(6, 100, np.random.default_rng((1, 2)))
+    weights = family_bootstrap.multiplicities(6, 100, np.random.default_rng((1, 2)))
     pairs = [
         [[(family[i], family[j], s, k) for i, j, s, k in all_listed(*run)] for run in side] for side in runs
     ]
@@ -421,12 +421,12 @@ def test_the_interval_is_of_the_mean_over_seeds_with_the_same_families(section, 
     ours, theirs = ([resample(pair_source(*run), 100, 1) for run in side] for side in runs)
     found = mean_difference(ours, theirs, (section, "roc_auc"), level=0.9)
     np.testing.assert_allclose(found.by_seed, by_seed, rtol=1e-9)
-    reach = bounds.t_quantile(0.9, 5) * again.std()
+    reach = confidence.t_quantile(0.9, 5) * again.std()
     assert found.difference == pytest.approx(by_seed.mean())
     assert (found.low, found.high) == pytest.approx(
         (by_seed.mean() - reach, by_seed.mean() + reach), rel=1e-5
     )
-    p_value = max(bounds.two_sided_p(by_seed.mean() / again.std(), 5), 1 / 101)
+    p_value = max(confidence.two_sided_p(by_seed.mean() / again.std(), 5), 1 / 101)
     assert found.p_value == pytest.approx(p_value, rel=1e-4)
 
 
@@ -640,7 +640,7 @@ def test_panels_are_those_that_exist_and_curves_are_the_figures_own():
 
 def test_compare_visualize_writes_the_curves(tmp_path, capsys):
     from twin_dcal.cli import evaluate
-    from twin_dcal.verification.score_files import write_scores
+    from twin_dcal.evaluation.score_files import write_scores
 
     what, vectors = faces(6, images_each=2)
     for seed in (0, 1):

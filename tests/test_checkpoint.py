@@ -20,9 +20,9 @@ from twin_dcal.checkpoint import (
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ModelError, TwinDcalError
 from twin_dcal.files import replacing, write_text
+from twin_dcal.metrics.calibration import Isotonic, Platt
+from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.models.dcal import DCALVerificationModel
-from twin_dcal.verification.calibration import Isotonic, Platt
-from twin_dcal.verification.stored import Threshold
 
 VALUES = {
     "model": {"backbone": "test_vit", "pretrained": False, "glca_pool": "local", "dropout": 0.2},

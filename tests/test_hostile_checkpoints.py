@@ -12,10 +12,10 @@ from twin_dcal.checkpoint import load_model, read_tensors, save_model, write_ten
 from twin_dcal.cli import demo
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ModelError, TwinDcalError
+from twin_dcal.metrics.calibration import Platt
+from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.models.fitting import refuse_misfit
-from twin_dcal.verification.calibration import Platt
-from twin_dcal.verification.stored import Threshold
 
 CNN = {"backbone": "test_resnet", "attention_dim": 32, "num_heads": 2, "num_blocks": 2}
 CURVE = {

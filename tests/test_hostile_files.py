@@ -53,7 +53,7 @@ def test_features_that_decide_nothing_are_refused():
 
 def test_a_network_whose_arithmetic_overflows_decides_nothing(tmp_path):
     from twin_dcal.inference.engine import TwinInferenceEngine
-    from twin_dcal.verification.stored import Threshold
+    from twin_dcal.metrics.error_curve import Threshold
 
     path = tiny_model(tmp_path, threshold=Threshold(0.5, {}))
     content = torch.load(path, weights_only=True)

@@ -7,8 +7,8 @@ from twin_dcal.checkpoint import load_model, save_model
 from twin_dcal.config import LossConfig
 from twin_dcal.data.fit import sides
 from twin_dcal.losses import DCALLoss
+from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.models.preprocessing import Preprocessing
-from twin_dcal.verification.stored import Threshold
 
 
 def pictures(size, count=4, seed=0):

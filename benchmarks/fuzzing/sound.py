@@ -14,10 +14,10 @@ from twin_dcal.checkpoint import save_model
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.inference.onnx_bytes import sealed
 from twin_dcal.inference.onnx_metadata import FORMAT, FORMAT_VERSION, INPUT, to_strings
+from twin_dcal.metrics.calibration import Isotonic, Platt
+from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
+from twin_dcal.metrics.fusion import Fusion
 from twin_dcal.models.dcal import DCALVerificationModel
-from twin_dcal.verification.calibration import Isotonic, Platt
-from twin_dcal.verification.fusion import Fusion
-from twin_dcal.verification.stored import ErrorCurve, Threshold
 
 SIZE = 32
 PLATT = Platt(7.0, -2.0, 0.5, 10, 10, "drawn")

@@ -15,21 +15,21 @@ from typing import Any, cast
 import torch
 
 from ._version import __version__
-from .archive import ArchiveError, records
 from .config import TwinVerificationConfig
 from .data.fit import in_words
 from .errors import MetricError, ModelError
 from .files import replacing
+from .metrics.calibration import Calibration
+from .metrics.error_curve import ErrorCurve, Threshold
+from .metrics.fusion import Fusion
+from .model_file.archive import ArchiveError, records
+from .model_file.entries import Entries, read_entries
+from .model_file.familiarity import Familiarity
+from .model_file.pickled import DamagedError, NotPlainError, unpickle
 from .models.dcal import DCALVerificationModel
 from .models.face.open import Skeleton, comes_with_structure
 from .models.fitting import refuse_misfit, refuse_not_finite
 from .models.preprocessing import Preprocessing
-from .pickled import DamagedError, NotPlainError, unpickle
-from .verification.calibration import Calibration
-from .verification.entries import Entries, read_entries
-from .verification.familiarity import Familiarity
-from .verification.fusion import Fusion
-from .verification.stored import ErrorCurve, Threshold
 
 FORMAT = "twin_dcal.model"
 FORMAT_VERSION = 1

@@ -16,7 +16,7 @@ from twin_dcal.cli import demo, exits
 from twin_dcal.demo import wording
 from twin_dcal.errors import ModelError
 from twin_dcal.inference.engine import TwinInferenceEngine
-from twin_dcal.verification.stored import Threshold
+from twin_dcal.metrics.error_curve import Threshold
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]

@@ -12,7 +12,7 @@ from twin_dcal.cli import demo as demo_command
 from twin_dcal.cli import evaluate as evaluate_command
 from twin_dcal.cli import extract as extract_command
 from twin_dcal.cli import train as train_command
-from twin_dcal.verification.stored import Threshold
+from twin_dcal.metrics.error_curve import Threshold
 
 LATIN, FORMULA = os.fsdecode(b"J\xfcrgen"), "=cmd()|x"
 

@@ -11,8 +11,8 @@ from tiny import tiny_values
 from twin_dcal.cli import demo, evaluate, extract
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.demo import picture
+from twin_dcal.model_file.provenance import told_of_model
 from twin_dcal.training.run import train
-from twin_dcal.verification.provenance import told_of_model
 
 TOLD = "the model was trained on drawn faces (SynTwins) alone and knows no real face"
 UNLIKE = "unlike the pictures the model was trained on"

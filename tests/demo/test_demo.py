@@ -16,8 +16,8 @@ from twin_dcal.demo import wording
 from twin_dcal.demo.names import result_name
 from twin_dcal.demo.session import HELP, Session, split_words
 from twin_dcal.demo.wording import in_words
+from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.percent import percent
-from twin_dcal.verification.stored import Threshold
 
 
 @pytest.fixture(scope="module")

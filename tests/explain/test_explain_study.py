@@ -14,11 +14,11 @@ from tiny import tiny_values
 from twin_dcal.cli import evaluate as evaluate_command
 from twin_dcal.cli import train as train_command
 from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.evaluation.inputs import DataFiles, read_comparisons
 from twin_dcal.explain.findings import findings, markdown, table
 from twin_dcal.explain.sample import StudyPair, choose_pairs, find_truth
 from twin_dcal.explain.study import Row, Study, _measured
 from twin_dcal.synth.generate import Settings, generate
-from twin_dcal.verification.reading import DataFiles, read_comparisons
 
 
 @pytest.fixture(scope="module")

@@ -18,16 +18,16 @@ from twin_dcal import TwinInferenceEngine
 from twin_dcal.checkpoint import save_model
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ConfigError, ManifestError, ModelError
+from twin_dcal.evaluation.protocol import Comparisons
 from twin_dcal.inference.onnx_backend import OnnxBackend
 from twin_dcal.inference.onnx_bytes import sealed, unsealed
 from twin_dcal.inference.onnx_metadata import preprocessing_in_words
+from twin_dcal.metrics.calibration import Platt
+from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
+from twin_dcal.metrics.pairs import PairScores
+from twin_dcal.metrics.thresholds import counted
+from twin_dcal.model_file.familiarity import NUM_LOOKS, Familiarity
 from twin_dcal.models.dcal import DCALVerificationModel
-from twin_dcal.verification.calibration import Platt
-from twin_dcal.verification.familiarity import NUM_LOOKS, Familiarity
-from twin_dcal.verification.protocols import Comparisons
-from twin_dcal.verification.scores import PairScores
-from twin_dcal.verification.stored import ErrorCurve, Threshold
-from twin_dcal.verification.thresholds import counted
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
 pytest.importorskip("onnxscript", reason="needs the extra 'onnx'")
@@ -537,8 +537,8 @@ def test_mistakes_are_one_line(arguments, told):
 
 
 def test_evaluating_says_how(exported):
-    from twin_dcal.verification.reading import DataFiles
-    from twin_dcal.verification.systems import Sampling, open_model
+    from twin_dcal.evaluation.inputs import DataFiles
+    from twin_dcal.evaluation.systems import Sampling, open_model
 
     with pytest.raises(ConfigError, match=r"dcal-extract --model .*, then dcal-evaluate --embeddings"):
         open_model(str(exported.path), "cpu", DataFiles(), Sampling())

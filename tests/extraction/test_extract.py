@@ -16,11 +16,11 @@ from tiny import tiny_model
 from twin_dcal import TwinInferenceEngine
 from twin_dcal.cli.extract import main
 from twin_dcal.errors import ConfigError
+from twin_dcal.evaluation.embedding_files import read_embeddings
 from twin_dcal.extraction import analysis, extract
+from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.prepare.align import align_face
 from twin_dcal.prepare.detector import FaceDetector
-from twin_dcal.verification.embedding_files import read_embeddings
-from twin_dcal.verification.stored import Threshold
 
 KEYS = {
     "features",

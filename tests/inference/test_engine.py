@@ -18,12 +18,12 @@ from twin_dcal.data.fit import fit
 from twin_dcal.errors import ConfigError, ImageError, MetricError, ModelError
 from twin_dcal.inference.deciding import Deciding
 from twin_dcal.inference.images import read_pixels
+from twin_dcal.metrics.calibration import Platt
+from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
+from twin_dcal.metrics.pairs import PairScores
+from twin_dcal.metrics.thresholds import counted
 from twin_dcal.prepare.align import align_face
 from twin_dcal.prepare.detector import FaceDetector
-from twin_dcal.verification.calibration import Platt
-from twin_dcal.verification.scores import PairScores
-from twin_dcal.verification.stored import ErrorCurve, Threshold
-from twin_dcal.verification.thresholds import counted
 
 ENDS = ((0.5, 1), (0.2, 0.9), (-0.5, 0.6), (0, 0.1))  # genuine, twin, unrelated, other
 CURVE = ErrorCurve.of(

@@ -13,12 +13,12 @@ from tiny import tiny_model
 from twin_dcal import TwinInferenceEngine
 from twin_dcal.checkpoint import load_model, read_model_content, write_tensors
 from twin_dcal.errors import ModelError
+from twin_dcal.metrics.error_curve import Threshold
+from twin_dcal.model_file.entries import read_familiarity
+from twin_dcal.model_file.familiarity import MIN_IMAGES, NUM_LOOKS, Familiarity, looks, looks_of_files
+from twin_dcal.model_file.provenance import told_of_training
 from twin_dcal.training.provenance import are_drawn
 from twin_dcal.training.run import train
-from twin_dcal.verification.entries import read_familiarity
-from twin_dcal.verification.familiarity import MIN_IMAGES, NUM_LOOKS, Familiarity, looks, looks_of_files
-from twin_dcal.verification.provenance import told_of_training
-from twin_dcal.verification.stored import Threshold
 
 UNLIKE = "it looks unlike the pictures the model was trained on"
 

@@ -15,7 +15,7 @@ from drawn_scenes import scene
 from PIL import Image
 from tiny import tiny_model
 
-from twin_dcal.verification.stored import Threshold
+from twin_dcal.metrics.error_curve import Threshold
 
 ROOT = Path(__file__).resolve().parents[2]
 WATCH = ROOT / "benchmarks" / "watch_network.py"

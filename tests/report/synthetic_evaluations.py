@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from twin_dcal.verification.calibration import fit_platt
-from twin_dcal.verification.evaluation import Decision, Effort, evaluate
-from twin_dcal.verification.protocols import Comparisons, pair_source
-from twin_dcal.verification.result import FamilyErrors, Histograms, PersonErrors
+from twin_dcal.evaluation.evaluate import Decision, Effort, evaluate
+from twin_dcal.evaluation.protocol import Comparisons, pair_source
+from twin_dcal.evaluation.result import FamilyErrors, Histograms, PersonErrors
+from twin_dcal.metrics.calibration import fit_platt
 
 ABOUT = {
     "model": {"path": "runs/example/best_model.pth", "sha256": "3f" * 32, "branches": ["sa", "glca"]},

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from twin_dcal.evaluation.result import WorstPair
 from twin_dcal.report import galleries
 from twin_dcal.report.galleries import PathEraser, pair_cards, short_path
 from twin_dcal.report.thumbnails import BLOCKS, SIZE, thumbnail
-from twin_dcal.verification.result import WorstPair
 
 
 def pixels_of(source):

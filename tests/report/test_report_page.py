@@ -13,8 +13,8 @@ import synthetic_evaluations as synthetic
 from PIL import Image
 
 from twin_dcal.errors import ConfigError
+from twin_dcal.evaluation.result import WorstPair
 from twin_dcal.report.html import draw_plots, report_page, write_report
-from twin_dcal.verification.result import WorstPair
 
 VOID = {"meta", "link", "img", "br", "input", "hr"}
 HOSTILE = ["<script>alert(1)</script>", '" onerror="alert(1)', "</svg></style><b>", "{{ 7 * 7 }}", "&lt;'`"]

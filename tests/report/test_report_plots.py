@@ -15,10 +15,10 @@ import synthetic_evaluations as synthetic
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
+from twin_dcal.evaluation.result import Curve, Histograms
 from twin_dcal.report import curves, html, plots, projection
 from twin_dcal.report.rendering import compact, inline, render
 from twin_dcal.report.theme import LIGHT, drawing
-from twin_dcal.verification.result import Curve, Histograms
 
 PLOTS = ["roc", "det", "histograms", "confusion", "reliability", "families", "embedding"]
 VARIANTS = {

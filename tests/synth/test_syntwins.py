@@ -13,12 +13,12 @@ from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.pairs import read_pairs
 from twin_dcal.errors import ConfigError
+from twin_dcal.metrics.error_rates import auc, sort_scores
 from twin_dcal.synth import camera, difference, features, oracle, render
 from twin_dcal.synth.generate import Settings, generate
 from twin_dcal.synth.identity import DIFFICULTIES, OUTER, draw_family
 from twin_dcal.synth.photo import Photo, draw_photo
 from twin_dcal.synth.scene import look
-from twin_dcal.verification.metrics import auc, sort_scores
 
 SIZE = 48
 SMALL = Settings(families=4, images=2, image_size=32, difficulty="easy", seed=5)

@@ -6,11 +6,11 @@ import torch
 
 from twin_dcal.config import LossConfig, RuntimeConfig, TrainingConfig, TwinVerificationConfig
 from twin_dcal.data.samplers import FamilyBatchSampler
+from twin_dcal.device import amp_dtype, resolve_device
 from twin_dcal.errors import ConfigError
 from twin_dcal.losses import DCALLoss
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.training.checks import check_processes
-from twin_dcal.training.device import amp_dtype, resolve_device
 from twin_dcal.training.optimization import (
     build_optimizer,
     learning_rate,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from twin_dcal.errors import MetricError
+from twin_dcal.metrics.pairs import PairScores
 from twin_dcal.training.validation import validate
-from twin_dcal.verification.scores import PairScores
 
 
 def scores(genuine, twin, unrelated):

@@ -7,8 +7,8 @@ from PIL import Image
 from tiny import tiny_model
 
 from twin_dcal.inference.engine import TwinInferenceEngine
-from twin_dcal.verification.calibration import Platt
-from twin_dcal.verification.stored import ErrorCurve, Threshold
+from twin_dcal.metrics.calibration import Platt
+from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
 
 CURVE = {
     "thresholds": [-0.2, 0.1, 0.4, 0.7, 0.95], "fnmr": [0.0, 0.01, 0.05, 0.2, 0.6],

@@ -11,7 +11,7 @@ from test_web_page import BROWSER, browser, choose, opened  # noqa: F401
 
 from twin_dcal import TwinInferenceEngine
 from twin_dcal.checkpoint import read_model_content, write_tensors
-from twin_dcal.verification.familiarity import Familiarity, looks
+from twin_dcal.model_file.familiarity import Familiarity, looks
 
 
 def png(pixels):

@@ -10,15 +10,15 @@ from twin_dcal.data.faceset import FaceData
 from twin_dcal.data.manifest import load_face_data
 from twin_dcal.data.splits import write_split
 from twin_dcal.errors import ConfigError, ManifestError
+from twin_dcal.evaluation import run as evaluation_flow
+from twin_dcal.evaluation.compare import Run, open_stored
+from twin_dcal.evaluation.evaluate import Effort
+from twin_dcal.evaluation.inputs import DataFiles, read_comparisons
+from twin_dcal.evaluation.result import Figures
+from twin_dcal.evaluation.systems import Sampling, open_model
 from twin_dcal.files import write_text
 from twin_dcal.locking import locked
 from twin_dcal.report.comparison import Overlaid, write_comparison_plot
-from twin_dcal.verification import flow as evaluation_flow
-from twin_dcal.verification.comparing import Run, open_stored
-from twin_dcal.verification.evaluation import Effort
-from twin_dcal.verification.reading import DataFiles, read_comparisons
-from twin_dcal.verification.result import Figures
-from twin_dcal.verification.systems import Sampling, open_model
 
 from .runs import SPLIT_NAME, PlannedRun, check_images, plan_runs, split_of, standing_of, train_runs
 from .summary import ScoredRun, summarize

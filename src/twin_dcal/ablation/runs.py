@@ -12,8 +12,8 @@ from twin_dcal.data.faceset import FaceData
 from twin_dcal.data.families import SPLITS
 from twin_dcal.data.splits import read_split
 from twin_dcal.errors import ConfigError
+from twin_dcal.evaluation.systems import file_hash
 from twin_dcal.files import write_text
-from twin_dcal.verification.systems import file_hash
 
 from .variants import Variant
 

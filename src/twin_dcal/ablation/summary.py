@@ -4,13 +4,13 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from twin_dcal.verification.comparing import Run, aligned, compare
-from twin_dcal.verification.counting import SECTIONS
-from twin_dcal.verification.evaluation import Effort
-from twin_dcal.verification.intervals import COMPARED
-from twin_dcal.verification.result import Figures
+from twin_dcal.evaluation.compare import Run, aligned, compare
+from twin_dcal.evaluation.evaluate import Effort
+from twin_dcal.evaluation.result import Figures
+from twin_dcal.metrics.averaging import Resampled, mean_difference, resample
+from twin_dcal.metrics.intervals import COMPARED
+from twin_dcal.metrics.pair_stream import SECTIONS
 
-from .averaging import Resampled, mean_difference, resample
 from .variants import Variant
 
 SCHEMA_VERSION = 1

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from twin_dcal.verification.intervals import MIN_FAMILIES
-from twin_dcal.verification.result import Figures
+from twin_dcal.evaluation.result import Figures
+from twin_dcal.metrics.intervals import MIN_FAMILIES
 
 DASH = "–"
 SHOWN = ("twin", "unrelated")

@@ -15,11 +15,11 @@ from .run_config import default_data_folder
 
 if TYPE_CHECKING:
     from twin_dcal.checkpoint import LoadedModel
+    from twin_dcal.evaluation.evaluate import Decision, Effort
+    from twin_dcal.evaluation.inputs import DataFiles
+    from twin_dcal.evaluation.run import Outcome
+    from twin_dcal.evaluation.systems import Sampling, System
     from twin_dcal.report.galleries import Overlays
-    from twin_dcal.verification.evaluation import Decision, Effort
-    from twin_dcal.verification.flow import Outcome
-    from twin_dcal.verification.reading import DataFiles
-    from twin_dcal.verification.systems import Sampling, System
 
 
 def body(arguments: Sequence[str] | None) -> int:
@@ -36,7 +36,7 @@ def body(arguments: Sequence[str] | None) -> int:
         return _evaluate_together(options)
     if os.environ.get("RANK", "0") != "0":  # what follows is not shared between processes
         return 0
-    from twin_dcal.verification.flow import writing
+    from twin_dcal.evaluation.run import writing
 
     with writing(options.output_dir):
         return _compare(options) if options.compare else _evaluate(options)
@@ -45,16 +45,16 @@ def body(arguments: Sequence[str] | None) -> int:
 def _evaluate_together(options: argparse.Namespace) -> int:
     """Processes embed the images together; rank 0 does all the rest."""
     from twin_dcal.distributed import entered_by_main, is_main, process_group
-    from twin_dcal.verification import flow
+    from twin_dcal.evaluation import run as evaluation
 
     with (
         process_group("cpu"),
-        entered_by_main(flow.writing(options.output_dir)),
+        entered_by_main(evaluation.writing(options.output_dir)),
     ):  # features are gathered on the CPU
         if is_main():
             return _tune(options) if _only_tunes(options) else _evaluate(options)
         validation = _validation(options) if options.optimize_threshold else None
-        flow.embed_only(
+        evaluation.embed_only(
             _system(options), _source(options), validation, compare_features=options.compare_features
         )
     return 0
@@ -144,10 +144,10 @@ def _validation(options: argparse.Namespace) -> str | None:
 
 def _tune(options: argparse.Namespace) -> int:
     """Choose the threshold, print it, and store it where asked to."""
-    from twin_dcal.verification import flow
+    from twin_dcal.evaluation import run as evaluation
 
     system = _system(options)
-    tuning = flow.tune_on(system, None, options.val_data, options.threshold_metric, _effort(options))
+    tuning = evaluation.tune_on(system, None, options.val_data, options.threshold_metric, _effort(options))
     choice = tuning.choice
     print(
         f"threshold {choice.threshold:.4f} by {choice.metric}, on {choice.num_genuine:,} genuine and "
@@ -157,7 +157,7 @@ def _tune(options: argparse.Namespace) -> int:
     if choice.warning is not None:
         print(f"Warning: {choice.warning}")
     if options.save:
-        flow.save_tuning(system, tuning)
+        evaluation.save_tuning(system, tuning)
         print(f"threshold and calibration stored in {options.model}")
     else:
         print(f"not stored; add --save to store it in {options.model}")
@@ -165,16 +165,16 @@ def _tune(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from twin_dcal.verification import flow
-    from twin_dcal.verification.table import features_table, format_table
+    from twin_dcal.evaluation import run as evaluation
+    from twin_dcal.evaluation.table import features_table, format_table
 
     effort = _effort(options)
     system = _system(options)
     given = _given(options, system)
     validation = _validation(options)
-    outcome = flow.run(
+    outcome = evaluation.run(
         system, _source(options), effort,
-        flow.Outputs(options.output_dir, options.save_scores, options.save_embeddings),
+        evaluation.Outputs(options.output_dir, options.save_scores, options.save_embeddings),
         given=given,
         tune=(validation, options.threshold_metric) if options.optimize_threshold and validation else None,
         compare_features=options.compare_features, speed=options.benchmark_speed,
@@ -190,7 +190,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             f"{speed['batch_size']}, {speed['ms_per_pair']:.1f} ms a pair (network only)"
         )
     if options.save and outcome.tuning is not None:
-        flow.save_tuning(system, outcome.tuning)
+        evaluation.save_tuning(system, outcome.tuning)
         print(f"threshold {outcome.tuning.choice.threshold:.4f} and calibration stored in {options.model}")
     _show(options, outcome, _explain(options, system, outcome) if options.explain else None)
     if options.model:
@@ -204,8 +204,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _given(options: argparse.Namespace, system: "System") -> "Decision | None":
     """A threshold of the command line. ConfigError for a probability without a calibration."""
-    from twin_dcal.verification.calibration import score_reaching
-    from twin_dcal.verification.evaluation import Decision
+    from twin_dcal.evaluation.evaluate import Decision
+    from twin_dcal.metrics.calibration import score_reaching
 
     if options.threshold is not None:
         return Decision(options.threshold, "given on the command line")
@@ -221,9 +221,9 @@ def _given(options: argparse.Namespace, system: "System") -> "Decision | None":
 
 def _explain(options: argparse.Namespace, system: "System", outcome: "Outcome") -> "Overlays":
     """Print and write the explanations' table; overlays of the worst pairs."""
+    from twin_dcal.evaluation.systems import ModelSystem
     from twin_dcal.explain.findings import table
     from twin_dcal.explain.flow import Wanted, explain_evaluation
-    from twin_dcal.verification.systems import ModelSystem
 
     assert isinstance(system, ModelSystem)
     wanted = Wanted(
@@ -242,11 +242,11 @@ def _explain(options: argparse.Namespace, system: "System", outcome: "Outcome") 
 
 def _show(options: argparse.Namespace, outcome: "Outcome", overlays: "Overlays | None") -> None:
     """Report and examples, where asked for, and the line that comes last."""
-    from twin_dcal.verification.table import summary_line
+    from twin_dcal.evaluation.table import summary_line
 
     page, folder = outcome.report, Path(options.output_dir)
     if options.save_examples:
-        from twin_dcal.verification.examples import save_examples
+        from twin_dcal.evaluation.examples import save_examples
 
         home = folder / "examples"
         written = save_examples(outcome.evaluation, home, options.num_examples, blur=options.blur_images)
@@ -262,9 +262,9 @@ def _show(options: argparse.Namespace, outcome: "Outcome", overlays: "Overlays |
 
 
 def _system(options: argparse.Namespace) -> "System":
-    from twin_dcal.verification import systems
-    from twin_dcal.verification.embedding_files import read_embeddings
-    from twin_dcal.verification.score_files import read_scores
+    from twin_dcal.evaluation import systems
+    from twin_dcal.evaluation.embedding_files import read_embeddings
+    from twin_dcal.evaluation.score_files import read_scores
 
     if options.scores:
         return systems.ScoresSystem(read_scores(options.scores, options.strict), _files(options))
@@ -276,7 +276,7 @@ def _system(options: argparse.Namespace) -> "System":
 
 
 def _open_model(options: argparse.Namespace, path: str) -> "System":
-    from twin_dcal.verification import systems
+    from twin_dcal.evaluation import systems
 
     system = systems.open_model(
         path, options.device, _files(options), _sampling(options), feature_type=options.feature_type,
@@ -300,7 +300,7 @@ def _note_config(name: str, loaded: "LoadedModel") -> None:
 
 
 def _files(options: argparse.Namespace) -> "DataFiles":
-    from twin_dcal.verification.reading import DataFiles
+    from twin_dcal.evaluation.inputs import DataFiles
 
     return DataFiles(
         options.dataset_info, options.twin_pairs, options.data_root, options.strict, options.data_dir
@@ -308,13 +308,13 @@ def _files(options: argparse.Namespace) -> "DataFiles":
 
 
 def _sampling(options: argparse.Namespace) -> "Sampling":
-    from twin_dcal.verification.systems import Sampling
+    from twin_dcal.evaluation.systems import Sampling
 
     return Sampling(options.max_unrelated, options.seed)
 
 
 def _effort(options: argparse.Namespace) -> "Effort":
-    from twin_dcal.verification.evaluation import Effort
+    from twin_dcal.evaluation.evaluate import Effort
 
     return Effort(
         num_replicates=options.num_replicates, seed=options.seed, num_folds=options.folds,
@@ -323,19 +323,19 @@ def _effort(options: argparse.Namespace) -> "Effort":
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from twin_dcal.verification import comparing
+    from twin_dcal.evaluation import compare
 
     runs = []
     for path in options.compare:
-        found = comparing.find_run(path)
+        found = compare.find_run(path)
         if found.suffix == ".pth":
             system = _open_model(options, str(found))
         else:
-            system = comparing.open_stored(found, _files(options), _sampling(options))
-        runs.append(comparing.Run(str(path), system.scored(_source(options), "test")))
-    comparison = comparing.compare(runs, _effort(options))
-    written = comparing.write_comparison(comparison, options.output_dir)
-    print(comparing.markdown(comparison))
+            system = compare.open_stored(found, _files(options), _sampling(options))
+        runs.append(compare.Run(str(path), system.scored(_source(options), "test")))
+    comparison = compare.compare(runs, _effort(options))
+    written = compare.write_comparison(comparison, options.output_dir)
+    print(compare.markdown(comparison))
     if options.visualize:
         from twin_dcal.report.comparison import systems_of, write_comparison_plot
 

@@ -41,10 +41,10 @@ def body(arguments: Sequence[str] | None) -> int:
     if dotted:
         raise ConfigError(f"dcal-export has no option --{next(iter(dotted))}; see dcal-export --help")
     _check(options)
+    from twin_dcal.evaluation.inputs import DataFiles
     from twin_dcal.export.flow import export_model
     from twin_dcal.extraction.listing import images_below
     from twin_dcal.inference.backend import checkpoint_in
-    from twin_dcal.verification.reading import DataFiles
 
     model = checkpoint_in(options.model)
     suffix = ".int8.onnx" if options.quantize == "int8" else ".onnx"

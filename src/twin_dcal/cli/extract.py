@@ -99,7 +99,7 @@ def _extract(
     from twin_dcal.distributed import is_main
     from twin_dcal.extraction.beside import Wanted, write_beside
     from twin_dcal.extraction.extract import extract
-    from twin_dcal.verification.provenance import told_of_training
+    from twin_dcal.model_file.provenance import told_of_training
 
     done = extract(
         engine, images, output, feature_type=options.feature_type, batch_size=options.batch_size,

@@ -44,10 +44,10 @@ def body(arguments: Sequence[str] | None) -> int:
     if dotted:
         raise ConfigError(f"dcal-lookalikes has no option --{next(iter(dotted))}; see dcal-lookalikes --help")
 
+    from twin_dcal.evaluation.inputs import DataFiles
     from twin_dcal.locking import locked
     from twin_dcal.lookalikes.matching import Limits
     from twin_dcal.lookalikes.suggest import suggest
-    from twin_dcal.verification.reading import DataFiles
 
     output = Path(options.output)
     with locked(output / ".lookalikes.lock", f"pairing look-alikes into {output}", "--output"):

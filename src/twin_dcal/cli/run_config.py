@@ -48,8 +48,8 @@ def fit_to_cpu(
     """Change what a preset that is made for a GPU sets otherwise on a CPU, save for what was chosen by name."""
     if preset not in WITHOUT_GPU:
         return config
+    from twin_dcal.device import resolve_device  # torch
     from twin_dcal.distributed import launch
-    from twin_dcal.training.device import resolve_device  # torch
 
     if resolve_device(config.runtime.device).type != "cpu":
         return config

@@ -11,16 +11,16 @@ from typing import Any
 
 from twin_dcal.data.paths import as_written
 from twin_dcal.errors import ConfigError, ImageError, ManifestError, TwinDcalError
+from twin_dcal.evaluation.match_names import short_ids
 from twin_dcal.extraction.listing import images_below
 from twin_dcal.files import replacing, write_text
 from twin_dcal.inference.aligning import Prepared
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
+from twin_dcal.model_file.provenance import told_of_training
 from twin_dcal.percent import percent
 from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.spelling import nearest
-from twin_dcal.verification.joining import short_ids
-from twin_dcal.verification.provenance import told_of_training
 
 from .names import result_name
 from .picture import save_pair_picture

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.metrics.error_rates import eer, sort_scores
 from twin_dcal.prepare.geometry import fit_similarity
 from twin_dcal.privacy import set_privacy_defaults
-from twin_dcal.verification.metrics import eer, sort_scores
 
 from .dataset import Person, Settings, dealt, detector, read_people
 from .folder import SETTINGS_NAME, read_settings

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_dcal.verification.bounds import Interval, plain_interval, rate_interval
-from twin_dcal.verification.table import aligned, wrapped
+from twin_dcal.evaluation.table import aligned, wrapped
+from twin_dcal.metrics.confidence import Interval, plain_interval, rate_interval
 
 from .study import SIGNED, UNSIGNED, Row, Study
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.errors import ConfigError, ImageError
+from twin_dcal.evaluation.protocol import Comparisons
+from twin_dcal.evaluation.result import Evaluation, WorstPair
 from twin_dcal.files import replacing, write_text
-from twin_dcal.verification.protocols import Comparisons
-from twin_dcal.verification.result import Evaluation, WorstPair
 
 from .attention import refuse_without_attention
 from .figure import figure_png, pair_figure

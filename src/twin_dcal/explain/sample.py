@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from twin_dcal.edits import truth as edits_truth
 from twin_dcal.edits.folder import SETTINGS_NAME as EDITED_NAME
 from twin_dcal.errors import ConfigError
+from twin_dcal.evaluation.protocol import Comparisons
+from twin_dcal.metrics.pairs import PairKind
 from twin_dcal.synth.folder import SETTINGS_NAME
 from twin_dcal.synth.photo import Photo
 from twin_dcal.synth.truth import Shot, Truth, read_truth
-from twin_dcal.verification.protocols import Comparisons
-from twin_dcal.verification.scores import PairKind
 
 logger = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.errors import ManifestError
+from twin_dcal.evaluation.protocol import Comparisons, pair_source
 from twin_dcal.inference.backend import Backend
-from twin_dcal.verification import metrics
-from twin_dcal.verification.counting import PairSource, count_pairs
-from twin_dcal.verification.fusion import Fusion
-from twin_dcal.verification.intervals import paired_bootstrap
-from twin_dcal.verification.protocols import Comparisons, pair_source
-from twin_dcal.verification.stored import Threshold
+from twin_dcal.metrics import error_rates
+from twin_dcal.metrics.error_curve import Threshold
+from twin_dcal.metrics.fusion import Fusion
+from twin_dcal.metrics.intervals import paired_bootstrap
+from twin_dcal.metrics.pair_stream import PairSource, count_pairs
 
 Features = NDArray[np.float32]
 
@@ -85,11 +85,11 @@ def compare_auc(
     then, now = (each.section("twin") for each in counts)
     rates: dict[str, tuple[float, float]] = {}
     if threshold is not None:
-        at = [metrics.error_rates_at(scores, threshold.value) for scores in (then, now)]
+        at = [error_rates.error_rates_at(scores, threshold.value) for scores in (then, now)]
         rates = {"fmr": (at[0].fmr, at[1].fmr), "fnmr": (at[0].fnmr, at[1].fnmr)}
     low, high, num_families = _interval(*sources)
     return TwinAuc(
-        metrics.auc(then), metrics.auc(now), low, high, then.num_genuine, then.num_impostors, num_families,
+        error_rates.auc(then), error_rates.auc(now), low, high, then.num_genuine, then.num_impostors, num_families,
         smallest_cosine(before, after), what.source, rates,
     )  # fmt: skip
 

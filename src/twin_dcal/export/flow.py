@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from twin_dcal._version import __version__
 from twin_dcal.checkpoint import LoadedModel
 from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.evaluation.inputs import DataFiles, keep_to_split, read_comparisons
+from twin_dcal.evaluation.protocol import Comparisons
 from twin_dcal.files import replacing
 from twin_dcal.inference.onnx_backend import OnnxBackend
 from twin_dcal.inference.onnx_bytes import sealed
 from twin_dcal.inference.onnx_metadata import FORMAT, FORMAT_VERSION, preprocessing_in_words, to_strings
 from twin_dcal.inference.torch_backend import TorchBackend
-from twin_dcal.verification.protocols import Comparisons
-from twin_dcal.verification.reading import DataFiles, keep_to_split, read_comparisons
 
 from . import faces
 from .checks import Difference, TwinAuc, compare_auc, differences

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from twin_dcal.evaluation.match_names import short_ids
 from twin_dcal.files import write_text
-from twin_dcal.verification.joining import short_ids
 
 from . import analysis
 

@@ -23,15 +23,15 @@ from tqdm import tqdm
 from twin_dcal import distributed
 from twin_dcal._version import __version__
 from twin_dcal.errors import ConfigError, ImageError
+from twin_dcal.evaluation.embedding_files import FORMAT, FORMAT_VERSION
+from twin_dcal.evaluation.match_names import short_ids
 from twin_dcal.files import replacing, write_text
 from twin_dcal.inference.aligning import prepare_file
 from twin_dcal.inference.backend import FeatureType
 from twin_dcal.inference.engine import OnError, TwinInferenceEngine
 from twin_dcal.locking import locked
+from twin_dcal.model_file.provenance import trained_on
 from twin_dcal.prepare.detector import is_available
-from twin_dcal.verification.embedding_files import FORMAT, FORMAT_VERSION
-from twin_dcal.verification.joining import short_ids
-from twin_dcal.verification.provenance import trained_on
 
 from .loading import Loaded, loader
 

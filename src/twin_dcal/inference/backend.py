@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from twin_dcal.config import ImageSize
 from twin_dcal.errors import ModelError
-from twin_dcal.verification.calibration import Calibration
-from twin_dcal.verification.familiarity import Familiarity
-from twin_dcal.verification.fusion import Fusion
-from twin_dcal.verification.stored import ErrorCurve, Threshold
+from twin_dcal.metrics.calibration import Calibration
+from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
+from twin_dcal.metrics.fusion import Fusion
+from twin_dcal.model_file.familiarity import Familiarity
 
 FeatureType = Literal["combined", "sa", "glca"]
 

@@ -7,11 +7,11 @@ from typing import Any, Self
 import numpy as np
 
 from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.metrics.calibration import Calibration, Platt, fit_platt, score_reaching
+from twin_dcal.metrics.error_curve import ErrorCurve, Rates
+from twin_dcal.metrics.pairs import PairScores
+from twin_dcal.metrics.thresholds import ThresholdChoice, choose_threshold, counted
 from twin_dcal.percent import percent
-from twin_dcal.verification.calibration import Calibration, Platt, fit_platt, score_reaching
-from twin_dcal.verification.scores import PairScores
-from twin_dcal.verification.stored import ErrorCurve, Rates
-from twin_dcal.verification.thresholds import ThresholdChoice, choose_threshold, counted
 
 from .backend import ModelSource
 from .result import VerificationResult

@@ -12,12 +12,12 @@ from PIL import Image
 
 from twin_dcal.data.fit import sides
 from twin_dcal.errors import ConfigError, ImageError, ModelError
+from twin_dcal.metrics.error_curve import Rates
+from twin_dcal.metrics.fusion import similarity_matrix, similarity_rows
+from twin_dcal.metrics.pairs import PairKind, split_by_kind
+from twin_dcal.metrics.thresholds import ThresholdChoice
+from twin_dcal.model_file.provenance import told_of_training
 from twin_dcal.prepare.align import FaceChoice
-from twin_dcal.verification.fusion import similarity_matrix, similarity_rows
-from twin_dcal.verification.provenance import told_of_training
-from twin_dcal.verification.scores import PairKind, split_by_kind
-from twin_dcal.verification.stored import Rates
-from twin_dcal.verification.thresholds import ThresholdChoice
 
 from .aligning import Align, Aligner, Prepared, Seen
 from .backend import Backend, FeatureType, ModelSource, open_backend

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from twin_dcal.data.fit import sides
 from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.model_file.room import room
 from twin_dcal.privacy import set_privacy_defaults
-from twin_dcal.room import room
 
 from .backend import FeatureType, ModelSource, unit_rows
 from .onnx_bytes import metadata, refuse_damaged

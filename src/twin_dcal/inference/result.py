@@ -15,7 +15,7 @@ class VerificationResult(Mapping[str, Any]):
         impostors (the checkpoint's calibration); None without a calibration.
     verification_decision: whether similarity >= threshold.
     similarity: how alike, in [-1, 1]: the cosine of the embeddings, or the score that a fused model makes of two
-        cosines (`verification.fusion`).
+        cosines (`metrics.fusion`).
     threshold_source: where the threshold is from, and its error rates where they are known.
     estimated_fmr, estimated_fnmr: error rates that a threshold at this very similarity would have, on the validation
         pairs of the checkpoint: the share of impostors at least as alike, and of genuine pairs less alike. The former$

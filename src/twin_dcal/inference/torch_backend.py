@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from twin_dcal.checkpoint import load_model, store_decision
+from twin_dcal.device import process_device
 from twin_dcal.explain.attention import AttentionMaps, features_and_maps
+from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.models.dcal import DCALVerificationModel
-from twin_dcal.training.device import process_device
-from twin_dcal.verification.stored import Threshold
 
 from .backend import FeatureType, ModelSource, unit_rows
 from .deciding import Deciding

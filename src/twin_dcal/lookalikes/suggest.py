@@ -12,12 +12,12 @@ from markupsafe import Markup
 from twin_dcal.csvfile import csv_text
 from twin_dcal.data.families import PAIRS_NAME
 from twin_dcal.errors import ConfigError, MetricError
+from twin_dcal.evaluation.embedding_files import read_embeddings
+from twin_dcal.evaluation.inputs import DataFiles, join_embeddings, read_comparisons
 from twin_dcal.files import write_text
 from twin_dcal.report.html import page_style
 from twin_dcal.report.thumbnails import thumbnail
 from twin_dcal.report.wording import shown
-from twin_dcal.verification.embedding_files import read_embeddings
-from twin_dcal.verification.reading import DataFiles, join_embeddings, read_comparisons
 
 from .matching import Limits, LookAlikes, Pair, find_lookalikes, identity_means
 

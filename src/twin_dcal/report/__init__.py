@@ -1,4 +1,4 @@
 """A report to look at: `html.write_report` turns an `Evaluation` into one self-contained page and plot files.
 
-Nothing here computes a figure; what is drawn was handed over in `verification.result.Evaluation`.
+Nothing here computes a figure; what is drawn was handed over in `evaluation.result.Evaluation`.
 """

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from twin_dcal.verification.result import Evaluation
+from twin_dcal.evaluation.result import Evaluation
 
 from .plots import confusion_rows
 from .theme import KIND_NAMES, SECTION_NAMES

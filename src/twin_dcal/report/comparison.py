@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from twin_dcal.errors import ConfigError
+from twin_dcal.evaluation.result import Figures
 from twin_dcal.files import replacing
-from twin_dcal.verification.result import Figures
 
 from .curves import MIN_ERRORS, Rates, Scale, between, deviate_scale, probit
 from .layout import thin

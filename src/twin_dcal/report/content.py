@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twin_dcal.verification.result import Evaluation, FamilyErrors, Figures, PersonErrors
+from twin_dcal.evaluation.result import Evaluation, FamilyErrors, Figures, PersonErrors
 
 from .wording import (
     DASH,

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from twin_dcal.verification.result import Curve, Evaluation, Figures
+from twin_dcal.evaluation.result import Curve, Evaluation, Figures
 
 from .labels import write_beside
 from .layout import thin

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from twin_dcal.verification.result import Evaluation, WorstPair
+from twin_dcal.evaluation.result import Evaluation, WorstPair
 
 from .plots import confusion_rows
 from .thumbnails import as_address, thumbnail

@@ -15,8 +15,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from twin_dcal.errors import ConfigError
+from twin_dcal.evaluation.result import Evaluation
 from twin_dcal.files import replacing, write_text
-from twin_dcal.verification.result import Evaluation
 
 from . import content
 from .captions import Caption, caption

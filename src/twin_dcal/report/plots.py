@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from twin_dcal.verification.result import Evaluation, FamilyErrors, Figures, Histograms
+from twin_dcal.evaluation.result import Evaluation, FamilyErrors, Figures, Histograms
 
 from .labels import write_beside
 from .theme import KIND_NAMES, LIGHT

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from twin_dcal.verification.result import Evaluation, Points
+from twin_dcal.evaluation.result import Evaluation, Points
 
 from .labels import write_beside
 from .theme import LIGHT

@@ -14,9 +14,9 @@ from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.faceset import FaceData, FaceSet
 from twin_dcal.data.findings import first_few
 from twin_dcal.data.fingerprint import changes, fingerprint
+from twin_dcal.device import amp_dtype
 from twin_dcal.errors import ConfigError, ManifestError, ModelError
 
-from .device import amp_dtype
 from .state import MAY_CHANGE
 
 logger = logging.getLogger(__name__)

@@ -25,6 +25,7 @@ from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.dataset import batch_faults
 from twin_dcal.data.samplers import FamilyBatchSampler
+from twin_dcal.device import amp_dtype, process_device, random_state, seed_process, set_random_state
 from twin_dcal.errors import ModelError
 from twin_dcal.losses import DCALLoss
 from twin_dcal.models.backbone import Frozen
@@ -34,7 +35,6 @@ from twin_dcal.models.preprocessing import Preprocessing
 from .batchnorm import BatchStatistics, share_statistics
 from .checks import check_data, check_processes, check_validation, data_told
 from .console import Clock, figures_line, images_line, losses_line
-from .device import amp_dtype, process_device, random_state, seed_process, set_random_state
 from .framing import crop_landmarks
 from .frozen_features import FOLDER, kept_features
 from .initial import initial_model

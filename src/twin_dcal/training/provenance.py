@@ -8,10 +8,10 @@ from pathlib import Path
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.faceset import FaceData
 from twin_dcal.errors import ConfigError
+from twin_dcal.model_file.familiarity import MIN_IMAGES, Familiarity, familiarity_of
+from twin_dcal.model_file.provenance import DRAWN, FACE_NETWORK, OTHER_MODEL
 from twin_dcal.models.face.open import is_face_network
 from twin_dcal.synth.folder import SETTINGS_NAME, read_settings
-from twin_dcal.verification.familiarity import MIN_IMAGES, Familiarity, familiarity_of
-from twin_dcal.verification.provenance import DRAWN, FACE_NETWORK, OTHER_MODEL
 
 logger = logging.getLogger(__name__)
 

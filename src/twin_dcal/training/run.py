@@ -12,6 +12,7 @@ from twin_dcal import distributed
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.splits import write_split
+from twin_dcal.device import process_device
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_folder, owner_only, replacing
 from twin_dcal.locking import locked
@@ -20,7 +21,6 @@ from twin_dcal.names import written
 
 from .checks import check_sameness
 from .curves import write_curves
-from .device import process_device
 from .loop import Trainer, TrainingResult
 from .state import LAST, NUMBERED, cut_metrics, find_state, has_state, remove_leftovers
 from .trackers.build import build_trackers, check_tracking

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from torch import Tensor, nn
 
 from twin_dcal.errors import ModelError
+from twin_dcal.model_file.entries import first_told, refuse_objects
 from twin_dcal.models.fitting import refuse_misfit, refuse_not_finite
-from twin_dcal.verification.entries import first_told, refuse_objects
 
 _Text = Annotated[str, Strict()]
 _Count = Annotated[int, Strict(), Field(ge=0, lt=2**53)]

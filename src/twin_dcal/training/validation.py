@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from twin_dcal import distributed
 from twin_dcal.data.datamodule import TwinDataModule
+from twin_dcal.embed import embed_loaded
+from twin_dcal.metrics.calibration import Calibration, fit_platt
+from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
+from twin_dcal.metrics.error_rates import auc, eer, sort_scores
+from twin_dcal.metrics.fusion import Fusion, fit_fusion
+from twin_dcal.metrics.pairs import PairScores, all_pair_scores
+from twin_dcal.metrics.thresholds import choose_threshold, counted
 from twin_dcal.models.preprocessing import Preprocessing
-from twin_dcal.verification.calibration import Calibration, fit_platt
-from twin_dcal.verification.embeddings import embed_loaded
-from twin_dcal.verification.fusion import Fusion, fit_fusion
-from twin_dcal.verification.metrics import auc, eer, sort_scores
-from twin_dcal.verification.scores import PairScores, all_pair_scores
-from twin_dcal.verification.stored import ErrorCurve, Threshold
-from twin_dcal.verification.thresholds import choose_threshold, counted
 
 from .parallel import Parallel
 from .unreadable import UnreadableImages

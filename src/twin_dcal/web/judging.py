@@ -23,9 +23,9 @@ from twin_dcal.inference.backend import ModelSource
 from twin_dcal.inference.deciding import Deciding
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
+from twin_dcal.metrics.error_curve import Rates
+from twin_dcal.model_file.provenance import told_of_training
 from twin_dcal.prepare.align import FaceChoice
-from twin_dcal.verification.provenance import told_of_training
-from twin_dcal.verification.stored import Rates
 
 from .queue import stop_if_dropped
 from .schemas import (

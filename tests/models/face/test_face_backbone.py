@@ -306,7 +306,7 @@ def test_an_exported_model_decides_by_the_same_score(file, tmp_path):
     pytest.importorskip("onnxscript")
     from twin_dcal.export.flow import export_model
     from twin_dcal.inference.engine import TwinInferenceEngine
-    from twin_dcal.verification.fusion import Fusion
+    from twin_dcal.metrics.fusion import Fusion
 
     config = configuration(file)
     model = DCALVerificationModel.from_config(config)
@@ -332,8 +332,8 @@ def test_a_fused_threshold_is_not_taken_for_a_cosine(file, tmp_path, capsys):
     from PIL import Image
 
     from twin_dcal.cli import extract, prepare
-    from twin_dcal.verification.fusion import Fusion
-    from twin_dcal.verification.stored import Threshold
+    from twin_dcal.metrics.error_curve import Threshold
+    from twin_dcal.metrics.fusion import Fusion
 
     config = configuration(file)
     fusion = Fusion(EMBEDDING, 0.5, (-2.0, 9.0, -4.0), (20.0, 3.0, -9.0), "made up")

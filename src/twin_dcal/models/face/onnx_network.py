@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from twin_dcal.errors import ConfigError, ModelError
-from twin_dcal.room import room
+from twin_dcal.model_file.room import room
 
 from .bounded import Bounded
 from .network import MAX_SIDE, FaceInput, FaceNetwork

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from twin_dcal.config import MAX_WIDTH
 from twin_dcal.errors import ModelError
 from twin_dcal.hub import need_hub
+from twin_dcal.model_file.room import room
 from twin_dcal.models.feature_maps import feature_layout
 from twin_dcal.privacy import hub_allowed
-from twin_dcal.room import room
 
 from .bounded import Bounded
 from .network import MAX_SIDE, FaceInput, FaceNetwork

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from twin_dcal._version import __version__
 from twin_dcal.checkpoint import LoadedModel, load_model
 from twin_dcal.data.fit import sides
+from twin_dcal.embed import embed_batches
 from twin_dcal.errors import ImageError
-from twin_dcal.verification.embeddings import embed_batches
 
 _BATCH = 32
 

@@ -1,0 +1,290 @@
+"""Two or more systems on the same pairs: differences in EER and AUC with intervals, as a table and as curves."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_dcal.errors import ConfigError, MetricError
+from twin_dcal.files import write_text
+from twin_dcal.metrics import error_rates
+from twin_dcal.metrics.intervals import Comparison, Difference, Intervals, paired_bootstrap
+from twin_dcal.metrics.pair_stream import SECTIONS, AllPairs, ListedPairs, PairSource, count_pairs
+
+from .embedding_files import read_embeddings
+from .evaluate import Effort, family_intervals
+from .inputs import DataFiles
+from .match_names import rows_of_images
+from .result import Figures
+from .score_files import is_scores_file, read_scores
+from .systems import EmbeddingsSystem, Sampling, Scored, ScoresSystem, System
+
+SCHEMA_VERSION = 1
+CURVE_POINTS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A system's scores under a name."""
+
+    name: str
+    scored: Scored
+
+
+def find_run(path: str) -> Path:
+    """The embeddings or scores of an evaluation's folder, or the file itself. ConfigError where there are none."""
+    place = Path(path)
+    if place.is_file():
+        return place
+    names = ("embeddings.npz", "scores.parquet", "scores.csv")
+    for folder in (place, place / "evaluation"):
+        for name in names:
+            if (folder / name).is_file():
+                return folder / name
+    report = place / "evaluation_report.json"
+    if report.is_file():
+        told = json.loads(report.read_text("utf-8"))
+        scores = (told.get("scores") or {}).get("path")
+        if scores and Path(scores).is_file():
+            return Path(scores)
+    if (place / "best_model.pth").is_file():
+        return place / "best_model.pth"
+    raise ConfigError(
+        f"--compare {path}: neither a file nor a folder with embeddings.npz, scores.csv, scores.parquet or "
+        "best_model.pth. Name the --output_dir of an evaluation."
+    )
+
+
+def open_stored(path: Path, files: DataFiles, sampling: Sampling) -> System:
+    """Embeddings or scores of a file."""
+    if is_scores_file(path):
+        return ScoresSystem(read_scores(path, files.strict), files)
+    return EmbeddingsSystem(read_embeddings(path), files, sampling)
+
+
+def aligned(first: Run, other: Run) -> tuple[PairSource, PairSource]:
+    """Both runs' scores of the same pairs in the same order. MetricError where the pairs are not the same."""
+    a, b = first.scored.what, other.scored.what
+    rows = rows_of_images(b.names, a.names, other.name, first.name)
+    if len(rows) != len(b.names):
+        raise MetricError(
+            f"{first.name} and {other.name}: {len(a.names)} and {len(b.names)} images. Evaluate both on the same pairs."
+        )
+    _refuse_other_people(first, other, rows)
+    people, families = (
+        theirs[rows] if mine is None and theirs is not None else mine
+        for mine, theirs in ((a.people, b.people), (a.families, b.families))
+    )
+    vectors = other.scored.vectors
+    if a.pairs is None and b.pairs is None and not (vectors is None or people is None or families is None):
+        return first.scored.source, AllPairs(vectors[rows], people, families, other.scored.fusion)
+    one, two = _listed_alike(first, other, rows)
+    low, high = one.keys // len(rows), one.keys % len(rows)
+    made = (
+        ListedPairs(each.scores, one.kinds, low, high, people=people, families=families)
+        for each in (one, two)
+    )
+    return next(made), next(made)
+
+
+def compare(runs: Sequence[Run], effort: Effort) -> Figures:
+    """Every run's EER and AUC with intervals and curve, and its difference to the first run. Plain values."""
+    told = [_alone(run, effort) for run in runs]
+    differences = []
+    for other, figures in zip(runs[1:], told[1:], strict=True):
+        pair = aligned(runs[0], other)
+        if effort.num_replicates:
+            found = _difference(
+                paired_bootstrap(*pair, num_replicates=effort.num_replicates, seed=effort.seed)
+            )
+        else:
+            found = _difference_alone(told[0], figures)
+        differences.append({"run": other.name, "against": runs[0].name, **found})
+    return {"schema_version": SCHEMA_VERSION, "runs": told, "differences": differences}
+
+
+def markdown(comparison: Figures) -> str:
+    """The comparison as a Markdown table: a row per section and run."""
+    head = ["impostors", "run", "EER %", "AUC", "ΔEER (points)", "p", "ΔAUC", "p"]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    differences = {each["run"]: each for each in comparison["differences"]}
+    for section in SECTIONS:
+        for run in comparison["runs"]:
+            if section in run["sections"]:
+                here = run["sections"][section]
+                cells = [
+                    section,
+                    run["name"],
+                    _with_ends(here, "eer", 100, 2),
+                    _with_ends(here, "roc_auc", 1, 4),
+                ]
+                cells += _difference_cells(differences.get(run["name"]), section)
+                lines.append("| " + " | ".join(cells) + " |")
+    lines += ["", *_explained(comparison)]
+    for run in comparison["runs"]:
+        lines += [f"\nWarning: {run['name']}: {text}" for text in run["warnings"]]
+    return "\n".join(lines) + "\n"
+
+
+def write_comparison(comparison: Figures, folder: str | Path) -> Path:
+    """Write comparison.json (with curves) and comparison.md; the path of the latter."""
+    home = Path(folder)
+    write_text(
+        home / "comparison.json", json.dumps(comparison, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    )
+    write_text(home / "comparison.md", markdown(comparison))
+    return home / "comparison.md"
+
+
+@dataclass(frozen=True, eq=False)
+class _Listed:
+    """Pairs (P,) in one order: key low row * N + high row, kind, score."""
+
+    keys: NDArray[np.int64]
+    kinds: NDArray[np.int8]
+    scores: NDArray[np.floating[Any]]
+
+
+def _listed(scored: Scored, row_of: NDArray[np.int64]) -> _Listed:
+    """The pairs of a run sorted by image rows. Args: row_of (N,): the common row of each of its images."""
+    blocks = list(scored.source.blocks())
+    first, second = (
+        row_of[np.concatenate([getattr(b, side) for b in blocks])] for side in ("first", "second")
+    )
+    keys = np.minimum(first, second) * row_of.size + np.maximum(first, second)
+    order = np.argsort(keys, kind="stable")
+    kinds, scores = np.concatenate([b.kind for b in blocks]), np.concatenate([b.score for b in blocks])
+    return _Listed(keys[order], kinds[order], scores[order])
+
+
+def _listed_alike(first: Run, other: Run, rows: NDArray[np.intp]) -> tuple[_Listed, _Listed]:
+    """Both runs' pairs in one order. MetricError where they are not the same pairs of the same kinds."""
+    num_first, num_other = (run.scored.source.num_pairs for run in (first, other))
+    other_pairs = MetricError(
+        f"{first.name} and {other.name} do not hold the same pairs ({num_first:,} and {num_other:,}). "
+        "Evaluate both on the same pairs."
+    )
+    if num_first != num_other:
+        raise other_pairs
+    row_of = np.empty(len(rows), np.int64)
+    row_of[rows] = np.arange(len(rows))
+    one, two = _listed(first.scored, np.arange(len(rows))), _listed(other.scored, row_of)
+    if not np.array_equal(one.keys, two.keys):
+        raise other_pairs
+    if not np.array_equal(one.kinds, two.kinds):
+        raise MetricError(
+            f"{first.name} and {other.name} disagree on which pairs are genuine, twin or unrelated."
+        )
+    return one, two
+
+
+def _refuse_other_people(first: Run, other: Run, rows: NDArray[np.intp]) -> None:
+    """MetricError where the two name people or families differently in more than words."""
+    for field in ("people", "families"):
+        mine, theirs = getattr(first.scored.what, field), getattr(other.scored.what, field)
+        if mine is None or theirs is None:
+            continue
+        both = len({*zip(mine.tolist(), theirs[rows].tolist(), strict=True)})
+        if not both == np.unique(mine).size == np.unique(theirs).size:
+            raise MetricError(f"{first.name} and {other.name} disagree on the {field} of the images.")
+
+
+def _alone(run: Run, effort: Effort) -> Figures:
+    counts = count_pairs(run.scored.source)
+    intervals = family_intervals(run.scored.source, counts, None, effort)
+    sections = {}
+    for name in SECTIONS:
+        if counts.has(name):
+            scores = counts.section(name)
+            ends = _ends(intervals, name)
+            sections[name] = {
+                "eer": error_rates.eer(scores).eer, "roc_auc": error_rates.auc(scores), "intervals": ends,
+                "num_genuine": scores.num_genuine, "num_impostors": scores.num_impostors, "curve": _curve(scores),
+            }  # fmt: skip
+    return {"name": run.name, "sections": sections, "warnings": list(run.scored.what.warnings)}
+
+
+def _ends(intervals: Intervals | None, section: str) -> dict[str, list[float]]:
+    found = intervals.figures.get(section, {}) if intervals else {}
+    return {name: [found[name].low, found[name].high] for name in ("eer", "roc_auc") if name in found}
+
+
+def _curve(scores: error_rates.CountedScores) -> Mapping[str, list[float]]:
+    """At most 400 exact points of the DET curve, even along both axes."""
+    points = error_rates.roc(scores, corners_only=True)
+    wanted = np.geomspace(1 / scores.num_impostors, 1, CURVE_POINTS)
+    by_fmr = np.searchsorted(points.fmr, wanted, side="right") - 1
+    by_fnmr = np.searchsorted(-points.fnmr, -np.linspace(1, 0, CURVE_POINTS))
+    chosen = np.unique(np.concatenate([[0], by_fmr, np.minimum(by_fnmr, points.fnmr.size - 1)]))
+    return {"fmr": points.fmr[chosen].tolist(), "fnmr": points.fnmr[chosen].tolist()}
+
+
+def _difference(pair: Comparison) -> Figures:
+    """Other run minus first run: what the bootstrap gives, turned round."""
+    sections = {
+        section: {name: _turned(each) for name, each in figures.items()}
+        for section, figures in pair.differences.items()
+    }
+    return {
+        "level": pair.level, "method": pair.method, "num_families": pair.num_families,
+        "num_replicates": pair.num_replicates, "seed": pair.seed, "sections": sections,
+        "refusals": dict(pair.refusals),
+    }  # fmt: skip
+
+
+def _difference_alone(first: Figures, other: Figures) -> Figures:
+    """Other run minus first run, without intervals."""
+    sections = {
+        section: {
+            name: {"difference": figures[name] - first["sections"][section][name]}
+            for name in ("eer", "roc_auc")
+        }
+        for section, figures in other["sections"].items()
+    }
+    return {"num_replicates": 0, "sections": sections, "refusals": {}}
+
+
+def _turned(each: Difference) -> Figures:
+    ends = {"difference": 0.0 - each.difference, "low": 0.0 - each.high, "high": 0.0 - each.low}  # no -0.0
+    return {**ends, "p_value": each.p_value}
+
+
+def _with_ends(section: Figures, name: str, scale: float, digits: int) -> str:
+    value, ends = f"{scale * section[name]:.{digits}f}", section["intervals"].get(name)
+    return value if ends is None else f"{value} [{scale * ends[0]:.{digits}f}, {scale * ends[1]:.{digits}f}]"
+
+
+def _difference_cells(found: Figures | None, section: str) -> list[str]:
+    figures = found["sections"].get(section, {}) if found else {}
+    cells = []
+    for name, scale, digits in (("eer", 100, 2), ("roc_auc", 1, 4)):
+        if name not in figures:
+            cells += ["", ""]
+            continue
+        each = figures[name]
+        told = f"{scale * each['difference']:+.{digits}f}"
+        if "low" not in each:
+            cells += [told, ""]
+            continue
+        low, high = (f"{scale * each[end]:+.{digits}f}" for end in ("low", "high"))
+        cells += [f"{told} [{low}, {high}]", f"{each['p_value']:.3f}"]
+    return cells
+
+
+def _explained(comparison: Figures) -> list[str]:
+    differences = comparison["differences"]
+    first = differences[0]
+    better = f"Negative ΔEER and positive ΔAUC are better than {first['against']}."
+    if not first["num_replicates"]:
+        return [f"Differences are to {first['against']}, without intervals. {better}"]
+    refused = {f"{each['run']}: {why}" for each in differences for why in each["refusals"].values()}
+    return [
+        f"Differences are to {first['against']}: {first['level']:.0%} interval and two-sided p-value of a paired "
+        f"bootstrap over {first['num_families']} families ({first['num_replicates']:,} replicates), not corrected for "
+        f"the number of comparisons. {better}",
+        *sorted(refused),
+    ]

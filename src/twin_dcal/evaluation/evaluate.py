@@ -1,0 +1,183 @@
+"""Everything a report shows, from scored pairs: figures, intervals, curves, histograms, tables, the worst pairs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_dcal.errors import MetricError
+from twin_dcal.metrics import error_rates
+from twin_dcal.metrics.calibration import Calibration
+from twin_dcal.metrics.intervals import MIN_REPLICATES, Intervals, bootstrap
+from twin_dcal.metrics.pair_stream import SECTIONS, CountedPairs, PairSource, count_pairs
+from twin_dcal.metrics.pairs import PairKind
+from twin_dcal.metrics.score_counts import CountedScores
+from twin_dcal.metrics.thresholds import choose_threshold, requested_far
+
+from .error_analysis import Survey, survey
+from .folds import cross_validate
+from .protocol import Comparisons
+from .reliability import reliability
+from .report_schema import HEADLINE_FMR, evaluation_figures
+from .result import Curve, Evaluation, Figures, Histograms, Points, Reliability
+
+NUM_BINS = 200
+MAX_POINTS = 6_000
+"""Embeddings handed to a projection plot; of more every k-th."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How pairs are decided: a threshold and calibration, and where they are from; None where there is none."""
+
+    threshold: float | None = None
+    source: str | None = None
+    calibration: Calibration | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much to compute. num_replicates: 0 leaves out intervals; num_folds: 0 leaves out the k-fold figures."""
+
+    num_replicates: int = 1000
+    seed: int = 0
+    num_folds: int = 0
+    fold_metric: str = "eer"
+    num_worst: int = 24
+
+    def __post_init__(self) -> None:
+        requested_far(self.fold_metric)
+        if 0 < self.num_replicates < MIN_REPLICATES:
+            raise MetricError(
+                f"{self.num_replicates} replicates are too few for intervals: use {MIN_REPLICATES} or more, or 0."
+            )
+
+
+def evaluate(
+    source: PairSource,
+    what: Comparisons,
+    decision: Decision,
+    effort: Effort,
+    vectors: NDArray[np.float32] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Evaluation:
+    """Evaluate scored pairs. MetricError for scores that carry no figure.
+
+    Args: vectors (N, D): for the projection plot; about: plain values to store with the figures (model, data).
+    """
+    counts = count_pairs(source)
+    threshold = decision.threshold
+    if threshold is None:
+        threshold = choose_threshold(counts, "eer").threshold
+    intervals = family_intervals(source, counts, threshold, effort)
+    given = None if decision.threshold is None else threshold
+    figures = evaluation_figures(counts, given, decision.source, intervals)
+    figures = _in_order(figures, what, effort, about or {})
+    figures["warnings"] += [f"threshold: {text}" for text in decision.warnings]
+    found = survey(source, what, threshold, effort.num_worst)
+    told, figures["calibration"] = _calibrated(decision.calibration, counts)
+    if effort.num_folds:
+        figures["folds"] = cross_validate(source, effort.num_folds, effort.fold_metric, effort.seed)
+        figures["notes"] += figures["folds"].pop("notes")
+    figures["animals"] = _animals(found)
+    return Evaluation(
+        figures=figures,
+        curves={name: _curve(counts.section(name), intervals, name) for name in SECTIONS if counts.has(name)},
+        histograms=_histograms(counts),
+        reliability=told,
+        false_matches=found.false_matches,
+        false_non_matches=found.false_non_matches,
+        families=found.families,
+        people=found.people,
+        points=_points(what, vectors),
+    )
+
+
+def _calibrated(
+    calibration: Calibration | None, counts: CountedPairs
+) -> tuple[Reliability | None, Figures | None]:
+    """Reliability on twin impostors, on all where there are none, and its figures."""
+    if calibration is None:
+        return None, None
+    on = "twin" if counts.has("twin") else "all"
+    told = reliability(calibration, counts.section(on))
+    return told, {
+        "method": told.method, "on": on, "source": calibration.source, "ece": told.ece,
+        "brier": told.brier, "num_bins": int(told.num_pairs.size),
+    }  # fmt: skip
+
+
+def family_intervals(
+    source: PairSource, counts: CountedPairs, threshold: float | None, effort: Effort
+) -> Intervals | None:
+    """Intervals by resampling families; None where they are switched off."""
+    if not effort.num_replicates:
+        return None
+    return bootstrap(
+        source, counts=counts, threshold=threshold, headline_fmr=HEADLINE_FMR,
+        num_replicates=effort.num_replicates, seed=effort.seed,
+    )  # fmt: skip
+
+
+def _in_order(figures: Figures, what: Comparisons, effort: Effort, about: Mapping[str, Any]) -> Figures:
+    """The figures with what they are of in front."""
+    notes = figures["notes"]
+    if not effort.num_replicates:
+        notes = [*notes, "no intervals: switched off (0 replicates)."]
+    warnings = [*figures["warnings"], *what.warnings]
+    first = {"schema_version": figures["schema_version"], **about, "protocol": _protocol(what)}
+    return {**first, **figures, "notes": notes, "warnings": warnings, "calibration": None, "folds": None}
+
+
+def _protocol(what: Comparisons) -> Figures:
+    known = {"num_people": what.people, "num_families": what.families}
+    counts = {name: None if labels is None else int(np.unique(labels).size) for name, labels in known.items()}
+    return {**what.protocol, "num_images": len(what.names), **counts}
+
+
+def _animals(found: Survey) -> Figures:
+    """Ids of the people who stand out, by animal."""
+    return {f"{animal}s" if animal != "wolf" else "wolves": [p.person for p in found.people if p.animal == animal]
+            for animal in ("goat", "lamb", "wolf")}  # fmt: skip
+
+
+def _curve(scores: CountedScores, intervals: Intervals | None, name: str) -> Curve:
+    corners = error_rates.roc(scores, corners_only=True)
+    band = intervals.bands.get(name) if intervals else None
+    nothing = np.empty(0)
+    return Curve(
+        fmr=corners.fmr,
+        fnmr=corners.fnmr,
+        band_fmr=nothing if band is None else band.fmr,
+        fnmr_low=nothing if band is None else band.fnmr_low,
+        fnmr_high=nothing if band is None else band.fnmr_high,
+    )
+
+
+def _histograms(counts: CountedPairs) -> Histograms:
+    """Equal bins from the lowest to the highest score; the last holds its upper edge."""
+    parts = {kind.name.lower(): counts.of(kind) for kind in PairKind}
+    filled = [part for part in parts.values() if part.size]
+    low, high = min(part.lowest for part in filled), max(part.highest for part in filled)
+    edges = np.linspace(low, high, NUM_BINS + 1)
+    edges[0], edges[-1] = low, high
+    binned = {}
+    for name, part in parts.items():
+        below = part.num_below(edges) if part.size else np.zeros(edges.size, np.int64)
+        below[-1] = part.size
+        binned[name] = np.diff(below).astype(np.int64)
+    return Histograms(edges, binned)
+
+
+def _points(what: Comparisons, vectors: NDArray[np.float32] | None) -> Points | None:
+    if vectors is None or what.people is None or what.families is None:
+        return None
+    every = max(1, -(-len(vectors) // MAX_POINTS))
+    chosen = np.asarray(vectors[::every], dtype=np.float32)
+    unit = chosen / np.linalg.norm(chosen, axis=1, keepdims=True)
+    people, families = (labels[::every].tolist() for labels in (what.people, what.families))
+    return Points(unit, people, families, [Path(name) for name in what.names[::every]])

@@ -1,0 +1,207 @@
+"""What is compared with what: all pairs of some images, a sample of them, or a list; and folds by family.
+
+Legend: N images, P pairs, F families. Nothing here has seen a score.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from twin_dcal.data.findings import left_out
+from twin_dcal.errors import MetricError
+from twin_dcal.metrics.fusion import Fusion
+from twin_dcal.metrics.pair_stream import AllPairs, ListedPairs, PairSource
+from twin_dcal.metrics.pairs import PairKind, pair_scores
+
+Labels = NDArray[np.str_]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class PairRows:
+    """Listed pairs, (P,) each: rows of two images and PairKind (int8)."""
+
+    first: Rows
+    second: Rows
+    kinds: NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class Comparisons:
+    """Images (N,) and which of them are compared.
+
+    names: path or id of each image; people, families: labels (N,) of any text, None where unknown. pairs: None compares
+    all N(N-1)/2. protocol: how the pairs came about, plain values. family_of: person to family, also of people who are
+    not among these images but are known to belong to a family. warnings: what makes figures about twins doubtful.
+    """
+
+    source: str
+    names: Sequence[str]
+    people: Labels | None
+    families: Labels | None
+    pairs: PairRows | None
+    protocol: Mapping[str, Any]
+    family_of: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def known_people(self) -> set[str]:
+        """Ids of those who are compared; empty where unknown."""
+        return set() if self.people is None else set(np.unique(self.people).tolist())
+
+    def known_families(self) -> set[str]:
+        return set() if self.families is None else set(np.unique(self.families).tolist())
+
+
+def pair_source(what: Comparisons, vectors: ArrayLike, fusion: Fusion | None = None) -> PairSource:
+    """The comparisons with their cosines, or what `fusion` makes of them.
+
+    Args: vectors (N, D), one row per name, any length but zero.
+
+    MetricError for bad vectors or labels (see AllPairs, ListedPairs).
+    """
+    if what.pairs is None:
+        if what.people is None or what.families is None:
+            raise MetricError(
+                f"{what.source}: whose images these are is not known, so no pair is genuine or impostor. Name the data "
+                "set (--data_dir or --dataset_info), or list the pairs with labels."
+            )
+        return AllPairs(np.asarray(vectors), what.people, what.families, fusion)
+    first, second = what.pairs.first, what.pairs.second
+    return listed_source(what, pair_scores(vectors, first, second, fusion))
+
+
+def listed_source(what: Comparisons, scores: ArrayLike) -> PairSource:
+    """Listed comparisons with given scores (P,)."""
+    assert what.pairs is not None
+    pairs = what.pairs
+    return ListedPairs(
+        scores, pairs.kinds, pairs.first, pairs.second, people=what.people, families=what.families
+    )
+
+
+def keep_people(what: Comparisons, people: Sequence[str]) -> Comparisons:
+    """All pairs of some people's images. Only for comparisons of all pairs."""
+    assert what.people is not None
+    rows = np.flatnonzero(np.isin(what.people, list(people)))
+    families = None if what.families is None else what.families[rows]
+    return replace(
+        what, names=[what.names[row] for row in rows.tolist()], people=what.people[rows], families=families
+    )
+
+
+def without_images(what: Comparisons, faults: Mapping[int, str]) -> tuple[Comparisons, Rows]:
+    """The comparisons without some images and the pairs they are in, which their warnings tell, and the rows kept.
+
+    Args: faults: row to the reason why it cannot be read. MetricError if nothing is left to compare.
+    """
+    is_kept = np.ones(len(what.names), bool)
+    is_kept[list(faults)] = False
+    rows = np.flatnonzero(is_kept)
+    (found,) = left_out("image", "images", "cannot be read", [what.names[row] for row in faults])
+    told = found.text
+    pairs = what.pairs
+    if pairs is not None:
+        place = np.cumsum(is_kept) - 1
+        whole = is_kept[pairs.first] & is_kept[pairs.second]
+        told += f"; {np.count_nonzero(~whole)} of {whole.size} pairs are of such images"
+        pairs = PairRows(place[pairs.first[whole]], place[pairs.second[whole]], pairs.kinds[whole])
+    if not rows.size or (pairs is not None and not len(pairs.kinds)):
+        raise MetricError(f"{what.source}: nothing left to compare. {told}. {next(iter(faults.values()))}")
+    kept = replace(
+        what, names=[what.names[row] for row in rows.tolist()], pairs=pairs, warnings=(*what.warnings, told),
+        people=None if what.people is None else what.people[rows],
+        families=None if what.families is None else what.families[rows],
+    )  # fmt: skip
+    return kept, rows
+
+
+def sample_unrelated(what: Comparisons, max_unrelated: int, seed: int) -> Comparisons:
+    """All genuine and twin pairs, and at most `max_unrelated` unrelated ones: drawn without replacement, each
+    as likely as any other.
+
+    Comparisons that are a list, or have no more unrelated pairs than that, come back as they are.
+    """
+    if max_unrelated < 1:
+        raise MetricError(f"--max_unrelated {max_unrelated}: keep at least 1 unrelated pair.")
+    if what.pairs is not None or what.people is None or what.families is None:
+        return what
+    order = np.lexsort((what.people, what.families))
+    person_end, family_end = _run_ends(what.people[order]), _run_ends(what.families[order])
+    rows = np.arange(order.size)
+    num_unrelated = order.size - family_end
+    total = int(num_unrelated.sum())
+    if total <= max_unrelated:
+        return what
+    ranks = distinct_numbers(total, max_unrelated, np.random.default_rng((seed, 0)))
+    begins = np.concatenate([[0], np.cumsum(num_unrelated)])
+    row = np.searchsorted(begins, ranks, side="right") - 1
+    parts = [
+        (*_runs(rows + 1, person_end), PairKind.GENUINE),
+        (*_runs(person_end, family_end), PairKind.TWIN),
+        (row, family_end[row] + (ranks - begins[row]), PairKind.UNRELATED),
+    ]
+    pairs = PairRows(
+        first=order[np.concatenate([first for first, _, _ in parts])],
+        second=order[np.concatenate([second for _, second, _ in parts])],
+        kinds=np.repeat(np.array([kind for *_, kind in parts], np.int8), [len(first) for first, *_ in parts]),
+    )
+    protocol = {"name": "sampled", "max_unrelated": max_unrelated, "of_unrelated": total, "seed": seed}
+    return replace(what, pairs=pairs, protocol=protocol)
+
+
+def distinct_numbers(total: int, size: int, rng: np.random.Generator) -> Rows:
+    """`size` distinct whole numbers below `total`, ascending, every such set alike; memory grows with `size` only.
+
+    Numbers are drawn until enough differ; then a random part of the surplus is dropped.
+    """
+    if 2 * size > total:
+        return np.sort(rng.permutation(total)[:size]) if size else np.empty(0, np.int64)
+    drawn = np.empty(0, np.int64)
+    while drawn.size < size:
+        missing = size - drawn.size
+        drawn = np.union1d(drawn, rng.integers(total, size=missing + missing // 8 + 16))
+    surplus = drawn.size - size
+    return np.delete(drawn, rng.choice(drawn.size, surplus, replace=False)) if surplus else drawn
+
+
+def family_folds(
+    families: ArrayLike, people: ArrayLike | None, num_folds: int, seed: int
+) -> NDArray[np.intp]:
+    """A fold 0 … num_folds - 1 for every image (N,); a family is never split.
+
+    Families are shuffled and dealt out in turn, those of several people first, so that each fold has its share of
+    twins. MetricError for fewer than 2 folds or fewer than 2 families a fold.
+    """
+    names, family = np.unique(np.asarray(families), return_inverse=True)
+    if num_folds < 2 or 2 * num_folds > names.size:
+        raise MetricError(
+            f"{num_folds} folds of {names.size} families: use 2 folds or more, and no more than {names.size // 2}, so "
+            "that each has two families."
+        )
+    num_people = np.ones(names.size, np.intp)
+    if people is not None:
+        _, person = np.unique(np.asarray(people), return_inverse=True)
+        members = np.unique(np.stack([family, person]), axis=1)
+        num_people = np.bincount(members[0], minlength=names.size)
+    shuffled = np.random.default_rng((seed, 1)).permutation(names.size)
+    dealt = shuffled[np.argsort(num_people[shuffled] < 2, kind="stable")]
+    fold_of_family = np.empty(names.size, np.intp)
+    fold_of_family[dealt] = np.arange(names.size) % num_folds
+    return np.asarray(fold_of_family[family])
+
+
+def _runs(begin: Rows, end: Rows) -> tuple[Rows, Rows]:
+    """Pairs (row, column) of columns begin[row] … end[row] - 1 of every row."""
+    counts = end - begin
+    row = np.repeat(np.arange(begin.size), counts)
+    before = np.repeat(np.cumsum(counts) - counts, counts)
+    return row, np.arange(row.size) - before + begin[row]
+
+
+def _run_ends(labels: Labels) -> Rows:
+    """For each position of an array of runs of equal labels, the position after its run."""
+    last_of_run = np.flatnonzero(np.append(labels[1:] != labels[:-1], True))
+    return np.repeat(last_of_run + 1, np.diff(last_of_run, prepend=-1))

@@ -1,0 +1,124 @@
+"""The figures of an evaluation as text for a terminal, at most 100 columns wide."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from twin_dcal.metrics.pair_stream import SECTIONS
+
+from .result import Figures
+
+WIDTH = 100
+
+
+def format_table(figures: Figures) -> str:
+    """Table, headline, folds, warnings and notes; ends with a line break.
+
+    A dash stands for a rate that the number of pairs cannot support, or a section without impostors.
+    """
+    head = ["impostors", "pairs", "EER %", "AUC", "acc %", "best acc %"]
+    lines = aligned([head, *(_row(name, figures[name]) for name in SECTIONS)])
+    levels = [f"{point['fmr_requested']:.0e}".replace("e-0", "e-") for point in figures["all"]["tar_at_far"]]
+    head = ["impostors", *(f"TAR@{level} %" for level in levels)]
+    lines += ["", *aligned([head, *(_tar_row(name, figures[name], len(levels)) for name in SECTIONS)])]
+    threshold = "none (no pair accepted)" if figures["threshold"] is None else f"{figures['threshold']:.4f}"
+    lines += ["", f"{figures['all']['num_genuine']:,} genuine pairs."]
+    lines.append(f"acc: at threshold {threshold} (from: {figures['threshold_source'] or 'not stated'}).")
+    lines.append("TAR@x: share of genuine pairs accepted where the false match rate is at most x.")
+    lines += _about_intervals(figures["intervals"])
+    if figures["headline"]:
+        lines += ["", figures["headline"]["sentence"]]
+    if figures.get("calibration"):
+        told = figures["calibration"]
+        fitted = f"Calibration ({told['method']}, on {told['on']} impostors)"
+        lines.append(f"{fitted}: ECE {told['ece']:.3f}, Brier {told['brier']:.3f}.")
+    lines += fold_lines(figures.get("folds"))
+    lines += [f"Warning: {warning}" for warning in figures["warnings"]]
+    lines += [f"Note: {note}" for note in figures["notes"]]
+    return "\n".join(wrapped(lines)) + "\n"
+
+
+def summary_line(figures: Figures, report: str | Path) -> str:
+    """`twin AUC 0.87 [0.80, 0.93] · unrelated AUC 0.99 [0.98, 1.00] · report: PATH`; "all" where there is no other."""
+    named = [name for name in ("twin", "unrelated") if figures[name]] or ["all"]
+    parts = [f"{name} AUC {_figure(figures[name], 'roc_auc', 1, 2)}" for name in named]
+    return " · ".join([*parts, f"report: {report}"])
+
+
+def features_table(features: Mapping[str, Figures]) -> str:
+    """Features side by side: a row per feature and section, EER and AUC with intervals."""
+    rows = [["feature", "impostors", "EER %", "AUC", "best %"]]
+    for feature, sections in features.items():
+        for name in SECTIONS:
+            if sections[name]:
+                best = f"{100 * sections[name]['best_accuracy']:.2f}"
+                equal, area = _figure(sections[name], "eer", 100, 2), _figure(sections[name], "roc_auc", 1, 4)
+                rows.append([feature, name, equal, area, best])
+    return "\n".join(aligned(rows)) + "\n"
+
+
+def fold_lines(folds: Figures | None) -> list[str]:
+    """K-fold figures: mean ± standard deviation over the folds."""
+    if not folds:
+        return []
+    rows = [["impostors", "accuracy %", "FMR %", "FNMR %", "threshold"]]
+    for name in SECTIONS:
+        section = folds["sections"].get(name)
+        if section:
+            percent = [f"{100 * section[key]['mean']:.2f} ± {100 * section[key]['sd']:.2f}" for key in _RATES]
+            at = section["threshold"]
+            rows.append([name, *percent, f"{at['mean']:.4f} ± {at['sd']:.4f}"])
+    told = f"{folds['num_folds']} folds by family, threshold by {folds['metric']} on the others (mean ± sd):"
+    return ["", told, *aligned(rows)]
+
+
+_RATES = ("accuracy", "fmr", "fnmr")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines, columns flush right, two blanks between them."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+def wrapped(lines: Sequence[str]) -> list[str]:
+    return [part for line in lines for part in (textwrap.wrap(line, WIDTH) or [""])]
+
+
+def _row(name: str, section: Figures | None) -> list[str]:
+    if section is None:
+        return [name, "0", *["-"] * 4]
+    return [
+        name,
+        f"{section['num_impostors']:,}",
+        _figure(section, "eer", 100, 2),
+        _figure(section, "roc_auc", 1, 4),
+        f"{100 * section['accuracy']:.2f}",
+        f"{100 * section['best_accuracy']:.2f}",
+    ]
+
+
+def _tar_row(name: str, section: Figures | None, num_levels: int) -> list[str]:
+    if section is None:
+        return [name, *["-"] * num_levels]
+    points = section["tar_at_far"]
+    names = [f"tar_at_far_{point['fmr_requested']:g}" if point["supported"] else None for point in points]
+    return [name, *(_figure(section, key, 100, 1) if key else "-" for key in names)]
+
+
+def _figure(section: Figures, name: str, scale: float, digits: int) -> str:
+    """A figure, with its interval where there is one."""
+    ends = section["intervals"].get(name)
+    value = f"{scale * section[name]:.{digits}f}"
+    if ends is None or None in ends:
+        return value
+    return f"{value} [{scale * ends[0]:.{digits}f}, {scale * ends[1]:.{digits}f}]"
+
+
+def _about_intervals(intervals: Figures | None) -> list[str]:
+    if intervals is None:
+        return []
+    return [
+        f"[low, high]: {intervals['level']:.0%} interval by resampling {intervals['num_families']} families "
+        f"({intervals['num_replicates']:,} replicates)."
+    ]

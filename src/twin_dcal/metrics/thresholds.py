@@ -1,0 +1,153 @@
+"""Choosing the score from which a pair counts as the same person; on validation pairs, never on those of the test."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from twin_dcal.errors import MetricError
+from twin_dcal.percent import percent
+
+from . import error_rates
+from .confidence import highest_rate
+from .pair_stream import CountedPairs
+from .pairs import PairKind, PairScores
+from .score_counts import ScoreArray, Tally, TwoClasses, refuse_not_finite
+
+
+@dataclass(frozen=True)
+class ThresholdChoice:
+    """A threshold to store with a checkpoint: how it was chosen and what it gives on the scores it came from.
+
+    `fmr` and `fnmr` are shares in [0, 1]; `on` names the impostors: "twin", "unrelated" or "all". warning: why the
+    choice may be worse on others, None where many errors stand behind it. gap: the highest impostor and the lowest
+    genuine score, where the former is lower and the threshold is their middle.
+    """
+
+    threshold: float
+    metric: str
+    fmr: float
+    fnmr: float
+    num_genuine: int
+    num_impostors: int
+    on: str
+    warning: str | None
+    gap: tuple[float, float] | None = None
+
+    def origin(self, data: str) -> Mapping[str, Any]:
+        """What a checkpoint stores beside the threshold: data, criterion, and what it achieved there."""
+        more: dict[str, Any] = {} if self.warning is None else {"warning": self.warning}
+        if self.gap is not None:
+            more["gap"] = list(self.gap)
+        return {
+            "data": data, "criterion": self.metric, "impostors": self.on, "fmr": self.fmr, "fnmr": self.fnmr,
+            "num_genuine": self.num_genuine, "num_impostors": self.num_impostors, **more,
+        }  # fmt: skip
+
+
+def counted(scores: PairScores | CountedPairs) -> CountedPairs:
+    """Scores by kind, sorted or counted, ready for metrics. MetricError for NaN or infinite scores."""
+    if isinstance(scores, CountedPairs):
+        return scores
+    parts = {}
+    for kind in PairKind:
+        name = kind.name.lower()
+        ordered = scores.of(kind).copy()
+        ordered.sort()
+        if ordered.size:
+            refuse_not_finite(name, ordered)
+        parts[name] = Tally(ordered)
+    return CountedPairs(**parts)
+
+
+def choose_threshold(scores: PairScores | CountedPairs, metric: str) -> ThresholdChoice:
+    """The threshold that is best by `metric`: "eer", "accuracy", "f1", or "far=1e-3" for a requested FMR.
+
+    Chosen on twin impostors if there are any, else on all; "far=" on unrelated impostors if there are any,
+    else on all. Use validation scores, never those of the test set. MetricError for another metric, for
+    scores that carry no figure, and where only "reject every pair" meets the request.
+    """
+    preferred = "twin" if requested_far(metric) is None else "unrelated"
+    pairs = counted(scores)
+    on = preferred if pairs.has(preferred) else "all"
+    return choose_on(pairs.section(on), metric, on)
+
+
+def choose_on(scores: TwoClasses, metric: str, on: str) -> ThresholdChoice:
+    """As `choose_threshold`, on the scores given; `on` names their impostors."""
+    far = requested_far(metric)
+    warning = None
+    if far is not None:
+        point = error_rates.operating_point(scores, far)
+        threshold, warning = point.threshold, point.warning
+    elif metric == "eer":
+        threshold = error_rates.eer(scores).threshold
+    else:
+        best = error_rates.best_accuracy if metric == "accuracy" else error_rates.best_f1
+        threshold = best(scores).threshold
+    gap = separation(scores)
+    if gap is not None and not gap[0] < threshold <= gap[1]:
+        gap = None
+    if gap is not None:
+        threshold = (gap[0] + gap[1]) / 2
+    if math.isinf(threshold):
+        raise MetricError(
+            f"threshold by '{metric}': on {scores.num_impostors} {on} impostors only rejecting every pair "
+            "meets it. Choose by 'eer', or train further."
+        )
+    at = error_rates.error_rates_at(scores, threshold)
+    told = _doubts(at, warning, gap)
+    return ThresholdChoice(
+        threshold, metric, at.fmr, at.fnmr, at.num_genuine, at.num_impostors, on, told, gap
+    )
+
+
+def separation(scores: TwoClasses) -> tuple[float, float] | None:
+    """The highest impostor and the lowest genuine score, where every genuine pair is more alike; else None."""
+    highest = max(part.highest for part in scores.impostor_tallies if part.size)
+    lowest = scores.genuine_tally.lowest
+    return (highest, lowest) if highest < lowest else None
+
+
+def _doubts(at: error_rates.Confusion, weak: str | None, gap: tuple[float, float] | None) -> str | None:
+    """Why a choice may be worse on others, in words."""
+    told = [] if weak is None else [weak]
+    if gap is not None:
+        told.append(
+            f"these pairs are separated without an error: any threshold above {gap[0]:.3f} and up to {gap[1]:.3f} does "
+            "the same, the middle is taken"
+        )
+    if not told:
+        return None
+    fmr = highest_rate(at.num_false_matches, at.num_impostors)
+    fnmr = highest_rate(at.num_false_non_matches, at.num_genuine)
+    told.append(
+        f"on other people FMR may be up to {percent(fmr)} and FNMR up to {percent(fnmr)} (95 %, as if no two pairs "
+        "shared a person)"
+    )
+    return "; ".join(told)
+
+
+def requested_far(metric: str) -> float | None:
+    """The rate behind "far=", None for the other known metrics. MetricError for an unknown one."""
+    if metric in ("eer", "accuracy", "f1"):
+        return None
+    name, _, value = metric.partition("=")
+    try:
+        if name != "far":
+            raise ValueError(name)
+        return float(value)
+    except ValueError:
+        raise MetricError(
+            f"threshold metric '{metric}' is unknown. Use eer, accuracy, f1, or a rate such as far=1e-3."
+        ) from None
+
+
+def exact_limit(threshold: float, scores: ScoreArray) -> ScoreArray:
+    """The threshold in the scores' own type, rounded up: `scores >= limit` says what exact comparison says."""
+    limit = np.asarray(threshold, dtype=np.float64).astype(scores.dtype)
+    if float(limit) < threshold:
+        limit = np.asarray(np.nextafter(limit, np.asarray(np.inf, dtype=scores.dtype)))
+    return limit

@@ -1,0 +1,197 @@
+"""comparing.py: systems on the same pairs, whatever their files are like; other pairs are refused in one line."""
+
+import json
+
+import numpy as np
+import pytest
+from made_faces import faces
+
+from twin_dcal.errors import ConfigError, MetricError
+from twin_dcal.evaluation.compare import (
+    Run,
+    aligned,
+    compare,
+    find_run,
+    markdown,
+    open_stored,
+    write_comparison,
+)
+from twin_dcal.evaluation.embedding_files import write_embeddings
+from twin_dcal.evaluation.evaluate import Effort
+from twin_dcal.evaluation.inputs import DataFiles
+from twin_dcal.evaluation.protocol import (
+    Comparisons,
+    keep_people,
+    listed_source,
+    pair_source,
+    sample_unrelated,
+)
+from twin_dcal.evaluation.score_files import write_scores
+from twin_dcal.evaluation.systems import Sampling, Scored
+from twin_dcal.metrics import error_rates
+from twin_dcal.metrics.pair_stream import count_pairs
+
+EFFORT = Effort(num_replicates=100)
+
+
+def run_of(name, what, vectors):
+    return Run(name, Scored(what, pair_source(what, vectors), vectors))
+
+
+def shuffled(what, vectors, seed=0):
+    order = np.random.default_rng(seed).permutation(len(what.names))
+    names = [what.names[row].replace("/data/root", "/elsewhere") for row in order]
+    return Comparisons("b", names, what.people[order], what.families[order], None, {}), vectors[order]
+
+
+@pytest.fixture
+def two():
+    what, vectors = faces(8, images_each=3)
+    worse = vectors + 0.8 * np.random.default_rng(5).normal(size=vectors.shape).astype(np.float32)
+    return what, vectors, worse
+
+
+def test_rows_of_the_other_run_are_put_in_the_firsts_order(two):
+    what, vectors, worse = two
+    one, other = aligned(run_of("a", what, vectors), run_of("b", *shuffled(what, worse)))
+    direct = list(pair_source(what, worse).blocks())
+    for block, wanted, first in zip(other.blocks(), direct, one.blocks(), strict=True):
+        assert np.array_equal(block.first, wanted.first)
+        assert np.array_equal(block.second, first.second)
+        np.testing.assert_allclose(block.score, wanted.score, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", [False, True])
+def test_lists_and_all_pairs_meet(two, order, tmp_path):
+    """One run has embeddings, the other a scores file of the same pairs in another order."""
+    what, vectors, worse = two
+    other_what, other_vectors = shuffled(what, worse)
+    write_scores(tmp_path / "s.csv", pair_source(other_what, other_vectors), other_what)
+    lines = (tmp_path / "s.csv").read_text().splitlines()
+    (tmp_path / "s.csv").write_text("\n".join([lines[0], *sorted(lines[1:], reverse=True)]))
+    files = Run("scores", open_stored(tmp_path / "s.csv", DataFiles(), Sampling()).scored(None, "test"))
+    runs = [run_of("a", what, vectors), files]
+    one, two_ = aligned(*(runs[::-1] if order else runs))
+    counts = [count_pairs(source) for source in (one, two_)][:: -1 if order else 1]
+    for found, expected in zip(counts, (vectors, worse), strict=True):
+        direct = count_pairs(pair_source(what, expected))
+        for name in ("twin", "unrelated"):
+            assert error_rates.auc(found.section(name)) == pytest.approx(
+                error_rates.auc(direct.section(name)), abs=1e-4
+            )
+
+
+def test_a_listed_protocol_is_compared_on_its_own_pairs(two):
+    what, vectors, worse = two
+    sampled = sample_unrelated(what, 60, 0)
+    one, other = aligned(run_of("a", sampled, vectors), run_of("b", sampled, worse))
+    assert count_pairs(one).unrelated.size == count_pairs(other).unrelated.size == 60
+    different = sample_unrelated(what, 60, 1)
+    with pytest.raises(
+        MetricError, match=r"a and b do not hold the same pairs \(180 and 180\)\. Evaluate both"
+    ):
+        aligned(run_of("a", sampled, vectors), run_of("b", different, worse))
+    with pytest.raises(MetricError, match=r"do not hold the same pairs \(180 and 1,128\)"):
+        aligned(run_of("a", sampled, vectors), run_of("b", what, worse))
+
+
+def test_other_images_people_or_kinds_are_refused(two):
+    what, vectors, worse = two
+    fewer = keep_people(what, sorted(what.known_people())[:-1])
+    with pytest.raises(
+        MetricError, match=r"b: 3 of 48 images of a are missing, first: /data/root/F07b/0\.jpg"
+    ):
+        aligned(run_of("a", what, vectors), run_of("b", fewer, worse[:-3]))
+    with pytest.raises(MetricError, match=r"a and b: 45 and 48 images"):
+        aligned(run_of("a", fewer, vectors[:-3]), run_of("b", what, worse))
+    people = what.people.copy()
+    people[0], people[3] = people[3], people[0]
+    swapped = Comparisons("b", what.names, people, what.families, None, {})
+    with pytest.raises(MetricError, match="a and b disagree on the people of the images"):
+        aligned(run_of("a", what, vectors), run_of("b", swapped, worse))
+    renamed = Comparisons(
+        "b", what.names, np.char.add(what.people, "x"), np.char.add("y", what.families), None, {}
+    )
+    aligned(run_of("a", what, vectors), run_of("b", renamed, worse))  # the same people by other names
+    pairs = sample_unrelated(what, 60, 0)
+    bare = Comparisons("b", what.names, None, None, pairs.pairs, {})
+    turned = Comparisons(
+        "b",
+        what.names,
+        None,
+        None,
+        type(pairs.pairs)(pairs.pairs.first, pairs.pairs.second, np.roll(pairs.pairs.kinds, 1)),
+        {},
+    )
+    scores = np.linspace(0, 1, 180)
+    with pytest.raises(MetricError, match="a and b disagree on which pairs are genuine, twin or unrelated"):
+        aligned(
+            Run("a", Scored(bare, listed_source(bare, scores), None)),
+            Run("b", Scored(turned, listed_source(turned, scores), None)),
+        )
+
+
+def test_the_table_tells_who_is_better_by_how_much(two, tmp_path):
+    what, vectors, worse = two
+    runs = [run_of("good", what, vectors), run_of("noisy", what, worse), run_of("same", what, vectors)]
+    told = compare(runs, EFFORT)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
+    eer = {run["name"]: run["sections"]["twin"]["eer"] for run in told["runs"]}
+    by_name = {each["run"]: each["sections"]["twin"] for each in told["differences"]}
+    assert by_name["noisy"]["eer"]["difference"] == pytest.approx(eer["noisy"] - eer["good"])
+    assert eer["noisy"] > eer["good"]
+    assert (
+        by_name["noisy"]["eer"]["low"]
+        < by_name["noisy"]["eer"]["difference"]
+        < by_name["noisy"]["eer"]["high"]
+    )
+    assert by_name["noisy"]["roc_auc"]["difference"] < 0
+    assert by_name["same"]["eer"] == {"difference": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0}
+    path = write_comparison(told, tmp_path)
+    text = path.read_text("utf-8")
+    assert text == markdown(told)
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + 3 * 3
+    assert {line.count("|") for line in rows} == {9}
+    assert "| twin | same |" in text
+    assert "+0.00 [+0.00, +0.00] | 1.000" in text
+    assert "over 8 families (100 replicates)" in text
+    curve = json.loads((tmp_path / "comparison.json").read_text())["runs"][0]["sections"]["twin"]["curve"]
+    corners = error_rates.roc(count_pairs(runs[0].scored.source).section("twin"), corners_only=True)
+    exact = set(zip(corners.fmr.tolist(), corners.fnmr.tolist(), strict=True))
+    assert set(zip(curve["fmr"], curve["fnmr"], strict=True)) <= exact
+    assert (curve["fmr"][0], curve["fnmr"][0]) == (0.0, 1.0)
+    assert (curve["fmr"][-1], curve["fnmr"][-1]) == (1.0, 0.0)
+
+
+def test_where_a_runs_scores_are_found(tmp_path):
+    what, vectors = faces(2)
+    run = tmp_path / "run"
+    (run / "evaluation").mkdir(parents=True)
+    with pytest.raises(
+        ConfigError, match=r"--compare \S*run: neither a file nor a folder with embeddings\.npz"
+    ):
+        find_run(str(run))
+    (run / "best_model.pth").write_bytes(b"")
+    assert find_run(str(run)).name == "best_model.pth"
+    scores = tmp_path / "vendor.csv"
+    scores.write_text("")
+    (run / "evaluation_report.json").write_text(json.dumps({"scores": {"path": str(scores)}}))
+    assert find_run(str(run)) == scores
+    write_embeddings(run / "evaluation" / "embeddings.npz", what, vectors, {})
+    assert find_run(str(run)) == run / "evaluation" / "embeddings.npz"
+    write_embeddings(run / "embeddings.npz", what, vectors, {})
+    assert find_run(str(run)) == run / "embeddings.npz"
+    assert find_run(str(scores)) == scores
+
+
+def test_without_replicates_there_are_differences_alone(two):
+    what, vectors, worse = two
+    runs = [run_of("a", what, vectors), run_of("b", what, worse)]
+    found = compare(runs, Effort(num_replicates=0))
+    one, other = (run["sections"]["twin"] for run in found["runs"])
+    (difference,) = found["differences"]
+    assert difference["sections"]["twin"]["eer"] == {"difference": other["eer"] - one["eer"]}
+    text = markdown(found)
+    assert f"{100 * (other['eer'] - one['eer']):+.2f} |" in text
+    assert "without intervals" in text

@@ -1,0 +1,100 @@
+"""What a model scores: its features, each image embedded no more often than needed."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from twin_dcal import embed
+from twin_dcal.checkpoint import load_model, save_model
+from twin_dcal.errors import ManifestError, MetricError
+from twin_dcal.evaluation.inputs import DataFiles
+from twin_dcal.evaluation.systems import ModelSystem, Sampling
+from twin_dcal.models.dcal import DCALVerificationModel
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """Features that images were embedded for, in order."""
+    made, real = [], embed.embed_images
+
+    def counted(*arguments, **options):
+        made.append(options["feature_type"])
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(embed, "embed_images", counted)
+    return made
+
+
+def system(config, folder, feature_type, branches):
+    config = config.override({"model.branches": branches})
+    save_model(folder / "model.pth", DCALVerificationModel.from_config(config), config)
+    return ModelSystem(
+        str(folder / "model.pth"), load_model(folder / "model.pth"), DataFiles(), Sampling(), feature_type,
+        batch_size=8, num_workers=0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("feature", "branches", "apart", "expected_passes"),
+    [
+        ("combined", ["sa", "pwca"], ["sa"], ["combined"]),
+        ("sa", ["sa", "pwca"], ["sa"], ["sa"]),
+        ("combined", ["sa", "glca"], ["sa", "glca", "combined"], ["combined"]),
+        ("sa", ["sa", "glca"], ["sa", "glca", "combined"], ["sa", "combined"]),
+        ("glca", ["sa", "glca"], ["sa", "glca", "combined"], ["glca", "combined"]),
+    ],
+)
+def test_no_image_is_embedded_more_often_than_needed(
+    feature, branches, apart, expected_passes, tiny_config, tiny_faces, tmp_path, passes
+):
+    one = system(tiny_config, tmp_path, feature, branches)
+    scored = one.scored(str(tiny_faces), "test")
+    features = one.scored_apart(scored)
+    assert list(features) == apart
+    assert passes == expected_passes
+    for name, other in features.items():
+        wanted = one.scored_with(scored.what, name).vectors
+        np.testing.assert_allclose(other.vectors, wanted, atol=1e-6)
+        np.testing.assert_allclose(np.linalg.norm(other.vectors, axis=1), 1, atol=1e-6)
+    assert features.get(feature, features["sa"]) is scored
+
+
+def test_images_that_cannot_be_read_are_left_out_by_name(
+    tiny_config, tiny_faces, damaged_faces, tmp_path, caplog
+):
+    one = system(tiny_config, tmp_path, "combined", ["sa", "glca"])
+    whole, scored = (one.scored(str(folder), "test") for folder in (tiny_faces, damaged_faces))
+    bad = str(damaged_faces / "test" / "6a" / "3.png")
+    told = f"1 image left out, cannot be read: {bad}"
+    assert scored.what.warnings[-1] == told
+    assert told in caplog.text
+    rows = [row for row, name in enumerate(whole.what.names) if not name.endswith("test/6a/3.png")]
+    assert [Path(name).name for name in scored.what.names] == [
+        Path(whole.what.names[row]).name for row in rows
+    ]
+    np.testing.assert_array_equal(scored.what.people, whole.what.people[rows])
+    np.testing.assert_array_equal(scored.what.families, whole.what.families[rows])
+    np.testing.assert_array_equal(scored.vectors, whole.vectors[rows])
+    assert list(one.scored_apart(scored)) == ["sa", "glca", "combined"]
+    with pytest.raises(ManifestError, match="6a/3.png"):
+        replace(one, files=DataFiles(strict=True)).scored(str(damaged_faces), "test")
+
+
+def test_pairs_of_an_image_that_cannot_be_read_are_left_out(tiny_config, damaged_faces, tmp_path):
+    one = system(tiny_config, tmp_path, "combined", ["sa", "glca"])
+    names = ["6a/1", "6a/3", "6b/1", "7a/1"]
+    pairs = [(0, 1, 1), (0, 2, 0), (3, 2, 0), (1, 3, 0)]
+    listed = [[f"test/{names[i]}.png", f"test/{names[j]}.png", label] for i, j, label in pairs]
+    (damaged_faces / "pairs.json").write_text(json.dumps(listed))
+    scored = one.scored(str(damaged_faces / "pairs.json"), "test")
+    assert [Path(name).parent.name for name in scored.what.names] == ["6a", "6b", "7a"]
+    assert (scored.what.pairs.first.tolist(), scored.what.pairs.second.tolist()) == ([0, 2], [1, 1])
+    assert scored.what.warnings[-1].endswith("6a/3.png; 2 of 4 pairs are of such images")
+    (damaged_faces / "pairs.json").write_text(json.dumps(listed[:1]))
+    with pytest.raises(
+        MetricError, match=r"nothing left to compare\. 1 image left out.*truncated or damaged"
+    ):
+        one.scored(str(damaged_faces / "pairs.json"), "test")
