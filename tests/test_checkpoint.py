@@ -109,7 +109,11 @@ def test_loading_needs_no_pretrained_file(model, tmp_path):
     assert load_model(tmp_path / "model.pth").config.model.pretrained == "/nowhere/weights.safetensors"
 
 
-@pytest.mark.parametrize("value", [Path("x"), {1, 2}, torch.float32, object(), b"bytes"], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [Path("x"), {1, 2}, torch.float32, object(), b"bytes"],
+    ids=["a path", "a set", "a dtype", "an object", "bytes"],
+)
 def test_objects_are_refused_when_written(model, tmp_path, value):
     with pytest.raises(
         TypeError, match=r"tensors and plain values; content\['training'\]\['best'\]\[1\] is a"

@@ -108,7 +108,9 @@ def test_what_a_killed_owner_had_half_written_is_removed(place, guarded):
 
 
 @pytest.mark.parametrize(
-    "left", ["", "no json", "[]", '{"pid": 1}', owner(host="elsewhere"), owner(pid=10**30)]
+    "left",
+    ["", "no json", "[]", '{"pid": 1}', owner(host="elsewhere"), owner(pid=10**30)],
+    ids=["empty", "no json", "a list", "no host", "another machine", "no such pid"],
 )
 def test_what_is_left_in_the_file_keeps_nobody_out(place, left):
     place.parent.mkdir()

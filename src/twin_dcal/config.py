@@ -153,6 +153,10 @@ class TrainingConfig(_Section):
     best_by: Literal["twin_eer", "mean_eer"] = "twin_eer"
     """What best_model.pth is best by: the EER against twins, or its mean with that against unrelated people, which
     is steadier while twins are still near chance."""
+    replace_start: Literal["clearly_better", "better"] = "clearly_better"
+    """Training that starts from a face network: whether best_model.pth stays that network until a model is better
+    beyond the paired 95 % interval over validation families, or until one is better at all. With fewer than five
+    families there is no interval, and the better one counts."""
     early_stopping_patience: int | None = Field(None, ge=1)
     """Validations without a better model before stopping; null never stops early."""
     max_skipped_batches: int = Field(10, ge=0)

@@ -42,6 +42,7 @@ from .objective import Objective, two_images
 from .optimization import build_optimizer, freeze_backbone, learning_rate, learning_rates, rate_factor
 from .parallel import Parallel, grad_norm, load_optimizer, load_whole, parallelize, to_whole
 from .provenance import Provenance
+from .start import Standing
 from .state import Progress, no_space, refuse_changes, write_state
 from .state_entries import check_fit, check_kinds
 from .stopping import Reason, StopSignals, TimeLimit
@@ -323,20 +324,43 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         """Figures of the validation people; the model becomes the best one if it is."""
-        progress = self.progress
+        progress, best_by = self.progress, self.config.training.best_by
         validation = judge(self.parallel, self.data, self.preprocessing, self.unreadable)
-        figures, key = distributed.tell(
-            None
-            if validation is None
-            else (dict(validation.figures), validation.key(self.config.training.best_by))
-        ) or ({}, (math.inf, 0.0))
-        if progress.best_key is None or key < progress.best_key:
-            progress.best_key, progress.stale_validations = key, 0
-            self.best_figures = figures
+        found = None
+        if validation is not None:
+            standing = None
+            if self._start_competes and validation.source is not None:
+                standing = Standing.of(validation.source, validation.kinds(best_by))
+            found = (dict(validation.figures), validation.key(best_by), standing)
+        figures, key, standing = distributed.tell(found) or ({}, (math.inf, 0.0), None)
+        is_better = progress.best_key is None or key < progress.best_key
+        progress.stale_validations = 0 if is_better else progress.stale_validations + 1
+        if is_better and self._may_replace_start(standing):
+            progress.best_key, self.best_figures = key, figures
             self._save_best(validation)
-        else:
-            progress.stale_validations += 1
         return {f"val/{name}": value for name, value in figures.items()}
+
+    @property
+    def _start_competes(self) -> bool:
+        """Whether only a clearly better model may replace the face network that training started from."""
+        asked = self.config.training.replace_start == "clearly_better"
+        return asked and self.model.backbone.starts_as_verifier
+
+    def _may_replace_start(self, standing: Standing | None) -> bool:
+        """Notes the start's own standing, and compares later ones with it."""
+        progress = self.progress
+        if standing is None or progress.step == 0:
+            progress.start = standing
+            return True
+        gain = None if progress.start is None else standing.gain_over(progress.start)
+        if gain is None or gain.low > 0:
+            return True
+        logger.info(
+            "epoch %d is better than the untouched network by %.2f points of EER [%.2f, %.2f] on validation families, "
+            "which may be chance: best_model.pth stays as it is (training.replace_start)",
+            progress.epoch, *(100 * value for value in (gain.estimate, gain.low, gain.high)),
+        )  # fmt: skip
+        return False
 
     def _validate_start(self) -> None:
         """Before the first step of a network that can tell people apart already: it competes for best_model.pth."""

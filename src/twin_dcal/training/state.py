@@ -17,6 +17,7 @@ from twin_dcal.checkpoint import read_tensors, write_tensors
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ConfigError, ModelError
 
+from .start import Standing
 from .trackers.jsonlines import keep_lines
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ NUMBERED = "checkpoint_*.pth"
 @dataclass
 class Progress:
     """Where the run stands, at an optimizer step. `batch` is the next batch of `epoch`; skipped: batches left out for
-    a loss that is not finite; sums, seen: over this epoch's images so far, of losses and of images."""
+    a loss that is not finite; start: how the face network did before the first step, where it competes with what
+    becomes of it; sums, seen: over this epoch's images so far, of losses and of images."""
 
     epoch: int = 0
     batch: int = 0
@@ -39,16 +41,26 @@ class Progress:
     skipped: int = 0
     best_key: tuple[float, float] | None = None
     stale_validations: int = 0
+    start: Standing | None = None
     sums: dict[str, float] = field(default_factory=dict)
     seen: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "best_key": None if self.best_key is None else list(self.best_key)}
+        best, start = self.best_key, self.start
+        return {
+            **asdict(self),
+            "best_key": None if best is None else list(best),
+            "start": None if start is None else start.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        best = values["best_key"]
-        return cls(**{**values, "best_key": None if best is None else tuple(best)})
+        best, start = values["best_key"], values.get("start")
+        read = {
+            "best_key": None if best is None else tuple(best),
+            "start": None if start is None else Standing.from_dict(start),
+        }
+        return cls(**{**values, **read})
 
 
 def write_state(folder: Path, content: Mapping[str, Any], *, step: int, keep: int) -> None:
@@ -131,6 +143,7 @@ def cut_metrics(path: Path, progress: Progress) -> None:
 
 MAY_CHANGE = {
     "training.num_epochs", "training.early_stopping_patience", "training.validate_every", "training.best_by",
+    "training.replace_start",
     "training.max_skipped_batches", "model.pretrained", "data.data_dir", "data.dataset_info", "data.twin_pairs",
     "data.data_root", "data.split_file", "data.strict",
     *(f"runtime.{name}" for name in (

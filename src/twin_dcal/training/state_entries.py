@@ -26,6 +26,12 @@ class _Schema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
+class _Standing(_Schema):
+    figure: _Number
+    again: list[_Figure]
+    num_families: _Count
+
+
 class _Progress(_Schema):
     epoch: _Count
     batch: _Count
@@ -34,6 +40,7 @@ class _Progress(_Schema):
     skipped: _Count
     best_key: tuple[_Figure, _Figure] | None
     stale_validations: _Count
+    start: _Standing | None = None  # absent in files of earlier releases
     sums: dict[_Text, _Number]
     seen: _Count
 

@@ -14,6 +14,7 @@ from twin_dcal.metrics.calibration import Calibration, fit_platt
 from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
 from twin_dcal.metrics.error_rates import auc, eer, sort_scores
 from twin_dcal.metrics.fusion import Fusion, fit_fusion
+from twin_dcal.metrics.pair_stream import AllPairs, PairSource
 from twin_dcal.metrics.pairs import PairScores, all_pair_scores
 from twin_dcal.metrics.thresholds import choose_threshold, counted
 from twin_dcal.models.preprocessing import Preprocessing
@@ -24,26 +25,32 @@ from .unreadable import UnreadableImages
 
 @dataclass(frozen=True)
 class Validation:
-    """Figures of one validation, and the threshold, calibration and error curve of its scores."""
+    """Figures of one validation, and the threshold, calibration and error curve of its scores.
+
+    source: the scored pairs, for whoever draws families again.
+    """
 
     figures: Mapping[str, float]
     threshold: Threshold
     calibration: Calibration
     error_curve: ErrorCurve
     fusion: Fusion | None = None
+    source: PairSource | None = None
+
+    def kinds(self, best_by: str) -> tuple[str, ...]:
+        """The impostors that training.best_by means; all of them where a kind is missing."""
+        kinds = ("twin",) if best_by == "twin_eer" else ("twin", "unrelated")
+        return kinds if all(f"{kind}_eer" in self.figures for kind in kinds) else ("all",)
 
     def key(self, best_by: str) -> tuple[float, float]:
-        """Orders models, smaller is better: EER, then AUC, against the impostors that training.best_by means.
-
-        Where a kind of impostor is missing, against all.
-        """
-        kinds = ("twin",) if best_by == "twin_eer" else ("twin", "unrelated")
-        if not all(f"{kind}_eer" in self.figures for kind in kinds):
-            kinds = ("all",)
+        """Orders models, smaller is better: EER, then AUC, against the impostors that training.best_by means."""
+        kinds = self.kinds(best_by)
         return mean(self.figures[f"{k}_eer"] for k in kinds), -mean(self.figures[f"{k}_auc"] for k in kinds)
 
 
-def validate(scores: PairScores, source: str, fusion: Fusion | None = None) -> Validation:
+def validate(
+    scores: PairScores, source: str, fusion: Fusion | None = None, pairs: PairSource | None = None
+) -> Validation:
     """EER and AUC against twin, unrelated and all impostors, the EER threshold, and a Platt calibration.
 
     Threshold and calibration are set on twin impostors where there are any: the decision is made for them.
@@ -64,6 +71,7 @@ def validate(scores: PairScores, source: str, fusion: Fusion | None = None) -> V
         fit_platt(scores.genuine, hardest, source=source),
         ErrorCurve.of(counted(scores), source, choice.threshold),
         fusion,
+        pairs,
     )
 
 
@@ -88,9 +96,9 @@ def judge(
     source = f"validation: {len(np.unique(read[1]))} people, {len(kept)} images"
     model = parallel.objective.model
     if data.config.model.fusion != "auto" or not model.backbone.untouched_dim:
-        return validate(all_pair_scores(*read), source)
+        return validate(all_pair_scores(*read), source, pairs=AllPairs(*read))
     fusion, scores = fused(*read, model.backbone.untouched_dim, float(model.fusion), source)
-    return validate(scores, source, fusion)
+    return validate(scores, source, fusion, AllPairs(*read, fusion))
 
 
 def fused(
