@@ -5,7 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twin_dcal.data.families import connected_families, read_twin_pairs, shared_families, split_siblings
+from twin_dcal.data.families import (
+    connected_families,
+    find_twin_pairs,
+    read_twin_pairs,
+    shared_families,
+    split_siblings,
+)
 from twin_dcal.data.splits import draw_splits, read_split
 from twin_dcal.errors import ManifestError
 
@@ -123,3 +129,74 @@ def test_split_file_may_leave_out_val_and_test(tmp_path, write_json):
     assert read_split(path) == {"a": "train", "7": "train"}
     with pytest.raises(ManifestError, match=r"split\.json, 'train', entry 0: a person id is text"):
         read_split(write_json(path, {"train": [None]}))
+
+
+# Twin pairs as tables
+
+
+@pytest.mark.parametrize("name", ["twins.csv", "twins.tsv", "twins.txt"])
+@pytest.mark.parametrize("separator", [",", ", ", ";", "\t"])
+@pytest.mark.parametrize("heading", [None, ["Person1", "person2"], ["twin_a", "twin_b"]])
+def test_twin_pairs_are_read_from_tables(tmp_path, name, separator, heading):
+    rows = [*([heading] if heading else []), ["007", "x y"], ["b", "c"], ["c", "b"], ["d", "d"]]
+    file = tmp_path / name
+    file.write_bytes("\r\n".join(separator.join(row) for row in rows).encode("utf-8-sig"))
+    twins = read_twin_pairs([file])
+    assert twins.pairs == (("007", "x y"), ("b", "c"))
+    assert len(twins.findings) == 2
+
+
+def test_twin_pairs_of_a_text_may_stand_between_blanks(tmp_path):
+    file = tmp_path / "twins.txt"
+    file.write_text("id1 id2\n90018  90019\n")
+    assert read_twin_pairs([file]).pairs == (("90018", "90019"),)
+
+
+def test_columns_of_twin_pairs_are_found_among_others_and_tell_the_split(tmp_path):
+    file = tmp_path / "twins.csv"
+    file.write_text("cosine;Split;person2;person1\n0.4;train;b;a\n0.3;test;d;c\n")
+    twins = read_twin_pairs([file])
+    assert twins.pairs == (("a", "b"), ("c", "d"))
+    assert dict(twins.split_of) == {"a": "train", "b": "train", "c": "test", "d": "test"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a,b\nc\n", r"line 2: 1 column, not 2"),
+        ("a,\n", r"line 1: an id is empty"),
+        ("a,b,c\n", r"line 1: 3 columns, not 2"),
+        ("name;other;note\na;b;c\n", r"line 1: 3 columns, not 2.*columns person1,person2"),
+        ("person1,person2,split\na,b,dev\n", r"line 2: there is no split 'dev'"),
+        ("person1,note\na,b\n", r"line 1: column person2 is missing"),
+    ],
+)
+def test_twin_pairs_of_another_shape_in_a_table(tmp_path, text, told):
+    file = tmp_path / "twins.csv"
+    file.write_text(text)
+    with pytest.raises(ManifestError, match=f"twins.csv, {told}"):
+        read_twin_pairs([file])
+
+
+def test_another_kind_of_file_is_told_what_is_read(tmp_path):
+    file = tmp_path / "twins.xlsx"
+    file.write_bytes(b"PK")
+    with pytest.raises(
+        ManifestError, match=r"twins\.xlsx: twin pairs are read from \.json, \.csv, \.tsv and \.txt"
+    ):
+        read_twin_pairs([file])
+
+
+@pytest.mark.parametrize("name", ["twin_pairs.csv", "twin_pairs_infor.tsv", "twin_id_pairs.txt"])
+def test_tables_of_twin_pairs_are_found_beside_the_data(tmp_path, name):
+    (tmp_path / name).write_text("a;b\n")
+    assert find_twin_pairs(tmp_path) == [tmp_path / name]
+    (tmp_path / "twin_pairs_infor.json").write_text('[["a", "b"]]')
+    assert find_twin_pairs(tmp_path) == [tmp_path / "twin_pairs_infor.json"]
+
+
+def test_tables_of_each_split_are_one_series(tmp_path):
+    for split, row in (("train", "a,b"), ("test", "c,d")):
+        (tmp_path / f"{split}_twin_pairs.csv").write_text(f"twin1,twin2\n{row}\n")
+    twins = read_twin_pairs(find_twin_pairs(tmp_path))
+    assert dict(twins.split_of) == {"a": "train", "b": "train", "c": "test", "d": "test"}

@@ -39,6 +39,25 @@ def test_headings_may_stand_in_any_order_beside_others(folder):
         read(folder, "p.csv", f"label,fold,img2,img1\n1,{A1},{A0}\n")
 
 
+@pytest.mark.parametrize("name", ["p.csv", "p.tsv", "p.txt"])
+@pytest.mark.parametrize(
+    "heading", ["bild_a;bild_b;gleich", "a,b,same", "one\ttwo\tlabel", "img1 img2 truth"]
+)
+def test_a_heading_that_is_not_known_is_called_that(folder, name, heading):
+    with pytest.raises(ManifestError) as told:
+        read(folder, name, f"{heading}\n{A0};{A1};1\n")
+    assert f"{name}, line 1: not a known heading: " in str(told.value)
+    assert "img1,img2,label" in str(told.value)
+    with pytest.raises(ManifestError, match="line 1: label .* is unknown"):
+        read(folder, "q.csv", f"{A0},{A1},perhaps\n")
+
+
+@pytest.mark.parametrize(("same", "different"), [("same", "Different"), ("YES", "no"), ("ja", "nein")])
+def test_labels_in_words(folder, same, different):
+    text = f"img1;img2;label\n{A0};{A1};{same}\n{A0};{B0};{different}\n"
+    assert read(folder, "p.csv", text) == [(A0, A1, True), (A0, B0, False)]
+
+
 def test_a_comma_in_a_path_of_a_text_list_is_no_separator(tmp_path, people):
     people(tmp_path, {"x,y": 2})
     assert read(tmp_path, "p.txt", "x,y/x,y_0.jpg x,y/x,y_1.jpg 1\n") == [

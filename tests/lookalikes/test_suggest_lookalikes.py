@@ -147,6 +147,13 @@ def test_the_command_writes_pairs_table_and_sheet(embeddings, tmp_path, capsys):
     assert json.loads((output / "twin_pairs_infor.json").read_text()) == [["a", "b"]]
 
 
+def test_twins_that_a_table_names_are_not_outdone_by_lookalikes(embeddings, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "twin_pairs.csv").write_text("a,b\n")
+    assert command.main(["--embeddings", str(embeddings), "--output", str(tmp_path / "out")]) == 2
+    assert "twin_pairs.csv exists: it may hold true twins" in capsys.readouterr().err
+
+
 def test_people_may_come_from_the_data_set(embeddings, tmp_path, capsys):
     with np.load(embeddings) as stored:
         np.savez(tmp_path / "bare.npz", features=stored["features"], image_paths=stored["image_paths"])

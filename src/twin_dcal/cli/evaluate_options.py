@@ -58,7 +58,11 @@ def _data_options(parser: Parser) -> None:
         "dataset_info", metavar="FILE",
         help="dataset_infor.json; with a pairs or scores file, tells whose images they are",
     )  # fmt: skip
-    option("twin_pairs", metavar="FILE", help="twin_pairs_infor.json, where it does not lie beside the data")
+    option(
+        "twin_pairs",
+        metavar="FILE",
+        help="pairs of person ids (JSON or a table), where not beside the data",
+    )
     option("data_root", metavar="DIR", help="where image paths of the files are looked up")
     option("strict", action="store_true", help="whatever would be left out is an error")
     option("max_unrelated", type=int, metavar="N", help="compare a random N of the unrelated pairs")

@@ -31,7 +31,7 @@ def parser() -> Parser:
         "val_data", metavar="PATH", help="check on, and judge int8 by, a data set's val split or a pairs file"
     )
     option("dataset_info", metavar="FILE", help="with a pairs file, tells whose images they are")
-    option("twin_pairs", metavar="FILE", help="twin_pairs_infor.json of --val_data")
+    option("twin_pairs", metavar="FILE", help="pairs of person ids of --val_data: .json, .csv, .tsv or .txt")
     option("data_root", metavar="DIR", help="where image paths of the files are looked up")
     return parser
 

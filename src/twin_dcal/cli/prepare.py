@@ -33,7 +33,7 @@ def parser() -> Parser:
     option(
         "twin_pairs",
         metavar="FILE",
-        help="pairs of ids, JSON or CSV; default: twin_pairs_infor.json in PHOTOS",
+        help="pairs of ids: .json, .csv, .tsv or .txt; default: twin_pairs_infor.json or twin_pairs.csv in PHOTOS",
     )
     option(
         "split", type=float, nargs=3, metavar=("TRAIN", "VAL", "TEST"),

@@ -35,7 +35,9 @@ def parser() -> Parser:
         help="train/val/test folders, person folders, or dataset_infor.json; without it and --dataset_info: ./data",
     )  # fmt: skip
     option("dataset_info", metavar="FILE", help="dataset_infor.json: person id to image paths")
-    option("twin_pairs", metavar="FILE", help="twin_pairs_infor.json: pairs of person ids")
+    option(
+        "twin_pairs", metavar="FILE", help="pairs of person ids: twin_pairs_infor.json, .csv, .tsv or .txt"
+    )
     option("data_root", metavar="DIR", help="where image paths of the JSON file are looked up")
     option("split_file", metavar="FILE", help="split.json of an earlier run")
     option("strict", action="store_true", default=None, help="whatever would be left out is an error")

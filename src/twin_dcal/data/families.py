@@ -1,7 +1,7 @@
-"""Families: who is whose twin, from the JSON file of twin pairs."""
+"""Families: who is whose twin, from a file of twin pairs, JSON or a table."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,23 @@ from twin_dcal.errors import ManifestError
 
 from .findings import Finding, first_few, left_out, note
 from .jsonfile import as_id, read_json, shown
+from .tables import Row, column_names, read_lines, read_rows, separator_of
 
 SPLITS = ("train", "val", "test")
 PAIRS_NAME = "twin_pairs_infor.json"
-PAIRS_NAMES = (PAIRS_NAME, "twin_pairs.json", "twin_id_pairs.json")
+_TABLES = (".csv", ".tsv", ".txt")
+PAIRS_NAMES = tuple(
+    f"{stem}{ending}"
+    for ending in (".json", *_TABLES)
+    for stem in ("twin_pairs_infor", "twin_pairs", "twin_id_pairs")
+)
 """What the file is called, here and by other tools; also with train_, val_ or test_ in front."""
 _SHAPES = 'Write [["id", "id"], ...] or {"train": [["id", "id"], ...], "val": ..., "test": ...}.'
+_COLUMNS = (
+    ("person1", "person2"), ("id1", "id2"), ("twin1", "twin2"), ("person_1", "person_2"), ("id_1", "id_2"),
+    ("twin_1", "twin_2"), ("person_a", "person_b"), ("id_a", "id_b"), ("twin_a", "twin_b"),
+)  # fmt: skip
+_TABLE_SHAPES = "Write two ids a line, or name the columns person1,person2 (and split, if there is one)."
 
 
 @dataclass(frozen=True)
@@ -112,8 +123,15 @@ def shared_families(split_of: Mapping[str, str], family_of: Mapping[str, str]) -
 
 def _entries(file: Path) -> list[tuple[str, str, str]]:
     """(split or '', id, id) of every pair in a file."""
-    values = read_json(file)
     named = file.name.partition("_")[0]
+    ending = file.suffix.lower()
+    if ending in _TABLES:
+        return list(_table_entries(file, named if named in SPLITS else ""))
+    if ending != ".json" and file.is_file():
+        raise ManifestError(
+            f"{file}: twin pairs are read from .json, .csv, .tsv and .txt. Save them as one of these."
+        )
+    values = read_json(file)
     if isinstance(values, list):
         return _pairs(values, named if named in SPLITS else "", str(file))
     if not isinstance(values, dict):
@@ -138,3 +156,48 @@ def _pairs(entries: Any, split: str, place: str) -> list[tuple[str, str, str]]:
             raise ManifestError(f"{at}: a twin pair is a list of two ids, this is {shown(entry)}. {_SHAPES}")
         pairs.append((split, as_id(entry[0], at), as_id(entry[1], at)))
     return pairs
+
+
+def _table_entries(file: Path, split: str) -> Iterator[tuple[str, str, str]]:
+    """As `_entries`, of a table with a line of headings or without."""
+    columns: Mapping[str, int] = {"person1": 0, "person2": 1}
+    needed = 2
+    for number, (line, cells) in enumerate(_rows(file)):
+        place = f"{file}, line {line}"
+        if number == 0 and (headings := _headings(cells, place)):
+            columns, needed = headings, len(cells)
+            continue
+        if len(cells) != needed:
+            counted = f"{len(cells)} column{'s' * (len(cells) != 1)}"
+            raise ManifestError(
+                f"{place}: {counted}, not {needed}: {shown(', '.join(cells))}. {_TABLE_SHAPES}"
+            )
+        one, other = cells[columns["person1"]], cells[columns["person2"]]
+        if not one or not other:
+            raise ManifestError(f"{place}: an id is empty: {shown(', '.join(cells))}. {_TABLE_SHAPES}")
+        told = cells[columns["split"]] if "split" in columns else split
+        if told not in ("", *SPLITS):
+            raise ManifestError(f"{place}: there is no split '{told}'. Use train, val or test.")
+        yield told, one, other
+
+
+def _rows(file: Path) -> Iterable[Row]:
+    """Cells of each line; of a text without another separator, what stands between blanks."""
+    if file.suffix.lower() == ".txt":
+        lines = read_lines(file, ManifestError)
+        if lines and separator_of(lines[0][1]) not in lines[0][1]:
+            return [(number, text.split()) for number, text in lines]
+    return read_rows(file, ManifestError)
+
+
+def _headings(cells: Sequence[str], place: str) -> dict[str, int]:
+    """Columns of the two ids, and of the split if there is one; {} for a line that is none of headings."""
+    names = column_names(cells)
+    for pair in _COLUMNS:
+        missing = [name for name in pair if name not in names]
+        if len(missing) == 1:
+            raise ManifestError(f"{place}: column {missing[0]} is missing. {_TABLE_SHAPES}")
+        if not missing:
+            found = dict(zip(("person1", "person2"), map(names.index, pair), strict=True))
+            return found | ({"split": names.index("split")} if "split" in names else {})
+    return {}

@@ -1,9 +1,11 @@
 """Labels of pairs as files write them. Nothing else is guessed at."""
 
-_SAME = frozenset({"1", "1.0", "true", "genuine"})
-_DIFFERENT = frozenset({"0", "0.0", "-1", "-1.0", "false", "impostor"})
+_SAME = frozenset({"1", "1.0", "true", "genuine", "same", "yes", "ja"})
+_DIFFERENT = frozenset({"0", "0.0", "-1", "-1.0", "false", "impostor", "different", "no", "nein"})
 
-LABELS_READ = "1, true or genuine for the same person, 0, -1, false or impostor for another"
+LABELS_READ = (
+    "1, true, genuine, same or yes for the same person, 0, -1, false, impostor, different or no for another"
+)
 
 
 def parse_label(value: object) -> bool | None:

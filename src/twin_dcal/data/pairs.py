@@ -155,6 +155,11 @@ def _table_entries(path: Path, rows: Iterable[Row]) -> Iterator[tuple[str, Any, 
         if number == 0 and _are_headings(cells):
             at, needed = tuple(column_names(cells).index(name) for name in _COLUMNS), len(cells)
             continue
+        if number == 0 and _names_no_file(cells):
+            raise ManifestError(
+                f"{path}, line {line}: not a known heading: {shown(', '.join(cells))}. Name the columns "
+                f"{','.join(_COLUMNS)}, in any order, or leave the heading out: `path path label`."
+            )
         if len(cells) != needed:
             raise ManifestError(
                 f"{path}, line {line}: {len(cells)} columns, not {needed}: {shown(' '.join(cells))}. "
@@ -176,6 +181,14 @@ def _split(lines: Sequence[tuple[int, str]]) -> Iterator[Row]:
 
 def _are_headings(cells: Sequence[str]) -> bool:
     return set(_COLUMNS) <= set(column_names(cells))
+
+
+def _names_no_file(cells: Sequence[str]) -> bool:
+    """Whether a first line is one of headings rather than of a pair: nothing in it looks like a path, and it does not
+    end in a number. The word of a label, such as `same`, may be a heading."""
+    paths = any("/" in cell or "\\" in cell or Path(cell).suffix for cell in cells)
+    is_number = parse_label(cells[-1]) is not None and not cells[-1].isalpha()
+    return not paths and not is_number
 
 
 def _are_columns(cells: Sequence[str]) -> bool:

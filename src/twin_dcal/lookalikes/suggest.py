@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from twin_dcal.csvfile import csv_text
-from twin_dcal.data.families import PAIRS_NAME
+from twin_dcal.data.families import PAIRS_NAME, find_twin_pairs
 from twin_dcal.errors import ConfigError, MetricError
 from twin_dcal.evaluation.embedding_files import read_embeddings
 from twin_dcal.evaluation.inputs import DataFiles, join_embeddings, read_comparisons
@@ -42,10 +42,8 @@ def suggest(
     ConfigError for a folder that has twin pairs already; MetricError for fewer than 2 people, or limits that
     leave no pair.
     """
-    if (output / PAIRS_NAME).exists() and not overwrite:
-        raise ConfigError(
-            f"{output / PAIRS_NAME} exists: it may hold true twins. Name another folder, or --overwrite."
-        )
+    if (known := find_twin_pairs(output)) and not overwrite:
+        raise ConfigError(f"{known[0]} exists: it may hold true twins. Name another folder, or --overwrite.")
     stored = read_embeddings(embeddings)
     if data is not None:
         what, vectors = join_embeddings(stored, read_comparisons(data, files or DataFiles(), split))

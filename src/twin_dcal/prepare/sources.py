@@ -3,19 +3,20 @@
 Nothing is opened here, and links to folders are not followed, so a loop of links ends the walk of one entry only.
 """
 
-import csv
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from twin_dcal.data.families import PAIRS_NAME, find_twin_pairs, read_twin_pairs
-from twin_dcal.data.jsonfile import as_id
+from twin_dcal.data.families import PAIRS_NAMES, SPLITS, find_twin_pairs, read_twin_pairs
 from twin_dcal.data.listing import list_info
 from twin_dcal.errors import ManifestError
 
-_CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx", PAIRS_NAME})
+_CLUTTER = frozenset(
+    {"thumbs.db", "desktop.ini", "__macosx", *PAIRS_NAMES}
+    | {f"{split}_{name}" for split in SPLITS for name in PAIRS_NAMES}
+)
 _MAX_NAME = 120
 
 
@@ -58,30 +59,10 @@ def find_photos(source: str | Path) -> Sources:
     return sources
 
 
-def read_pairs_file(path: Path) -> list[tuple[str, str]]:
-    """Twin pairs from JSON as everywhere, or from CSV with two ids a line. ManifestError names file and entry."""
-    if path.suffix.lower() != ".csv":
-        return list(read_twin_pairs([path]).pairs)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(map(str.strip, row))]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ManifestError(f"{path}: cannot be read ({error})") from None
-    if rows and any(cell.lower() in _HEADINGS for cell in rows[0]):
-        rows = rows[1:]
-    for number, row in enumerate(rows, 1):
-        if len(row) != 2 or not all(row) or row[0] == row[1]:
-            raise ManifestError(f"{path}, entry {number}: a twin pair is two different ids, this is {row}")
-    return [(as_id(one, str(path)), as_id(other, str(path))) for one, other in rows]
-
-
-_HEADINGS = frozenset({"id1", "id2", "person1", "person2", "twin1", "twin2", "twin_a", "twin_b"})
-
-
 def pairs_of(source: str | Path, given: str | None) -> list[tuple[str, str]]:
-    """Twin pairs of the file given, else of a twin_pairs_infor.json beside the photos; [] without."""
+    """Twin pairs of the file given, else of one beside the photos; [] without. ManifestError names file and entry."""
     if given is not None:
-        return read_pairs_file(Path(given))
+        return list(read_twin_pairs([Path(given).expanduser()]).pairs)
     root = Path(source)
     files = find_twin_pairs(root if root.is_dir() else root.parent)
     return list(read_twin_pairs(files).pairs)
