@@ -49,6 +49,7 @@ WORK = {
     "scikit-learn": "from sklearn.manifold import TSNE; TSNE(perplexity=3).fit_transform(np.random.rand(20, 5))",
     "pyarrow": "import pyarrow as pa, pyarrow.parquet as pq; pq.write_table(pa.table({'a': [1]}), 'x.parquet'); "
     "pq.read_table('x.parquet')",
+    "simplejpeg": "import simplejpeg as s; s.decode_jpeg(s.encode_jpeg(np.zeros((99, 99, 3), np.uint8)))",
     "rustworkx": "import rustworkx; rustworkx.max_weight_matching(rustworkx.PyGraph())",
     "matplotlib": "import matplotlib.pyplot as plt; plt.plot([1]); plt.savefig('x.png')",
     "uvicorn": "import fastapi, threading, uvicorn; kept = uvicorn.Server(uvicorn.Config(fastapi.FastAPI(), port=0)); "

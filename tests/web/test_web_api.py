@@ -174,6 +174,7 @@ def gif():
 HOSTILE = {
     "not an image": (b"GARBAGE" * 50, "not an image"),
     "empty": (b"", "empty file"),
+    "JPEG without its second half": (photo(1, 256, "JPEG")[:1200] + b"\xff\xd9", "truncated or damaged"),
     "truncated JPEG": (photo(1, 256, "JPEG")[:900], "truncated or damaged"),
     "a million comments": (
         photo(1, 64, "JPEG")[:2] + b"\xff\xfe\0\2" * 1_000_000 + photo(1, 64, "JPEG")[2:],

@@ -1,4 +1,4 @@
-"""Decoding with Pillow, and the cheap check of files on disk. No torch here."""
+"""Decoding with Pillow and `jpeg`, and the cheap check of files on disk. No torch here."""
 
 import stat
 import warnings
@@ -20,6 +20,7 @@ from twin_dcal.errors import CostlyImageError, ImageError
 from .cost import refuse_costly, refuse_costly_tags
 from .formats import FORMATS_READ, MAX_PIXELS, ends_complete, image_format, is_heic, pixel_size
 from .heic import decode_heic
+from .jpeg import jpeg_pixels
 
 # Importing a plugin registers its format; no others are offered a file (an EPS would start Ghostscript).
 _PLUGINS = {
@@ -95,6 +96,8 @@ def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np
             # No other plugin is asked: what was looked at is what is decoded.
             with Image.open(BytesIO(data), formats=[str(_PLUGINS[kind].format)]) as image:
                 _refuse_bomb(*image.size, name, max_pixels)
+                if kind == "jpeg" and (pixels_HWC := _of_jpeg(data, image, name)) is not None:
+                    return pixels_HWC
                 image.load()  # before EXIF is asked for, which would decode a PNG and hide its damage
                 return rgb_pixels(image, name)
         except UnidentifiedImageError:
@@ -106,6 +109,29 @@ def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np
         except Exception as error:  # Pillow's plugins raise whatever their parser stumbles over.
             reason = " ".join(str(error).split()) or type(error).__name__
             raise ImageError(f"{name}: truncated or damaged ({reason}). Restore the file.") from None
+
+
+def refuse_damaged_jpeg(data: bytes, name: object) -> np.ndarray | None:
+    """ImageError, in one line, for a JPEG file whose data do not fill its picture; else its pixels, not yet upright.
+
+    None for other formats, and for JPEG files that only Pillow decodes.
+    """
+    if image_format(data) != "jpeg":
+        return None
+    pixels_HWC, problem = jpeg_pixels(data)
+    if problem:
+        raise ImageError(f"{name}: truncated or damaged ({problem}). Restore the file.")
+    return pixels_HWC
+
+
+def _of_jpeg(data: bytes, image: Image.Image, name: object) -> np.ndarray | None:
+    """What `rgb_pixels` gives for an opened JPEG file; None if Pillow is to decode it (CMYK, whose inks it knows)."""
+    pixels_HWC = refuse_damaged_jpeg(data, name)
+    if pixels_HWC is None or image.mode not in ("RGB", "L") or pixels_HWC.shape[1::-1] != image.size:
+        return None
+    refuse_costly_tags(image.info, name)
+    turn = _orientation(image)
+    return pixels_HWC if turn is None else np.array(Image.fromarray(pixels_HWC).transpose(turn))
 
 
 def rgb_pixels(image: Image.Image, name: object) -> np.ndarray:
@@ -157,11 +183,16 @@ def _refuse_bomb(width: int, height: int, name: object, max_pixels: int) -> None
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
+    turn = _orientation(image)
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> Image.Transpose | None:
+    """What turns a picture upright, by its EXIF data; None if nothing does."""
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
+        return _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # broken EXIF does not make the pixels unreadable
-        return image
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+        return None
 
 
 def to_rgb(image: Image.Image, name: object) -> Image.Image:

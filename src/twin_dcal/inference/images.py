@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twin_dcal.data.cost import refuse_costly
-from twin_dcal.data.decode import decode_pixels, read_bytes, rgb_pixels
+from twin_dcal.data.decode import decode_pixels, read_bytes, refuse_damaged_jpeg, rgb_pixels
 from twin_dcal.data.formats import MAX_PIXELS
 from twin_dcal.errors import ImageError
 
@@ -74,7 +74,9 @@ def _of_pillow(image: Image.Image, name: str) -> NDArray[np.uint8]:
     _refuse_size(image.width, image.height, name)
     file = getattr(image, "fp", None)
     if file is not None and getattr(image, "tile", None):  # opened lazily, and decoded only now
-        refuse_costly(_read_open(file, name), name, MAX_PIXELS)
+        data = _read_open(file, name)
+        refuse_costly(data, name, MAX_PIXELS)
+        refuse_damaged_jpeg(data, name)
     try:
         return rgb_pixels(image, name)
     except ImageError:
