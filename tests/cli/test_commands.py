@@ -609,3 +609,25 @@ def test_an_image_damaged_in_its_middle_does_not_end_an_evaluation(damaged_faces
     assert told in report_of(tmp_path / "out")["warnings"]
     capsys.readouterr()
     one_error(capsys, evaluate(*given, "--strict"), r"1 image left out, truncated or damaged: .*6a/3\.png")
+
+
+@pytest.mark.parametrize("tracker", ["mlflow", "wandb"])
+def test_a_tracker_without_a_run_to_go_below_is_refused_before_anything_is_computed(
+    tracker, tiny_faces, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
+    monkeypatch.setattr("twin_dcal.training.trackers.shared.find_spec", lambda name: object())
+    monkeypatch.setattr("twin_dcal.evaluation.run.run", lambda *given, **more: pytest.fail("went on"))
+    monkeypatch.setattr("twin_dcal.evaluation.run.tune_on", lambda *given, **more: pytest.fail("went on"))
+    model, asked = ["--model", tmp_path / "best_model.pth"], ["--tracking", tracker]
+    output = ["--output_dir", tmp_path / "out"]
+    code = evaluate(*model, "--data_dir", tiny_faces, *asked, *output)
+    one_error(capsys, code, rf"has no {tracker}\.json; train with --tracking {tracker}")
+    code = evaluate("--scores", tmp_path / "scores.csv", *asked, *output)
+    one_error(capsys, code, f"--tracking {tracker}: an evaluation of --model is recorded; leave it out")
+    code = evaluate(*model, "--optimize_threshold", "--val_data", tmp_path / "p.csv", *asked, *output)
+    one_error(capsys, code, f"--tracking {tracker}: choosing a threshold evaluates nothing; leave it out")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr("twin_dcal.training.trackers.shared.find_spec", lambda name: None)
+    code = evaluate(*model, "--data_dir", tiny_faces, *asked, *output)
+    one_error(capsys, code, f"{tracker} is not installed")

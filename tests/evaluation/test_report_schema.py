@@ -94,9 +94,19 @@ def test_headline_is_the_twin_fmr_at_fmr_1e_4_on_unrelated_people():
 def test_headline_with_few_unrelated_pairs_says_so():
     figures = evaluation_figures(pair_scores(unrelated=2000), 0.6)
     assert figures["headline"]["fmr_used"] == 1 / 2000
+    assert "asked" not in figures["headline"]["sentence"], "nobody asked for the rate that it falls back to"
+    assert "2,000 unrelated pairs are too few to tell of FMR 0.0001: at" in figures["headline"]["sentence"]
     assert figures["headline"]["fmr_achieved"] <= 1 / 2000
     assert any("2,000 unrelated pairs are too few for FMR 0.0001" in line for line in figures["warnings"])
     assert any(line.startswith("unrelated: 2,000 impostor pairs are too few") for line in figures["warnings"])
+
+
+def test_headline_of_one_unrelated_pair_asks_for_nothing():
+    figures = evaluation_figures(pair_scores(genuine=2, twin=1, unrelated=1), 0.6)
+    assert figures["headline"]["sentence"].startswith(
+        "1 unrelated pair is too few to tell of FMR 0.0001: at the"
+    )
+    assert any(line.startswith("headline: 1 unrelated pair is too few") for line in figures["warnings"])
 
 
 def test_without_a_stored_threshold_the_twin_eer_stands_in_and_is_named():

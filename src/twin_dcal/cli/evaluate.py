@@ -95,6 +95,23 @@ def _check(options: argparse.Namespace) -> None:
     ):  # fmt: skip
         if faulty:
             raise ConfigError(message)
+    _check_tracking(options)
+
+
+def _check_tracking(options: argparse.Namespace) -> None:
+    """ConfigError where a tracker is asked for and nothing could be recorded."""
+    if options.tracking in ("auto", "none"):
+        return
+    if not options.model or _only_tunes(options):
+        why = (
+            "choosing a threshold evaluates nothing"
+            if options.model
+            else "an evaluation of --model is recorded"
+        )
+        raise ConfigError(f"--tracking {options.tracking}: {why}; leave it out")
+    from twin_dcal.training.trackers.evaluation import check_tracking
+
+    check_tracking(Path(options.model), options.tracking)
 
 
 def _is_listed(path: str) -> bool:

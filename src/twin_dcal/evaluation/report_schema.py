@@ -192,8 +192,8 @@ def _section_warnings(name: str, section: Figures) -> list[str]:
     ]
     lines = []
     if missing:
-        count = f"{section['num_impostors']:,} impostor pairs"
-        lines.append(f"{name}: {count} are too few for FMR {', '.join(missing)}.")
+        count = _too_few(section["num_impostors"], "impostor")
+        lines.append(f"{name}: {count} for FMR {', '.join(missing)}.")
     if few:
         lines.append(f"{name}: fewer than {MIN_ERRORS} errors behind the rates at FMR {', '.join(few)}.")
     errors = {"false matches": at["num_false_matches"], "false non-matches": at["num_false_non_matches"]}
@@ -216,7 +216,7 @@ def _headline(ordered: Mapping[str, CountedScores], intervals: Intervals | None)
     ends = _ends(intervals.headline if intervals else {})
     told = {name: _between(ends.get(name)) for name in ("twin_fmr", "fnmr")}
     sentence = (
-        f"At the threshold that gives FMR {point.fmr_achieved:.2g} on unrelated people (asked: {used:.2g}), "
+        f"{_at_the_threshold(point)} "
         f"{twin.fmr:.2%}{told['twin_fmr']} of twin pairs match falsely and {twin.fnmr:.2%}{told['fnmr']} of genuine "
         "pairs are missed."
     )
@@ -239,13 +239,30 @@ def _headline(ordered: Mapping[str, CountedScores], intervals: Intervals | None)
     }
 
 
+def _at_the_threshold(point: error_rates.OperatingPoint) -> str:
+    """How the headline begins: what was asked, or why something else is told."""
+    if point.fmr_requested <= HEADLINE_FMR:
+        return (
+            f"At the threshold that gives FMR {point.fmr_achieved:.2g} on unrelated people (asked: "
+            f"{point.fmr_requested:.2g}),"
+        )
+    return (
+        f"{_too_few(point.num_impostors, 'unrelated')} to tell of FMR {HEADLINE_FMR:g}: at the threshold that gives FMR {point.fmr_achieved:.2g} on "
+        f"them, where one false match is {point.fmr_requested:.2g},"
+    )
+
+
+def _too_few(number: int, what: str) -> str:
+    return f"1 {what} pair is too few" if number == 1 else f"{number:,} {what} pairs are too few"
+
+
 def _headline_warnings(
     used: float, point: error_rates.OperatingPoint, twin: error_rates.Confusion
 ) -> list[str]:
     warnings = []
     if used > HEADLINE_FMR:
         warnings.append(
-            f"headline: {point.num_impostors:,} unrelated pairs are too few for FMR {HEADLINE_FMR:g}; "
+            f"headline: {_too_few(point.num_impostors, 'unrelated')} for FMR {HEADLINE_FMR:g}; "
             f"it uses {used:.2g}, the smallest rate they support."
         )
     if min(twin.num_false_matches, twin.num_false_non_matches, point.num_false_matches) < MIN_ERRORS:

@@ -16,7 +16,7 @@ from twin_dcal.files import make_private
 from twin_dcal.privacy import set_privacy_defaults
 
 from .mlflow import log_metrics, open_client
-from .shared import MLFLOW_NOTE, WANDB_NOTE, need_package, one_line, read_note
+from .shared import MLFLOW_NOTE, WANDB_NOTE, is_installed, need_package, one_line, read_note
 from .stores import Store, find_store, without_login
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,18 @@ class EvaluationRecord:
         return dict(_numbers(self.figures))
 
 
+def check_tracking(model: Path, tracking: Tracking) -> None:
+    """ConfigError, before anything is computed, where an evaluation of this model cannot be recorded as asked: the
+    package is missing, or no training run is known."""
+    if tracking in ("auto", "none"):
+        return
+    need_package(tracking)
+    if tracking == "wandb":
+        _wandb_note(model.parent)
+    else:
+        _mlflow_parent(model, tracking)
+
+
 def track_evaluation(record: EvaluationRecord, tracking: Tracking) -> bool:
     """Record an evaluation beside the run that trained its model; whether it was done.
 
@@ -67,10 +79,13 @@ def track_evaluation(record: EvaluationRecord, tracking: Tracking) -> bool:
         return False
     if tracking == "wandb":
         return _track_in_wandb(record)
-    found = _mlflow_parent(record, tracking)
+    found = _mlflow_parent(record.model, tracking)
     if found is None:
         return False
     store, parent = found
+    if tracking == "auto" and not is_installed("mlflow"):
+        logger.info("mlflow: not installed, so the training run in %s is told nothing of this", store.shown)
+        return False
     need_package("mlflow")
     if not store.is_local:
         logger.warning("mlflow: figures, plots and report of this evaluation go to %s", store.shown)
@@ -85,9 +100,9 @@ def track_evaluation(record: EvaluationRecord, tracking: Tracking) -> bool:
     return True
 
 
-def _mlflow_parent(record: EvaluationRecord, tracking: Tracking) -> tuple[Store, str] | None:
+def _mlflow_parent(model: Path, tracking: Tracking) -> tuple[Store, str] | None:
     """The store, and the training run there: of MLFLOW_RUN_ID, else of the note beside the model. None: not to do."""
-    home = record.model.parent
+    home = model.parent
     note, named = read_note(home / MLFLOW_NOTE), os.environ.get("MLFLOW_RUN_ID")
     if not note and tracking == "auto":
         return None
@@ -133,11 +148,7 @@ def _record_in_mlflow(store: Store, parent: str, record: EvaluationRecord) -> st
 
 
 def _track_in_wandb(record: EvaluationRecord) -> bool:
-    note = read_note(record.model.parent / WANDB_NOTE)
-    if not note.get("run_id"):
-        raise ConfigError(
-            f"--tracking wandb: {record.model.parent} has no {WANDB_NOTE}; train with --tracking wandb"
-        )
+    note = _wandb_note(record.model.parent)
     need_package("wandb")
     from .wandb import record_evaluation
 
@@ -149,6 +160,13 @@ def _track_in_wandb(record: EvaluationRecord) -> bool:
         logger.warning("wandb: took no evaluation (%s)", one_line(error))
         return False
     return True
+
+
+def _wandb_note(home: Path) -> dict[str, Any]:
+    note = read_note(home / WANDB_NOTE)
+    if not note.get("run_id"):
+        raise ConfigError(f"--tracking wandb: {home} has no {WANDB_NOTE}; train with --tracking wandb")
+    return note
 
 
 def _store_of(note: str, folder: Path) -> Store:
