@@ -246,9 +246,10 @@ def _at_the_threshold(point: error_rates.OperatingPoint) -> str:
             f"At the threshold that gives FMR {point.fmr_achieved:.2g} on unrelated people (asked: "
             f"{point.fmr_requested:.2g}),"
         )
+    few = _too_few(point.num_impostors, "unrelated")
     return (
-        f"{_too_few(point.num_impostors, 'unrelated')} to tell of FMR {HEADLINE_FMR:g}: at the threshold that gives FMR {point.fmr_achieved:.2g} on "
-        f"them, where one false match is {point.fmr_requested:.2g},"
+        f"{few} to tell of FMR {HEADLINE_FMR:g}: at the threshold that gives FMR {point.fmr_achieved:.2g} on them, "
+        f"where one false match is {point.fmr_requested:.2g},"
     )
 
 
