@@ -21,6 +21,7 @@ from made_engine import photo
 from talking import form, request, served, verify
 
 from twin_dcal.web import connections
+from twin_dcal.web.access import ANSWER_HEADERS
 from twin_dcal.web.queue import BoundedQueue, ClientLeft, Dropped, stop_if_dropped
 from twin_dcal.web.uploads import Refused
 
@@ -337,6 +338,99 @@ def test_a_queue_that_was_stopped_before_its_first_job_refuses_it():
         return jobs.close()
 
     assert asyncio.run(use())
+
+
+# ---- what is no HTTP, and what contradicts itself ----
+
+
+def raw(port, data):
+    """Status, headers and JSON body of the answer to these bytes, after which the connection must end."""
+    with connect(port) as talk:
+        talk.sendall(data)
+        talk.settimeout(10)
+        answer = b"".join(iter(lambda: talk.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    return (
+        int(first.split()[1]),
+        {k.lower(): v for k, v in (line.split(": ", 1) for line in lines)},
+        json.loads(body),
+    )
+
+
+CHUNKED = b"POST /api/verify HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
+        b"HELLO\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
+        GET[:-2] + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        GET[:-2] + b"Content-Length: -1\r\n\r\n",
+        CHUNKED + b"Content-Type: multipart/form-data; boundary=a\r\n\r\nno length\r\n",
+    ],
+    ids=["TLS", "words", "no host", "two hosts", "long", "two lengths", "negative length", "a damaged chunk"],
+)
+def test_what_is_no_http_gets_the_pages_kind_of_answer(port, caplog, capfd, said):
+    status, headers, body = raw(port, said)
+    assert status in (400, 411)  # that no length is given may be told first
+    assert list(body) == ["detail"]
+    assert headers["content-type"] == "application/json"
+    assert ANSWER_HEADERS.items() <= {name: headers.get(name.lower()) for name in ANSWER_HEADERS}.items()
+    assert request(port, "GET", "/").status == 200
+    assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("protocol", ["websocket", "h2c"])
+def test_another_protocol_is_neither_spoken_nor_advertised(web_engine, caplog, capfd, protocol):
+    wish = f"Connection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+    with served(web_engine) as port, connect(port) as talk, caplog.at_level("INFO"):
+        talk.sendall(GET[:-2] + wish.encode())
+        assert answer_of(talk)[0] == 200
+    said = caplog.text + "".join(capfd.readouterr())
+    assert "pip install" not in said
+    assert "pgrade" not in said
+
+
+@pytest.mark.parametrize("name", ["Origin", "Authorization", "Sec-Fetch-Site", "Content-Type"])
+def test_a_header_that_may_be_given_once_is_refused_twice(port, name):
+    own = "http://localhost" if name == "Origin" else "none"
+    for values in ((own, own), (own, "http://evil.example"), ("http://evil.example", own)):
+        lines = "".join(f"{name}: {value}\r\n" for value in values)
+        status, headers, body = raw(port, GET[:-2] + lines.encode() + b"\r\n")
+        assert (status, body) == (400, {"detail": f"{name} is given more than once"})
+        assert headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (b'name="img1"', b'name="img1"; name="img2"', "its Content-Disposition has two values of 'name'"),
+        (b"form-data;", b"form-data; NAME=img2;", "its Content-Disposition has two values of 'name'"),
+        (
+            b"Content-Disposition:",
+            b'content-disposition: form-data; name="img2"; filename="a"\r\nContent-Disposition:',
+            "a part with two headers 'Content-Disposition'",
+        ),
+    ],
+)
+def test_a_part_that_is_named_twice_is_refused(port, old, new, told):
+    body, headers = form(("img1", ONE), ("img2", TWO))
+    answer = request(port, "POST", "/api/verify", body.replace(old, new, 1), headers)
+    assert answer.status == 400
+    assert told in answer.json["detail"]
+
+
+def test_two_boundaries_are_refused(port):
+    body, headers = form(("img1", ONE), ("img2", TWO))
+    kind = headers["Content-Type"] + "; boundary=other"
+    answer = request(port, "POST", "/api/verify", body, {"Content-Type": kind})
+    assert answer.status == 400
+    assert "its Content-Type has two values of 'boundary'" in answer.json["detail"]
 
 
 # ---- two lengths ----

@@ -44,6 +44,7 @@ _REASONS = {
 }  # fmt: skip
 
 
+_ONCE = ("Host", "Origin", "Authorization", "Sec-Fetch-Site", "Content-Type", "Content-Length")
 _LEFT = 499  # as nginx writes it
 
 
@@ -108,13 +109,17 @@ class Guard:
             await send(message)
 
         headers = Headers(scope=scope)
-        refusal = _two_lengths(headers) or self.access.refusal(path, headers)
+        refusal = _contradictory(headers) or self.access.refusal(path, headers)
         answer = self.app if refusal is None else _refused(refusal)
         await answer(scope, body.receive, sending)
 
 
-def _two_lengths(headers: Headers) -> Refusal | None:
-    """A proxy before the page may believe the other, and take the rest for somebody else's request (RFC 9112, 6.3)."""
+def _contradictory(headers: Headers) -> Refusal | None:
+    """A proxy before the page may believe the other of two values: of an Origin, or of a body's length, and then take
+    the rest for somebody else's request (RFC 9112, 6.3)."""
+    for name in _ONCE:
+        if len(headers.getlist(name)) > 1:
+            return Refusal(400, f"{name} is given more than once", {"Connection": "close"})
     if "content-length" in headers and "transfer-encoding" in headers:
         reason = "Content-Length and Transfer-Encoding exclude each other"
         return Refusal(400, reason, {"Connection": "close"})

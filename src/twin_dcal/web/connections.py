@@ -7,7 +7,9 @@ which would shut everybody out. So its HTTP/1.1 protocol is extended here.
 import asyncio
 import json
 import socket
+from collections.abc import Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 import uvicorn
@@ -27,6 +29,7 @@ _OTHER_FILES = 112  # those, and what else is open: the model, sockets, librarie
 _WAITING_TO_BE_TAKEN = 256
 _LINGER_SECONDS = 2.0
 _MAX_LINGERING = 8
+_NO_HTTP = "this is no HTTP request that can be read"
 
 
 class Connection(H11Protocol):
@@ -54,6 +57,25 @@ class Connection(H11Protocol):
         super().data_received(data)
         if not self.is_silent:
             self._stop_clocks()
+
+    def send_400_response(self, msg: str) -> None:
+        """For what is no HTTP: answered as everything else is, and the end of the connection.
+
+        If it is the body of a request, whatever reads that sees its client leave.
+        """
+        if self.cycle is None or self.cycle.response_complete:
+            self._end_with(400, "Bad Request", f"{_NO_HTTP}; the connection is closed")
+            return
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        if self.cycle.response_started:
+            self.transport.close()
+        else:
+            self._end_with(400, "Bad Request", f"{_NO_HTTP}; the connection is closed")
+
+    def _should_upgrade(self) -> bool:
+        """No other protocol is spoken; the request is answered in this one (RFC 9110, 7.8)."""
+        return False
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -113,15 +135,21 @@ class Connection(H11Protocol):
         return self._refused or (self.transport.is_closing() and not self.transport.get_write_buffer_size())
 
     def _refuse(self) -> None:
-        """Answer 503. What the client sends is thrown away for a moment, else the answer would be lost with it."""
+        reason = f"too many connections; ask again in {RETRY_SECONDS} seconds"
+        self._end_with(503, "Service Unavailable", reason, {"Retry-After": str(RETRY_SECONDS)})
+
+    def _end_with(
+        self, status: int, phrase: str, reason: str, more: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Give the last answer. What the client sends is thrown away for a moment, else it would be lost with that."""
         lingering = sum(isinstance(other, Connection) and other._refused for other in self.connections)
         self._refused = True
-        body = json.dumps({"detail": f"too many connections; ask again in {RETRY_SECONDS} seconds"}).encode()
+        body = json.dumps({"detail": reason}).encode()
         headers = {
             "Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close",
-            "Retry-After": str(RETRY_SECONDS), **ANSWER_HEADERS,
+            **more, **ANSWER_HEADERS,
         }  # fmt: skip
-        lines = ["HTTP/1.1 503 Service Unavailable", *(f"{name}: {value}" for name, value in headers.items())]
+        lines = [f"HTTP/1.1 {status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
         self.transport.write("\r\n".join([*lines, "", ""]).encode() + body)
         self._stop_clocks()
         if lingering < _MAX_LINGERING and self.transport.can_write_eof():

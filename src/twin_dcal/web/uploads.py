@@ -5,6 +5,7 @@ FastAPI's own form reading puts files of more than 1 MB into temporary files; ph
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ MAX_BODY_BYTES = 2 * MAX_PHOTO_BYTES + _FORM_BYTES
 READ_SECONDS = 60.0
 DISCARD_SECONDS = 10.0
 PHOTOS = ("img1", "img2")
+_OPTION = re.compile(rb';\s*([^\s=;"]+)\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^;]*)')
 
 
 class Body:
@@ -78,7 +80,7 @@ class _Part:
 
     def named(self) -> tuple[str, bool]:
         """Its field's name, and whether it was sent as a file."""
-        _, options = parse_options_header(self.headers.get(b"content-disposition", b""))
+        options = _options_of("Content-Disposition", self.headers.get(b"content-disposition", b""))
         return options.get(b"name", b"").decode(errors="replace"), b"filename" in options
 
 
@@ -118,7 +120,10 @@ class _Form:
         self._value += data[start:end]
 
     def _header_end(self) -> None:
-        self.parts[-1].headers[self._name.lower()] = self._value
+        headers, name = self.parts[-1].headers, self._name.lower()
+        if name in headers:
+            raise Refused.because(400, f"the form has a part with two headers {_shown(self._name)}")
+        headers[name] = self._value
 
     def _end(self) -> None:
         self.complete = True
@@ -163,7 +168,7 @@ async def read_upload(request: Request) -> Upload:
 
 
 async def _parts(content_type: str, stream: AsyncIterator[bytes]) -> list[_Part]:
-    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    boundary = _options_of("Content-Type", content_type.encode("latin-1")).get(b"boundary")
     if not boundary:
         raise Refused.because(400, "the form cannot be read: its Content-Type names no boundary")
     form, total = _Form(), 0
@@ -180,6 +185,21 @@ async def _parts(content_type: str, stream: AsyncIterator[bytes]) -> list[_Part]
     if not form.complete:
         raise Refused.because(400, "the form cannot be read: it ends too early")
     return form.parts
+
+
+def _options_of(header: str, value: bytes) -> dict[bytes, bytes]:
+    """What follows the first word of a header's value. Refused: something named twice, where readers may differ."""
+    names = [name.lower() for name in _OPTION.findall(value)]
+    for name in names:
+        if names.count(name) > 1:
+            raise Refused.because(
+                400, f"the form cannot be read: its {header} has two values of {_shown(name)}"
+            )
+    return dict(parse_options_header(value)[1])
+
+
+def _shown(name: bytes) -> str:
+    return repr(name[:40].decode(errors="replace"))
 
 
 def _photo(part: _Part, name: str, is_file: bool) -> bytes:
