@@ -9,6 +9,7 @@ import pytest
 import torch
 from drawn_scenes import detector, drawn_face  # noqa: F401
 from PIL import Image
+from tiny import tiny_model
 from tiny_face import tiny_face_onnx
 
 from twin_dcal.checkpoint import load_model
@@ -168,6 +169,17 @@ def test_rows_and_columns_in_another_order_are_another_network(trained, tmp_path
     torch.save(content, tmp_path / "turned.pth")
     with pytest.raises(ModelError, match="pictures of 96 x 112 pixels for a network of 112 x 96 pixels"):
         load_model(tmp_path / "turned.pth")
+
+
+def test_a_square_written_as_two_sides_is_that_square(tmp_path):
+    path = tiny_model(tmp_path)
+    content = torch.load(path, weights_only=True)
+    side = content["preprocessing"]["image_size"]
+    content["preprocessing"]["image_size"] = [side, side]
+    content["config"]["data"]["image_size"] = [side, side]
+    torch.save(content, path)
+    loaded = load_model(path)
+    assert loaded.preprocessing.image_size == loaded.config.data.image_size == loaded.model.image_size == side
 
 
 def test_frozen_stages_are_kept_for_such_pictures_too(faces, tmp_path):

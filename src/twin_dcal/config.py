@@ -30,6 +30,15 @@ Branch = Literal["sa", "glca", "pwca"]
 ImageSize = int | tuple[int, int]
 """Pixels of a network's input: a square's side, or rows and columns that differ."""
 
+
+def image_size_of(size: ImageSize) -> ImageSize:
+    """The one form of a size, so that equal ones are equal: a side for squares, else (rows, columns)."""
+    if isinstance(size, int):
+        return size
+    rows, columns = (int(side) for side in size)
+    return rows if rows == columns else (rows, columns)
+
+
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 32, 2048
 """Pixels a side. Far more than any face needs; a model file that asks for more than this and the bounds below is taken
 for damaged before anything is made of it."""
@@ -37,7 +46,8 @@ MAX_WIDTH = 16_384
 MAX_BLOCKS = 256
 
 
-_SIDES = TypeAdapter(tuple[Annotated[int, Field(ge=MIN_IMAGE_SIZE, le=MAX_IMAGE_SIZE)], ...])
+_SIDE = Annotated[int, Field(ge=MIN_IMAGE_SIZE, le=MAX_IMAGE_SIZE)]
+_SIDES = TypeAdapter(tuple[_SIDE, _SIDE])
 
 
 class _Section(BaseModel):
@@ -238,12 +248,11 @@ class DataConfig(_Section):
     def _sides(cls, value: Any) -> ImageSize:
         given = value if isinstance(value, list | tuple) else (value, value)
         try:
-            rows, columns = _SIDES.validate_python(given)
+            return image_size_of(_SIDES.validate_python(given))
         except ValueError:  # ValidationError, or another number of sides
             raise ValueError(
                 f"give pixels a side, or [rows, columns], from {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE}"
             ) from None
-        return rows if rows == columns else (rows, columns)
 
     @model_validator(mode="after")
     def _people_left_to_train(self) -> Self:

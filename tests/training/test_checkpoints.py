@@ -286,6 +286,17 @@ def test_keys_that_an_old_state_lacks_had_their_default(tiny_config, tmp_path):
         refuse_changes(stored, tiny_config.override({"loss.across_ranks": False}), tmp_path)
 
 
+@pytest.mark.parametrize(("before", "now"), [(64, [64, 64]), ([64, 64], 64), ([96, 64], (96, 64))])
+def test_one_size_written_in_two_ways_is_one_size(tiny_config, tmp_path, before, now):
+    config = tiny_config.override({"data.image_size": now})
+    stored = config.model_dump(mode="json")
+    stored["data"]["image_size"] = before
+    refuse_changes(stored, config, tmp_path)
+    stored["data"]["image_size"] = [64, 96]
+    with pytest.raises(ConfigError, match=r"another data\.image_size \(\[64, 96\], now (64|\[96, 64\])\)"):
+        refuse_changes(stored, config, tmp_path)
+
+
 def test_the_time_limit_counts_what_is_still_to_come():
     limit = TimeLimit(1.0, time.time() - 3400)
     assert not limit.is_near("step")

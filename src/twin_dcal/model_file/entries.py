@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
-from twin_dcal.config import MAX_IMAGE_SIZE, ImageSize
+from twin_dcal.config import MAX_IMAGE_SIZE, ImageSize, image_size_of
 from twin_dcal.metrics.calibration import Calibration, calibration_from_dict
 from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
 from twin_dcal.metrics.fusion import Fusion
@@ -193,7 +193,7 @@ def read_entries(content: Mapping[str, Any]) -> Entries:
     pixels, threshold, calibration = checked.preprocessing, content["threshold"], content["calibration"]
     curve, fusion = content.get("error_curve"), content.get("fusion")
     return Entries(
-        pixels.image_size, pixels.mean, pixels.std, pixels.landmarks,
+        image_size_of(pixels.image_size), pixels.mean, pixels.std, pixels.landmarks,
         None if threshold is None else Threshold(float(threshold["value"]), _origin(threshold["origin"])),
         None if calibration is None else calibration_from_dict(calibration),
         None if curve is None else _rising(ErrorCurve.from_dict(curve)),

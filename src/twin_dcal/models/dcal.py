@@ -14,7 +14,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from twin_dcal.config import Branch, ImageSize, TwinVerificationConfig
+from twin_dcal.config import Branch, ImageSize, TwinVerificationConfig, image_size_of
 from twin_dcal.errors import ModelError
 
 from .attention import attend, merge_heads, pair_attend, random_partners
@@ -103,7 +103,7 @@ class DCALVerificationModel(nn.Module):
             )
         self.branches = tuple(branches)
         self.pwca_blocks = pwca_blocks
-        self.image_size, self.local_ratio, self.glca_pool = image_size, local_ratio, glca_pool
+        self.image_size, self.local_ratio, self.glca_pool = image_size_of(image_size), local_ratio, glca_pool
         self.gradient_checkpointing, self.flip_average = gradient_checkpointing, flip_average
         if "glca" in self.branches:
             # Weights of its own, starting from those of the last block and norm, which read the same tokens.

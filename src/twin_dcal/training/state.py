@@ -5,6 +5,7 @@ link to it: whatever the moment a run is killed, the newest complete state is fo
 CRC-32, which is checked when it is read; a damaged file counts as absent.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -155,8 +156,11 @@ MAY_CHANGE = {
 
 
 def refuse_changes(stored: Mapping[str, Any], config: TwinVerificationConfig, path: Path) -> None:
-    """ConfigError naming the keys in which a run would go on as another. Keys it does not know had their default."""
+    """ConfigError naming the keys in which a run would go on as another. Keys it does not know had their default, and
+    values are compared in the form that a configuration gives them."""
     given = config.model_dump(mode="json")
+    with contextlib.suppress(ConfigError):  # of another release, with keys of its own: as it was written
+        stored = TwinVerificationConfig.from_dict(stored).model_dump(mode="json")
     defaults = TwinVerificationConfig().model_dump(mode="json")
     changed = []
     for section in ("model", "training", "loss", "data", "runtime"):
