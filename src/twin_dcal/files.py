@@ -3,6 +3,7 @@
 What this project writes is made from faces: files are 0600 and folders 0700, whatever the umask.
 """
 
+import errno
 import os
 import re
 import tempfile
@@ -15,6 +16,37 @@ from typing import IO
 from .names import written
 
 
+class DiskFullError(OSError):
+    """A write that failed for want of space, in one line that names what was written."""
+
+    def __str__(self) -> str:
+        where = written(self.filename)
+        return f"{where}: cannot be written, the disk is full ({self.strerror}). Make room there and start again."
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def told_full(error: OSError, place: object = None) -> OSError:
+    """A DiskFullError in place of what the system said, if it is about space. Args: place: if it names none itself."""
+    if isinstance(error, DiskFullError) or error.errno is None or error.errno not in _FULL:
+        return error
+    unknown = f"what this command writes, or {tempfile.gettempdir()}"
+    return DiskFullError(error.errno, os.strerror(error.errno), str(place or error.filename or unknown))
+
+
+@contextmanager
+def writing(place: object) -> Iterator[None]:
+    """Whatever in the block finds no space on the disk says so by naming `place`."""
+    try:
+        yield
+    except OSError as error:
+        told = told_full(error, place)
+        if told is error:
+            raise
+        raise told from error
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """A binary file that takes `path`'s place when the block ends without an error.
@@ -24,6 +56,12 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     make_folder(path.parent)
+    with writing(path), _replacing(path) as file:
+        yield file
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[IO[bytes]]:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -59,7 +97,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 def make_folder(path: str | Path) -> Path:
     """Make a folder and its missing parents, for the owner only. One that is there keeps its mode."""
-    with owner_only():
+    with writing(path), owner_only():
         Path(path).mkdir(parents=True, exist_ok=True)
     return Path(path)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
-from .files import make_folder, remove_half_written
+from .files import make_folder, remove_half_written, writing
 
 if sys.platform != "win32":
     import fcntl
@@ -87,7 +87,8 @@ def _acquire(place: Path, doing: str, option: str, guarded: Path) -> tuple[int, 
                     remove_half_written(guarded.parent, guarded.name)
             os.ftruncate(handle, 0)
             os.lseek(handle, 0, os.SEEK_SET)
-            os.write(handle, json.dumps(_about_self()).encode() + b"\n")
+            with writing(place):
+                os.write(handle, json.dumps(_about_self()).encode() + b"\n")
         except BaseException:
             os.close(handle)
             raise

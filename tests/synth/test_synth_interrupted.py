@@ -115,7 +115,8 @@ def test_a_full_disk_is_one_line_and_the_set_can_be_finished_elsewhere(whole, tm
         assert done.returncode == 2
         (line,) = done.stderr.strip().splitlines()
         assert line.startswith("error: ")
-        assert "No space left on device" in line
+        assert f"{mount / 'set'}" in line
+        assert "cannot be written, the disk is full (No space left on device)" in line
         assert not [name for name in DESCRIPTIONS if (mount / "set" / name).exists()]
         shutil.copytree(mount / "set", tmp_path / "set")
     finally:

@@ -215,10 +215,11 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_training_goes_on(
     monkeypatch.setattr("twin_dcal.training.validation.Validation.key", lambda self, by: (-len(calls), 0.0))
     assert trainer.fit().finished
     assert (
-        "checkpoint not written (No space left on device); the one before stays, training goes on"
-        in caplog.text
+        "cannot be written, the disk is full (No space left on device). Make room there and start again.); "
+        "the one before stays, training goes on" in caplog.text
     )
-    assert "best_model.pth not written (No space left on device)" in caplog.text
+    for name in ("best_model.pth", "checkpoint_step_00000012.pth"):
+        assert f"{tmp_path / name}: cannot be written, the disk is full" in caplog.text
     assert steps_kept(tmp_path) == [6, 12], "written at the end, when there was room again"
     assert not list(tmp_path.glob(".*.tmp"))
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from twin_dcal.errors import TwinDcalError
+from twin_dcal.files import told_full, writing
 
 DONE = 0
 DIFFERENT = 1
@@ -97,7 +98,7 @@ def _told(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         return UNREAD
     if isinstance(error, OSError):  # a full disk, a folder that cannot be made: the message names it
-        return _mistake(str(error))
+        return _mistake(str(told_full(error)))
     return internal(error)
 
 
@@ -120,7 +121,8 @@ def _say(text: str) -> None:
 def _flush() -> None:
     """Write out what was printed. OSError where it cannot be."""
     if sys.stdout is not None and not sys.stdout.closed:
-        sys.stdout.flush()
+        with writing("standard output"):
+            sys.stdout.flush()
 
 
 def _give_up_unwritten() -> None:

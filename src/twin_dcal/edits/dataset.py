@@ -18,7 +18,7 @@ from twin_dcal.config import DataConfig
 from twin_dcal.data.families import SPLITS
 from twin_dcal.data.manifest import load_face_data
 from twin_dcal.errors import ConfigError
-from twin_dcal.files import make_folder, write_text
+from twin_dcal.files import make_folder, write_text, writing
 from twin_dcal.locking import locked
 from twin_dcal.prepare.detector import FaceDetector
 from twin_dcal.workers import begin_worker, interrupts_held
@@ -182,7 +182,7 @@ def _write_photo(
     """The photograph as its own self, and a map of its difference to each other self."""
     versions = [edited(settings.recipe, shot.pixels, shot.camera, edit) for edit in edits]
     make_folder((folder / path).parent)
-    with (folder / path).open("wb") as file:
+    with writing(folder / path), (folder / path).open("wb") as file:
         Image.fromarray(versions[half]).save(
             file, format="JPEG", quality=settings.jpeg_quality, subsampling=0
         )
@@ -190,7 +190,8 @@ def _write_photo(
         if other != half:
             mask = folder / map_name(path.as_posix(), LETTERS[other])
             make_folder(mask.parent)
-            Image.fromarray(difference_map(versions[half], version)).save(mask)
+            with writing(mask):
+                Image.fromarray(difference_map(versions[half], version)).save(mask)
 
 
 def _below(faces: Path, path: Path) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from twin_dcal.files import write_text
+from twin_dcal.files import write_text, writing
 
 from .photo import Record
 
@@ -39,8 +39,9 @@ def open_journal(path: Path) -> IO[str]:
 
 
 def append(file: IO[str], record: Record) -> None:
-    file.write(_line(record))
-    file.flush()
+    with writing(file.name):
+        file.write(_line(record))
+        file.flush()
 
 
 def compact(path: Path, records: Iterable[Record]) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from twin_dcal.errors import ConfigError
-from twin_dcal.files import replacing, write_text
+from twin_dcal.files import replacing, write_text, writing
 from twin_dcal.locking import locked
 from twin_dcal.workers import begin_worker, interrupts_held
 
@@ -92,7 +92,8 @@ def write_family(folder: Path, settings: Settings, family: int) -> None:
         )
         path = folder / MASKS_NAME / mask_name(family, one.person.twin, other.person.twin)
         path.parent.mkdir(exist_ok=True)
-        Image.fromarray(pixels).save(path)
+        with writing(path):
+            Image.fromarray(pixels).save(path)
     lines = [json.dumps(_rounded(record), separators=(",", ":")) + "\n" for record in records]
     write_text(_note_of(folder, family), "".join(lines))
 
@@ -106,7 +107,8 @@ def _write_photos(folder: Path, settings: Settings, known: Known) -> Iterator[di
         photo = draw_photo(settings.seed, family, twin, number, settings.level)
         pixels, points = known.take(photo, settings.image_size)
         path = home / photo_name(family, twin, number)
-        Image.fromarray(pixels).save(folder / path, quality=photo.quality, subsampling=0)
+        with writing(folder / path):
+            Image.fromarray(pixels).save(folder / path, quality=photo.quality, subsampling=0)
         yield {
             "path": path.as_posix(),
             "person": home.name,

@@ -7,7 +7,6 @@ CRC-32, which is checked when it is read; a damaged file counts as absent.
 
 import contextlib
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from typing import Any, Self
 from twin_dcal.checkpoint import read_tensors, write_tensors
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.files import told_full, writing
 
 from .start import Standing
 from .trackers.jsonlines import keep_lines
@@ -80,7 +80,8 @@ def _point(last: Path, newest: Path) -> None:
     try:
         temporary.hardlink_to(newest)
     except OSError:
-        shutil.copyfile(newest, temporary)
+        with writing(last):
+            shutil.copyfile(newest, temporary)
         temporary.chmod(0o600)
     temporary.replace(last)
 
@@ -174,6 +175,4 @@ def refuse_changes(stored: Mapping[str, Any], config: TwinVerificationConfig, pa
 
 def no_space(error: Exception) -> str:
     """What a failed write says of itself, in one line."""
-    return (
-        os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error).splitlines()[0]
-    )
+    return str(told_full(error) if isinstance(error, OSError) else error).splitlines()[0]

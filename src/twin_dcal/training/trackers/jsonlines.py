@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from twin_dcal.files import make_folder, write_text
+from twin_dcal.files import make_folder, write_text, writing
 
 from .interface import Outcome
 
@@ -14,6 +14,7 @@ class JsonLines:
     """One JSON object a line, flushed at once. Lines after `step`, which a resumed run writes again, are removed."""
 
     def __init__(self, path: Path, step: int = 0) -> None:
+        self._path = path
         make_folder(path.parent)
         keep_lines(path, lambda logged, _: logged <= step)
         self._file = os.fdopen(
@@ -21,8 +22,9 @@ class JsonLines:
         )
 
     def log(self, figures: Mapping[str, float], *, step: int, epoch: float) -> None:
-        self._file.write(json.dumps({"step": step, "epoch": epoch, **figures}) + "\n")
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(json.dumps({"step": step, "epoch": epoch, **figures}) + "\n")
+            self._file.flush()
 
     def close(self, outcome: Outcome = "failed") -> None:
         self._file.close()
