@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 from tiny import tiny_values
 
-from twin_dcal.cli import demo, evaluate, extract
+from twin_dcal.cli import demo, evaluate, export, extract
+from twin_dcal.cli import train as train_command
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.demo import picture
+from twin_dcal.explain import figure
 from twin_dcal.model_file.provenance import told_of_model
 from twin_dcal.training.run import train
 
@@ -121,11 +123,47 @@ def test_the_picture_says_it(drawn, tiny_faces, tmp_path, monkeypatch):
     monkeypatch.setattr(picture, "pair_picture", lambda *given: figures.append(made(*given)) or figures[-1])
     one = str(sorted(tiny_faces.glob("test/*/*.png"))[0])
     demo.main(["--model", str(drawn / "run"), "--align", "never", "--img1", one, "--img2", one])
-    (figure,) = figures
-    (line,) = [text for text in figure.texts if text.get_text().startswith("Warning")]
-    assert TOLD in line.get_text()
-    figure.draw_without_rendering()  # at its own size, not at that of the file
-    assert line.get_window_extent().x1 < figure.bbox.x1
+    (figure_,) = figures
+    (line,) = [text for text in figure_.texts if text.get_text().startswith("Warning")]
+    assert TOLD in " ".join(line.get_text().split())
+    assert "more)" not in line.get_text(), "all warnings are named"
+    figure_.draw_without_rendering()  # at its own size, not at that of the file
+    assert line.get_window_extent().x1 < figure_.bbox.x1
+    scale = figure_.axes[-1].get_tightbbox()
+    assert 0 < line.get_window_extent().y0 < line.get_window_extent().y1 < scale.y0
+
+
+def test_the_picture_of_where_the_model_looked_says_it(drawn, tiny_faces, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    figures = []
+    made = figure.pair_figure
+    monkeypatch.setattr(
+        figure, "pair_figure", lambda *given, **more: figures.append(made(*given, **more)) or figures[-1]
+    )
+    one = str(sorted(tiny_faces.glob("test/*/*.png"))[0])
+    demo.main(
+        ["--model", str(drawn / "run"), "--align", "never", "--img1", one, "--img2", one, "--show_attention"]
+    )
+    (drawing,) = figures
+    assert TOLD in " ".join(drawing.get_suptitle().split())
+    drawing.draw_without_rendering()
+    assert drawing._suptitle.get_window_extent().x1 < drawing.bbox.x1
+    assert drawing._suptitle.get_window_extent().x0 > 0
+
+
+def test_training_tuning_and_exporting_end_with_it(drawn, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    values = json.loads((drawn / "run/config.json").read_text())
+    values["runtime"]["output_dir"] = str(tmp_path / "run")
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert train_command.main(["--config", "config.json"]) == 0
+    assert capsys.readouterr().err.count(f"warning: {TOLD}") == 1
+    tuned = ["--optimize_threshold", "--val_data", str(drawn / "data/val"), "--num_workers", "0"]
+    assert evaluate.main(["--model", "run/best_model.pth", *tuned]) == 0
+    assert capsys.readouterr().out.count(f"Warning: {TOLD}") == 1
+    pytest.importorskip("onnxscript", reason="needs the extra 'onnx'")
+    assert export.main(["--model", "run/best_model.pth"]) == 0
+    assert capsys.readouterr().err.count(f"warning: {TOLD}") == 1
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tiny import tiny_model
 from twin_dcal import TwinInferenceEngine
 from twin_dcal.cli import demo
 from twin_dcal.demo import wording
-from twin_dcal.demo.names import result_name
+from twin_dcal.demo.names import captions, result_name
 from twin_dcal.demo.session import HELP, Session, split_words
 from twin_dcal.demo.wording import in_words
 from twin_dcal.metrics.error_curve import Threshold
@@ -83,9 +83,26 @@ def test_no_two_results_share_a_name(run, photos, tmp_path):
     assert len(list(home.glob("*.png"))) == len(list(home.glob("*.json"))) == 3
     run("--img1", photos[0], "--img2", others[0], "--save_results")  # the same again takes its own place
     assert len(list(home.iterdir())) == 6
+    pair = ("--img1", photos[0], "--img2", others[0], "--save_results")
+    for threshold in ("0.1", "0.2"):
+        _, out, _ = run(*pair, "--threshold", threshold)
+        [saved] = [line.split()[1] for line in out.splitlines() if line.startswith("result ")]
+        assert json.loads((tmp_path / saved).read_text())["threshold"] == float(threshold)
+    assert len(list(home.iterdir())) == 10
     for folder in ("6a", "6b"):
         run("--demo_folder", photos[0].parents[1] / folder, "--save_results")
     assert len(list(home.glob("pairs_*.json"))) == 2
+    _, out, _ = run("--demo_folder", photos[0].parents[1] / "6a", "--save_results", "--threshold", "0.1")
+    assert len(list(home.glob("pairs_*.json"))) == 3
+    assert (tmp_path / out.splitlines()[-1].removeprefix("results     ")).is_file()
+
+
+def test_captions_tell_pictures_apart():
+    assert captions("x/al/1.jpg", "x/bo/2.jpg") == ("1.jpg", "2.jpg")
+    assert captions("x/al/1.jpg", "x/bo/1.jpg") == ("al/1.jpg", "bo/1.jpg")
+    assert captions("al/x/1.jpg", "bo/x/1.jpg") == ("al/x/1.jpg", "bo/x/1.jpg")
+    assert captions("1.jpg", "bo/1.jpg") == ("1.jpg", "bo/1.jpg")
+    assert captions("al/1.jpg", "al/1.jpg") == ("1.jpg", "1.jpg")
 
 
 def test_names_are_short_and_safe():
@@ -160,8 +177,8 @@ def test_json_is_the_result(run, photos):
 def test_a_folder_is_compared_pair_by_pair(run, photos, tmp_path):
     code, out, _ = run("--demo_folder", photos[0].parent, "--save_results")
     lines = out.splitlines()
-    assert (code, len(lines)) == (0, 1 + 15 + 1)
-    values = [float(line.split()[0]) for line in lines[1:-1]]
+    assert (code, len(lines)) == (0, 1 + 15 + 1 + 1)
+    values = [float(line.split()[0]) for line in lines[1:-2]]
     assert values == sorted(values, reverse=True)
     (written,) = (tmp_path / "results/demo").glob("pairs_*.json")
     assert len(json.loads(written.read_text())) == 15
@@ -182,7 +199,8 @@ def test_a_folder_goes_on_without_a_bad_picture(run, photos, tmp_path):
     assert lines[2].startswith("1 of 1 pairs") or lines[2].startswith("0 of 1 pairs")
     assert lines[3] == "2 pairs not compared:"
     assert lines[4].startswith(f"  {tmp_path / 'some' / '0.png'}: ")
-    assert len(lines) == 5
+    assert len(lines) == 6
+    assert lines[5].startswith("results     ")
     (written,) = (tmp_path / "results/demo").glob("pairs_*.json")
     assert sum(entry["error"] is not None for entry in json.loads(written.read_text())) == 2
     for path in (tmp_path / "some").iterdir():

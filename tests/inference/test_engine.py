@@ -373,7 +373,7 @@ def test_a_threshold_that_decides_nothing_is_called_that(engine, photos):
     for threshold, told in (
         (-1, "threshold: it accepts everybody"),
         (-0.9, "threshold: it accepts everybody: 100 % of pairs of two people reach it"),
-        (1, "threshold: it refuses everybody: 99 % of pairs of one person do not reach it"),
+        (1, "threshold: it refuses nearly everybody: 99 % of pairs of one person do not reach it"),
     ):
         engine.set_threshold(threshold)
         assert told in engine.verify_pair(photos[0], photos[9]).warnings
@@ -550,9 +550,17 @@ def test_warnings_name_the_picture(model_path, photograph):
     for align in ("auto", "always"):
         looking = TwinInferenceEngine(model_path, "cpu", align=align)
         with pytest.raises(
-            ImageError, match=r"img2: no face found, so it is not compared\. .* \(--align never\)"
+            ImageError, match=r'^img2: no face found, so it is not compared\. .* for a crop align="never"\.$'
         ):
             looking.verify_pair(photograph, blank)
+        looking.surface = "command"
+        with pytest.raises(ImageError, match=r"^img2: .* for a crop --align never\.$"):
+            looking.verify_pair(photograph, blank)
+        assert pickle.loads(pickle.dumps(looking)).surface == "command"
+        with pytest.raises(
+            ImageError, match=r"^blank: no face found, so it is not compared\. Give another picture\.$"
+        ):
+            looking.look(blank, "blank", surface="page")
     assert TwinInferenceEngine(model_path, "cpu", align="never").verify_pair(blank, blank).same_person
     twice = np.concatenate([photograph, photograph], axis=1)
     told = engine.verify_pair(twice, photograph).warnings
@@ -589,7 +597,7 @@ def test_a_face_of_several_is_chosen_by_its_number(model_path, crowd, photograph
         assert np.abs(faces[which].pixels.astype(int) - engine.prepare(alone)).mean() < 8
     result = engine.verify_pair(picture, photograph, faces=(3, 3))  # a picture with one face has only that
     assert result.faces[0]["number"] == 3
-    assert any("one is used, number 3 from the left" in text for text in result.warnings)
+    assert any("number 3 from the left is used, as chosen" in text for text in result.warnings)
     with pytest.raises(ImageError, match="img1: 3 faces, none of them number 4 from the left"):
         engine.look(picture, "img1", 4)
     for wrong in (0, -1, 1.5, True, "first"):
@@ -660,3 +668,44 @@ def test_pairs_may_be_lists_and_come_one_by_one(engine, photos):
     one, two = photos[:2]
     (told,) = engine.batch_verify(pair for pair in [[one, two]])
     assert (told["img1_path"], told["img2_path"]) == (str(one), str(two))
+
+
+def test_a_face_of_several_is_chosen_for_all_pairs(model_path, crowd, photograph):
+    engine = TwinInferenceEngine(model_path, "cpu")
+    picture, _ = crowd
+    for faces in ((1, "largest"), ("largest", 3), (1, 3)):
+        alone = engine.verify_pair(picture, picture, faces=faces)
+        [one, other] = engine.batch_verify([(picture, picture), (photograph, picture)], faces=faces)
+        assert one["similarity"] == pytest.approx(alone.similarity, abs=1e-5)
+        assert one["faces"] == list(alone.faces)
+        assert other["similarity"] == pytest.approx(
+            engine.verify_pair(photograph, picture, faces=faces).similarity, abs=1e-5
+        )
+    [entry] = engine.batch_verify([(picture, photograph)], faces=(4, "largest"))
+    assert "3 faces, none of them number 4 from the left" in entry["error"]
+    with pytest.raises(ConfigError, match="face 0: give largest"):
+        engine.batch_verify([(picture, photograph)], faces=(0, "largest"))
+
+
+def test_which_face_was_used_is_said_as_it_was_chosen(model_path, crowd):
+    engine = TwinInferenceEngine(model_path, "cpu")
+    picture, _ = crowd
+    for face in (1, 2):
+        [told] = [text for text in engine.look(picture, face=face).seen.warnings if "3 faces" in text]
+        assert told == f"3 faces; number {face} from the left is used, as chosen"
+    assert (
+        "3 faces; the largest central one is used, number 2 from the left"
+        in engine.look(picture).seen.warnings
+    )
+
+
+def test_values_of_another_kind_are_called_that(model_path):
+    engine = TwinInferenceEngine(model_path, "cpu")
+    with pytest.raises(ConfigError, match=r"^threshold '0.5': a str; give a number between -1 and 1$"):
+        engine.set_threshold("0.5")
+    with pytest.raises(
+        ConfigError, match=r"^threshold probability '0.5': a str; give a number between 0 and 1$"
+    ):
+        engine.set_threshold_probability("0.5")
+    with pytest.raises(ConfigError, match="^label 2: give 1 for one person, 0 for two people$"):
+        engine.optimize_threshold([("a", "b"), ("c", "d")], [1, 2])

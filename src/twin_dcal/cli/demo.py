@@ -73,6 +73,7 @@ def body(arguments: Sequence[str] | None) -> int:
         model, options.device, options.threshold, options.align,
         threshold_probability=options.threshold_probability,
     )  # fmt: skip
+    engine.surface = "command"
     if options.web:
         return _serve(engine, options)
     session = Session(
@@ -132,15 +133,12 @@ def _offered_model() -> Path:
 
 
 def _pair(session: "Session", options: argparse.Namespace) -> int:
-    from twin_dcal.demo.wording import told
-
-    result, picture = session.verify(options.img1, options.img2)
+    result, in_words = session.told_pair(options.img1, options.img2)
     if options.json:
-        print(
-            json.dumps({"img1_path": options.img1, "img2_path": options.img2, **result.to_dict()}, indent=2)
-        )
+        given = {"img1_path": options.img1, "img2_path": options.img2}
+        print(json.dumps({**given, **result.to_dict()}, indent=2))
     else:
-        print(f"{told(result)}\npicture     {picture}")
+        print(in_words)
     return 0 if result.verification_decision else 1
 
 

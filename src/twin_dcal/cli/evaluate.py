@@ -162,6 +162,8 @@ def _validation(options: argparse.Namespace) -> str | None:
 def _tune(options: argparse.Namespace) -> int:
     """Choose the threshold, print it, and store it where asked to."""
     from twin_dcal.evaluation import run as evaluation
+    from twin_dcal.evaluation.systems import ModelSystem
+    from twin_dcal.model_file.provenance import told_of_training
 
     system = _system(options)
     tuning = evaluation.tune_on(system, None, options.val_data, options.threshold_metric, _effort(options))
@@ -171,8 +173,10 @@ def _tune(options: argparse.Namespace) -> int:
         f"{choice.num_impostors:,} impostor ({choice.on}) pairs of {tuning.data}\n"
         f"there: FMR {choice.fmr:.2%}, FNMR {choice.fnmr:.2%}"
     )
-    if choice.warning is not None:
-        print(f"Warning: {choice.warning}")
+    assert isinstance(system, ModelSystem)
+    told = told_of_training(system.loaded.training)
+    for warning in (*told, *([] if choice.warning is None else [choice.warning])):
+        print(f"Warning: {warning}")
     if options.save:
         evaluation.save_tuning(system, tuning)
         print(f"threshold and calibration stored in {options.model}")

@@ -86,6 +86,8 @@ def _tell(exported: "Exported") -> None:
         for name, (before, after) in auc.rates.items():
             print(f"{name.upper()} at the stored threshold: float32 {before:.4f}, int8 {after:.4f}")
     print(f"{exported.path}: {exported.num_bytes / 1e6:.1f} MB, sha256 {exported.sha256}")
+    for warning in exported.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

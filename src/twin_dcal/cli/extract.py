@@ -80,6 +80,7 @@ def body(arguments: Sequence[str] | None) -> int:
     if options.similarity_matrix:
         analysis.check_matrix(len(images))
     engine = TwinInferenceEngine(options.model, options.device, align=options.align)
+    engine.surface = "command"
     if options.cluster_features and engine.source.fusion is not None:
         raise ConfigError(
             "--cluster_features: this model's threshold is of a fused score, and features are grouped by their cosine"

@@ -93,6 +93,8 @@ def body(arguments: Sequence[str] | None) -> int:
         return 0
     figures = ", ".join(f"{name} {value:.4f}" for name, value in result.best_figures.items())
     print(f"best model: {result.best_model}" + (f"  ({figures})" if figures else ""))
+    for warning in result.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if not result.finished:
         print(f"stopped early ({result.stopped_by}); continue with --resume auto")
         # A launcher would take any other code as a failure, and start again what was asked to stop.

@@ -22,10 +22,11 @@ def note(text: str) -> Finding:
 
 
 def first_few(offenders: Sequence[object]) -> str:
-    """The first three, and how many more there are."""
-    shown = ", ".join(str(offender) for offender in offenders[:_NUM_SHOWN])
+    """The first three, and how many more there are; of four, all."""
     more = len(offenders) - _NUM_SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown
+    if more <= 1:
+        return ", ".join(map(str, offenders))
+    return f"{', '.join(map(str, offenders[:_NUM_SHOWN]))} and {more} more"
 
 
 def left_out(singular: str, plural: str, reason: str, offenders: Sequence[object]) -> list[Finding]:

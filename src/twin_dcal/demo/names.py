@@ -19,6 +19,15 @@ def result_name(pictures: Sequence[str | Path], *more: object) -> str:
     return "_".join([*(_short(Path(picture)) for picture in pictures), digest[:_DIGITS]])
 
 
+def captions(one: str | Path, other: str | Path) -> tuple[str, str]:
+    """What two pictures are called under them: their names, with folders as far as it takes to tell them apart."""
+    parts = Path(one).parts, Path(other).parts
+    most = max(map(len, parts))
+    shared = next((n for n in range(1, most + 1) if parts[0][-n:] != parts[1][-n:]), 1)
+    first, second = ("/".join(each[-shared:]) for each in parts)
+    return first, second
+
+
 def _short(picture: Path) -> str:
     """The folder's name and the picture's own, of a long one the end."""
     name = "_".join(file_name(part) for part in (picture.parent.name, picture.stem) if part)

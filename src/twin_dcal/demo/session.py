@@ -22,8 +22,8 @@ from twin_dcal.percent import percent
 from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.spelling import nearest
 
-from .names import result_name
-from .picture import save_pair_picture
+from .names import captions, result_name
+from .picture import save_pair_picture, warning_lines
 from .wording import decision_words, pairs_table, told
 
 HELP = """verify A B     decide on two pictures (quote paths with spaces)
@@ -33,6 +33,7 @@ probability P  decide at the similarity with this score (0 to 1) from now on
 help           this list
 quit           leave"""
 MAX_FOLDER = 200
+_LETTERS = 130  # in a line of warnings above an explanation
 
 
 def split_words(line: str) -> list[str]:
@@ -77,12 +78,12 @@ class Session:
             for img, name, face in zip((img1, img2), ("img1", "img2"), self._faces, strict=True)
         )
         result = self.engine.decide(one, two, began=began)
-        name = result_name((img1, img2), self._faces, self.engine.source.sha256)
+        name = result_name((img1, img2), self._faces, *self._decided_by())
         picture = self.output_dir / f"{name}{'_attention' if self._attention else ''}.png"
         if self._attention:
             result = self._explained(result, one, two, picture)
         else:
-            save_pair_picture(picture, one.shown(), two.shown(), result, (Path(img1).name, Path(img2).name))
+            save_pair_picture(picture, one.shown(), two.shown(), result, captions(img1, img2))
         if self._save_results:
             self._save(
                 picture.with_suffix(".json"), {"img1_path": img1, "img2_path": img2, **result.to_dict()}
@@ -99,8 +100,10 @@ class Session:
         title = decision_words(result.verification_decision).capitalize()
         if self.engine.source.fusion is not None:  # below, the cosine is told that the maps explain
             title = f"{title} by the similarity score {result.similarity:+.3f}"
+        notes = warning_lines(result.warnings, _LETTERS)
+        figure = pair_figure(explanation, one.shown(), two.shown(), title=title, notes=notes)
         with replacing(picture) as file:
-            file.write(figure_png(pair_figure(explanation, one.shown(), two.shown(), title=title)))
+            file.write(figure_png(figure))
         return replace(result, attention_maps=explanation.to_dict())
 
     def folder(self, folder: str) -> str:
@@ -115,13 +118,26 @@ class Session:
                 "dcal-extract --top_k_similar does larger ones"
             )
         results = self.engine.batch_verify(list(combinations(images, 2)))
+        saved = None
         if self._save_results:
-            self._save(
-                self.output_dir / f"pairs_{result_name([folder], self.engine.source.sha256)}.json", results
-            )
+            saved = self.output_dir / f"pairs_{result_name([folder], *self._decided_by())}.json"
+            self._save(saved, results)
         if all(result["error"] for result in results):
             raise ImageError(f"{folder}: no two pictures can be compared; first: {results[0]['error']}")
-        return pairs_table(results, dict(zip(images, short_ids(images), strict=True)), self.doubts())
+        table = pairs_table(results, dict(zip(images, short_ids(images), strict=True)), self.doubts())
+        return table if saved is None else f"{table}\nresults     {saved}"
+
+    def told_pair(self, img1: str, img2: str) -> tuple[VerificationResult, str]:
+        """`verify`, and the result in words with the files that were written."""
+        result, picture = self.verify(img1, img2)
+        lines = [told(result), f"picture     {picture}"]
+        if self._save_results:
+            lines.append(f"result      {picture.with_suffix('.json')}")
+        return result, "\n".join(lines)
+
+    def _decided_by(self) -> tuple[object, ...]:
+        """What sets one decision on the same pictures apart from another."""
+        return self.engine.source.sha256, self.engine.align, self.engine.threshold
 
     def doubts(self) -> list[str]:
         """Why the model may decide badly, whatever the pictures."""
@@ -154,8 +170,7 @@ class Session:
             return f"error: {error}"
 
     def _told_pair(self, img1: str, img2: str) -> str:
-        result, picture = self.verify(str(as_written(img1)), str(as_written(img2)))
-        return f"{told(result)}\npicture     {picture}"
+        return self.told_pair(str(as_written(img1)), str(as_written(img2)))[1]
 
     def _told_threshold(self, value: str) -> str:
         self.engine.set_threshold(_number(value, "threshold"))

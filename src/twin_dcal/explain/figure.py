@@ -19,12 +19,14 @@ _DPI = 110
 
 def pair_figure(
     explanation: PairExplanation, pixels1: Pixels, pixels2: Pixels, *, title: str = "",
+    notes: Sequence[str] = (),
     truth: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
 ) -> Figure:  # fmt: skip
     """Two rows, the first and second picture; columns: photo, attribution, matched regions, rollout, GLCA.
 
-    Args: pixels: (H, W, 3) uint8, what the network saw, at any size; title: the decision in words; truth: where the two
-    people differ in each of these pictures, at any size, where that is known, as one more column.
+    Args: pixels: (H, W, 3) uint8, what the network saw, at any size; title: the decision in words; notes: lines below
+    it; truth: where the two people differ in each of these pictures, at any size, where that is known, as one more
+    column.
     """
     faces = tuple(enlarged(pixels, _SIDE) for pixels in (pixels1, pixels2))
     columns = _columns(explanation, faces, truth)
@@ -38,7 +40,8 @@ def pair_figure(
     cells = np.array(faces[0].shape[:2]) / explanation.attribution1.shape
     _join(axes[0, 2], axes[1, 2], explanation.matches[:SHOWN_MATCHES], cells)
     told = f"cosine {explanation.similarity:+.3f}"
-    figure.suptitle(f"{title}  ·  {told}" if title else told, fontsize=10)
+    heading = f"{title}  ·  {told}" if title else told
+    figure.suptitle("\n".join([heading, *notes]), fontsize=9 if notes else 10, parse_math=False)
     figure.supxlabel(
         f"attribution ({explanation.method}) and lines: blue supports “same”, orange supports “different”",
         fontsize=8,

@@ -31,7 +31,7 @@ class CheckFaces:
 def some_of(names: Sequence[str], size: ImageSize, source: str) -> CheckFaces:
     """Up to NUM_CHECKED image files, evenly spaced over the list. ImageError for one that cannot be read."""
     chosen = np.unique(np.linspace(0, len(names) - 1, NUM_CHECKED).round().astype(int))
-    pixels = np.stack([prepare_file("never", size, None, names[at]) for at in chosen])
+    pixels = np.stack([prepare_file("never", size, None, "command", names[at]) for at in chosen])
     return CheckFaces(pixels, f"{len(pixels)} faces of {source}")
 
 
@@ -56,6 +56,8 @@ def embed_files(backend: Backend, names: Sequence[str]) -> NDArray[np.float32]:
     rows = []
     starts = tqdm(range(0, len(names), _BATCH), desc="embedding", unit="batch", disable=None, leave=False)
     for start in starts:
-        pixels = [prepare_file("never", size, None, name) for name in names[start : start + _BATCH]]
+        pixels = [
+            prepare_file("never", size, None, "command", name) for name in names[start : start + _BATCH]
+        ]
         rows.append(backend.embed(np.stack(pixels)))
     return np.concatenate(rows)

@@ -15,6 +15,7 @@ from twin_dcal.inference.onnx_backend import OnnxBackend
 from twin_dcal.inference.onnx_bytes import sealed
 from twin_dcal.inference.onnx_metadata import FORMAT, FORMAT_VERSION, preprocessing_in_words, to_strings
 from twin_dcal.inference.torch_backend import TorchBackend
+from twin_dcal.model_file.provenance import told_of_training
 
 from . import faces
 from .checks import Difference, TwinAuc, compare_auc, differences
@@ -39,13 +40,14 @@ Quantization = Literal["none", "int8"]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and what the checks found. auc: of int8 only."""
+    """What was written, and what the checks found. auc: of int8 only. warnings: what its users should know."""
 
     path: Path
     sha256: str
     num_bytes: int
     difference: Difference
     auc: TwinAuc | None
+    warnings: tuple[str, ...] = ()
 
 
 def export_model(
@@ -82,7 +84,9 @@ def export_model(
     final = OnnxBackend(output, content=content)  # what is about to be written opens
     with replacing(output) as file:
         file.write(content)
-    return Exported(output, final.source.sha256, len(content), told, auc)
+    return Exported(
+        output, final.source.sha256, len(content), told, auc, told_of_training(final.source.training)
+    )
 
 
 def _validation(val_data: str, files: DataFiles, loaded: LoadedModel) -> Comparisons:

@@ -103,7 +103,9 @@ def _extract(
         raise ConfigError(
             f"{parts}: not seen by every process; --output must be on storage that all nodes share"
         )
-    read = partial(prepare_file, engine.align, engine.source.image_size, engine.source.landmarks)
+    read = partial(
+        prepare_file, engine.align, engine.source.image_size, engine.source.landmarks, engine.surface
+    )
     embed = partial(engine.backend.embed, feature_type=feature_type)
     with (
         loader(read, num_workers) as load,

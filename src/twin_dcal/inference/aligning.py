@@ -20,6 +20,9 @@ from twin_dcal.prepare.geometry import TEMPLATE, Matrix, scale_of
 from .images import read_pixels
 
 Align = Literal["auto", "always", "never"]
+Surface = Literal["python", "command", "page"]
+"""Where a message is read: each names the options that are there, under their own names."""
+_NEVER: Mapping[Surface, str] = {"python": 'align="never"', "command": "--align never", "page": ""}
 
 CROP_TOLERANCE = 0.12
 """A square picture that aligning would move by less, as a share of its side, counts as a crop and is left alone. Larger
@@ -87,34 +90,43 @@ class Aligner:
     the extra `prepare` nothing is looked for. "always": every picture is aligned. Either refuses a picture without a
     face (ImageError). "never": the central part of every picture.
     Args: align: the way. landmarks: (5, 2) where faces lie in the model's crops, of side 1; None where `dcal-prepare`
-    places them; a crop that is not square is the central part of such a one. ConfigError for another, and for "always"
+    places them; a crop that is not square is the central part of such a one. surface: where its messages are read.
+    ConfigError for another, and for "always"
     without the extra. Safe to use from several threads.
     """
 
-    def __init__(self, align: Align, landmarks: Sequence[Sequence[float]] | None = None) -> None:
+    def __init__(
+        self, align: Align, landmarks: Sequence[Sequence[float]] | None = None, surface: Surface = "python"
+    ) -> None:
         if align not in get_args(Align):
             raise ConfigError(f"align {align!r}: give one of {', '.join(get_args(Align))}")
         self.align: Align = align
+        self.surface: Surface = surface
         self._template = TEMPLATE if landmarks is None else np.array(landmarks, float)
         self._lock = Lock()
         self._detector: FaceDetector | None = FaceDetector() if align == "always" else None
 
     def __call__(
-        self, pixels_HWC: NDArray[np.uint8], size: ImageSize, name: str, which: FaceChoice = "largest"
-    ) -> Prepared:
-        """Args: which: of several faces. ConfigError for a choice where nothing is looked for."""
+        self, pixels_HWC: NDArray[np.uint8], size: ImageSize, name: str, which: FaceChoice = "largest",
+        surface: Surface | None = None,
+    ) -> Prepared:  # fmt: skip
+        """Args: which: of several faces; surface: where a message is read, if elsewhere than others. ConfigError for a
+        choice where nothing is looked for."""
+        never = _NEVER[surface or self.surface]
         check_choice(which)
         looked_for = self.align == "always" or (self.align == "auto" and is_available())
         if which != "largest" and not looked_for:
-            why = 'with align="never"' if self.align == "never" else f"without {NEEDED}"
+            why = f"without {NEEDED}"
+            if self.align == "never":
+                why = f"with {never}" if never else "here"
             raise ConfigError(f"face {which}: no face is looked for {why}")
         if not looked_for:
             warnings = _unlooked(pixels_HWC, size) if self.align == "auto" else ()
             return Prepared(fit(pixels_HWC, size), Seen(None, warnings), pixels_HWC)
-        return self._looked(pixels_HWC, size, name, which)
+        return self._looked(pixels_HWC, size, name, which, never)
 
     def _looked(
-        self, pixels_HWC: NDArray[np.uint8], size: ImageSize, name: str, which: FaceChoice
+        self, pixels_HWC: NDArray[np.uint8], size: ImageSize, name: str, which: FaceChoice, never: str
     ) -> Prepared:
         tolerance = CROP_TOLERANCE if self.align == "auto" else 0
         try:
@@ -124,10 +136,8 @@ class Aligner:
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from None
         if found is None:
-            raise ImageError(
-                f'{name}: no face found, so it is not compared. Give another picture, or for a crop align="never" '
-                "(--align never)."
-            )
+            instead = f"another picture, or for a crop {never}" if never else "another picture"
+            raise ImageError(f"{name}: no face found, so it is not compared. Give {instead}.")
         warnings = found.warnings
         fills = found.moved and found.quality.outside > _MOST_OUTSIDE and which == "largest"
         if fills and self.align == "auto":
@@ -151,16 +161,16 @@ def check_choice(which: FaceChoice) -> None:
 
 
 def prepare_file(
-    align: Align, image_size: ImageSize, landmarks: tuple[tuple[float, float], ...] | None, path: str
+    align: Align, image_size: ImageSize, landmarks: tuple[tuple[float, float], ...] | None, surface: Surface, path: str
 ) -> NDArray[np.uint8]:  # fmt: skip
     """A file as an engine with this `align` prepares it, (H, W, 3) uint8; for worker processes without an engine."""
-    return _aligner(align, landmarks)(read_pixels(path), image_size, path).pixels
+    return _aligner(align, landmarks, surface)(read_pixels(path), image_size, path).pixels
 
 
 @cache
-def _aligner(align: Align, landmarks: tuple[tuple[float, float], ...] | None) -> Aligner:
+def _aligner(align: Align, landmarks: tuple[tuple[float, float], ...] | None, surface: Surface) -> Aligner:
     """One for a process: a detector takes longer to load than to use."""
-    return Aligner(align, landmarks)
+    return Aligner(align, landmarks, surface)
 
 
 def _unlooked(pixels_HWC: NDArray[np.uint8], size: ImageSize) -> tuple[str, ...]:

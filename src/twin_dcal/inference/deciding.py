@@ -54,7 +54,8 @@ class Deciding:
 
     def moved(self, threshold: float, set_by: str = "user") -> Self:
         """The same at another threshold, with the rates it has on the same pairs. ConfigError outside [-1, 1]."""
-        if not (isinstance(threshold, int | float | np.number) and _LOWEST <= threshold <= _HIGHEST):
+        _check_number("threshold", threshold, "-1 and 1")
+        if not _LOWEST <= threshold <= _HIGHEST:
             raise ConfigError(f"threshold {threshold}: a similarity lies between -1 and 1")
         value = float(threshold)
         return replace(self, threshold=value, origin={"set_by": set_by, **self._told_rates(value)})
@@ -62,7 +63,8 @@ class Deciding:
     def moved_to_probability(self, probability: float, set_by: str = "user") -> Self:
         """The same at the lowest similarity whose calibrated probability is at least this. ConfigError where the model
         has no calibration, MetricError for a probability that none reaches."""
-        if not (isinstance(probability, int | float | np.number) and 0 <= probability <= 1):
+        _check_number("threshold probability", probability, "0 and 1")
+        if not 0 <= probability <= 1:
             raise ConfigError(f"threshold probability {probability}: a probability lies between 0 and 1")
         if self.calibration is None:
             raise ConfigError(
@@ -122,9 +124,11 @@ class Deciding:
             return []
         accepted, refused = curve.at_least(threshold)  # what is sure, also between two stored scores
         if accepted >= _PRACTICALLY:
-            return [f"it accepts everybody: {percent(accepted)} of pairs of two people reach it"]
+            whom = "everybody" if accepted == 1 else "nearly everybody"
+            return [f"it accepts {whom}: {percent(accepted)} of pairs of two people reach it"]
         if refused >= _PRACTICALLY:
-            return [f"it refuses everybody: {percent(refused)} of pairs of one person do not reach it"]
+            whom = "everybody" if refused == 1 else "nearly everybody"
+            return [f"it refuses {whom}: {percent(refused)} of pairs of one person do not reach it"]
         return []
 
     def _told_rates(self, threshold: float) -> dict[str, Any]:
@@ -133,6 +137,12 @@ class Deciding:
             return {}
         data = {"data": self.error_curve.data, "impostors": rates.on}
         return {**data, "fmr": rates.fmr, "fnmr": rates.fnmr}
+
+
+def _check_number(what: str, value: object, ends: str) -> None:
+    """ConfigError for what is no number, such as text with one in it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise ConfigError(f"{what} {value!r}: a {type(value).__name__}; give a number between {ends}")
 
 
 def _with_told(

@@ -19,7 +19,7 @@ from twin_dcal.metrics.thresholds import ThresholdChoice
 from twin_dcal.model_file.provenance import told_of_training
 from twin_dcal.prepare.align import FaceChoice
 
-from .aligning import Align, Aligner, Prepared, Seen
+from .aligning import Align, Aligner, Prepared, Seen, Surface
 from .backend import Backend, FeatureType, ModelSource, open_backend
 from .deciding import Deciding
 from .images import ImageInput, read_pixels
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 Features = NDArray[np.float32]
 OnError = Literal["entry", "raise"]
+Faces = tuple[FaceChoice, FaceChoice]
 
 
 class TwinInferenceEngine:
@@ -71,7 +72,7 @@ class TwinInferenceEngine:
         ModelError then, if it has changed."""
         place = str(Path(self.source.path).resolve())
         return _opened_again, (
-            type(self), place, self._device, self.align, self._deciding, self.source.sha256,
+            type(self), place, self._device, self.align, self.surface, self._deciding, self.source.sha256,
         )  # fmt: skip
 
     @property
@@ -82,6 +83,15 @@ class TwinInferenceEngine:
     @property
     def align(self) -> Align:
         return self._aligner.align
+
+    @property
+    def surface(self) -> Surface:
+        """Where messages are read, which tells what options are called in them; a command sets it to "command"."""
+        return self._aligner.surface
+
+    @surface.setter
+    def surface(self, value: Surface) -> None:
+        self._aligner.surface = value
 
     @property
     def deciding(self) -> Deciding:
@@ -119,10 +129,13 @@ class TwinInferenceEngine:
         """
         listed = _pairs(pairs)
         same = np.asarray(labels)
-        if same.shape != (len(listed),) or not np.isin(same, (0, 1)).all():
+        if same.shape != (len(listed),):
             raise ConfigError(
                 f"labels of shape {same.shape} for {len(listed)} pairs; give 1 or 0 for each pair"
             )
+        wrong = [label for label in same.tolist() if label not in (0, 1)]
+        if wrong:
+            raise ConfigError(f"label {wrong[0]!r}: give 1 for one person, 0 for two people")
         kinds = np.where(same == 1, PairKind.GENUINE, PairKind.OTHER)
         scores = split_by_kind(self._similarities(listed, 32, "raise")[0], kinds)
         told = f"{len(listed)} pairs given to optimize_threshold"
@@ -149,7 +162,7 @@ class TwinInferenceEngine:
 
     def verify_pair(
         self, img1: ImageInput, img2: ImageInput, return_attention: bool = False, *,
-        faces: tuple[FaceChoice, FaceChoice] = ("largest", "largest"),
+        faces: Faces = ("largest", "largest"),
     ) -> VerificationResult:  # fmt: skip
         """Decide on one pair.
 
@@ -182,11 +195,13 @@ class TwinInferenceEngine:
         batch_size: int = 32,
         *,
         on_error: OnError = "entry",
+        faces: Faces = ("largest", "largest"),
     ) -> list[dict[str, Any]]:
         """Decide on many pairs; each distinct picture is read and embedded once.
 
-        Args: on_error: of a picture that cannot be read or has no face: "entry" gives its pairs an entry with the
-        reason as `error` and None for what was not decided, "raise" an ImageError.
+        Args: faces: as in `verify_pair`, of the first and of the second picture of every pair. on_error: of a picture
+        that cannot be read or has no such face: "entry" gives its pairs an entry with the reason as `error` and None
+        for what was not decided, "raise" an ImageError.
         Returns: a dict for each pair, with `img1_path` and `img2_path` (None for what has no path), every key of
         `verify_pair`, and `error`, None where there is a decision; `elapsed_ms` is each pair's share of the whole.
         """
@@ -196,7 +211,7 @@ class TwinInferenceEngine:
         listed = _pairs(pairs)
         if not listed:
             return []
-        scores, seen = self._similarities(listed, batch_size, on_error)
+        scores, seen = self._similarities(listed, batch_size, on_error, faces)
         share = (time.perf_counter() - began) / len(listed)
         told = []
         for (one, two), score, (first, second) in zip(listed, scores, seen, strict=True):
@@ -234,13 +249,16 @@ class TwinInferenceEngine:
         """The pixels that the network sees, (rows, columns, 3) uint8."""
         return self.look(image, name).pixels
 
-    def look(self, image: ImageInput, name: str = "image", face: FaceChoice = "largest") -> Prepared:
+    def look(
+        self, image: ImageInput, name: str = "image", face: FaceChoice = "largest", *, surface: Surface | None = None
+    ) -> Prepared:  # fmt: skip
         """The same, with the face that was found in the picture, and warnings about it.
 
-        Args: face: which of several: "largest", or its number from the left.
+        Args: face: which of several: "largest", or its number from the left; surface: where a message about it is read,
+        if elsewhere than the engine's others.
         """
         called = str(image) if isinstance(image, str | Path) else name
-        prepared = self._aligner(read_pixels(image, name), self.source.image_size, called, face)
+        prepared = self._aligner(read_pixels(image, name), self.source.image_size, called, face, surface)
         return prepared.judged_by(self.source.familiarity)
 
     def explain(self, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8]) -> "PairExplanation":
@@ -268,40 +286,45 @@ class TwinInferenceEngine:
         return float(np.clip(score, -1, 1))
 
     def _similarities(
-        self, pairs: Sequence[tuple[ImageInput, ImageInput]], batch_size: int, on_error: OnError
-    ) -> tuple[NDArray[np.float32], list[tuple[Seen | str, Seen | str]]]:
+        self, pairs: Sequence[tuple[ImageInput, ImageInput]], batch_size: int, on_error: OnError,
+        faces: Faces = ("largest", "largest"),
+    ) -> tuple[NDArray[np.float32], list[tuple[Seen | str, Seen | str]]]:  # fmt: skip
         """Similarities (P,) of pairs, and what was seen in their pictures; each distinct picture is embedded once.
 
         A picture that could not be used has its reason instead, and its similarities mean nothing.
         """
         row_of: dict[object, int] = {}
         distinct: list[ImageInput] = []
+        chosen: list[FaceChoice] = []
         rows = np.empty((len(pairs), 2), np.intp)
         for at, pair in enumerate(pairs):
             for side, image in enumerate(pair):
-                key = _identity(image)
+                key = _identity(image), faces[side]
                 if key not in row_of:
                     row_of[key] = len(distinct)
                     distinct.append(image)
+                    chosen.append(faces[side])
                 rows[at, side] = row_of[key]
         _check_batch_size(batch_size)
-        features, seen = self._embed(distinct, "combined", batch_size, on_error)
+        features, seen = self._embed(distinct, "combined", batch_size, on_error, chosen)
         scores = similarity_rows(features[rows[:, 0]], features[rows[:, 1]], self.source.fusion)
         of_pairs = [(seen[one], seen[two]) for one, two in rows.tolist()]
         return np.asarray(np.clip(scores, -1, 1), np.float32), of_pairs
 
     def _embed(
-        self, images: Sequence[ImageInput], feature_type: FeatureType, batch_size: int, on_error: OnError
-    ) -> tuple[Features, list[Seen | str]]:
+        self, images: Sequence[ImageInput], feature_type: FeatureType, batch_size: int, on_error: OnError,
+        faces: Sequence[FaceChoice] | None = None,
+    ) -> tuple[Features, list[Seen | str]]:  # fmt: skip
         """Features (N, E) of pictures, and what was seen in them; a row of zeros and the reason where one cannot be
-        used, unless that is to be raised."""
+        used, unless that is to be raised. Args: faces: which of each picture, by default the largest."""
+        chosen = faces or ["largest"] * len(images)
         rows = [self.backend.embed(np.empty((0, *sides(self.source.image_size), 3), np.uint8), feature_type)]
         seen: list[Seen | str] = []
         for start in range(0, len(images), batch_size):
             pixels, used = [], []
             for at, image in enumerate(images[start : start + batch_size]):
                 try:
-                    picture = self.look(image, f"image {start + at}")
+                    picture = self.look(image, f"image {start + at}", chosen[start + at])
                 except ImageError as error:
                     if on_error == "raise":
                         raise
@@ -344,13 +367,14 @@ class TwinInferenceEngine:
 
 
 def _opened_again(
-    kind: type[TwinInferenceEngine], path: str, device: str, align: Align, deciding: Deciding, sha256: str
-) -> TwinInferenceEngine:
+    kind: type[TwinInferenceEngine], path: str, device: str, align: Align, surface: Surface, deciding: Deciding,
+    sha256: str,
+) -> TwinInferenceEngine:  # fmt: skip
     """The engine that was pickled, with its threshold."""
     engine = kind(path, device, align=align)
     if engine.source.sha256 != sha256:
         raise ModelError(f"{path}: has changed since the engine was pickled; open it anew")
-    engine._deciding = deciding
+    engine._deciding, engine.surface = deciding, surface
     return engine
 
 

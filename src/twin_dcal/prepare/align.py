@@ -97,7 +97,7 @@ def align_face(
         return None
     chosen = choose(faces, pixels_HWC.shape, which)
     return _aligned(
-        pixels_HWC, size, detector, chosen, faces, _Framing(tolerance, limits or Limits(), template)
+        pixels_HWC, size, detector, chosen, faces, _Framing(tolerance, limits or Limits(), template, which)
     )
 
 
@@ -113,11 +113,12 @@ def align_faces(
 
 @dataclass(frozen=True, eq=False)
 class _Framing:
-    """How a face is placed in its crop (see `align_face`), and what is complained of."""
+    """How a face is placed in its crop (see `align_face`), what is complained of, and which face was asked for."""
 
     tolerance: float
     limits: Limits
     template: Points
+    which: FaceChoice = "largest"
 
 
 def choose(faces: tuple[Face, ...], shape: tuple[int, ...], which: FaceChoice) -> Face:
@@ -151,8 +152,10 @@ def _aligned(
     number = next(at for at, other in enumerate(in_order, start=1) if other is face)
     if len(faces) > 1:
         largest = by_prominence(faces, pixels_HWC.shape)[0] is face
-        what = "the largest central one" if largest else "one"
-        warnings = (f"{len(faces)} faces; {what} is used, number {number} from the left", *warnings)
+        used = f"{'the largest central one' if largest else 'one'} is used, number {number} from the left"
+        if framing.which != "largest":
+            used = f"number {number} from the left is used, as chosen"
+        warnings = (f"{len(faces)} faces; {used}", *warnings)
     boxes = tuple(other.box for other in in_order)
     return AlignedFace(crop, matrix, found.box, found.landmarks, quality, boxes, number, moved, warnings)
 

@@ -55,7 +55,8 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """`finished` is False when the run was stopped by a signal or its time limit; `--resume auto` goes on."""
+    """`finished` is False when the run was stopped by a signal or its time limit; `--resume auto` goes on. warnings:
+    what a user of the model should know."""
 
     finished: bool
     best_model: Path
@@ -63,6 +64,7 @@ class TrainingResult:
     epochs: int
     seconds: float
     stopped_by: Reason | None = None
+    warnings: tuple[str, ...] = ()
 
 
 class Trainer:
@@ -159,7 +161,7 @@ class Trainer:
         finished = finished or self.progress.epoch == num_epochs
         return TrainingResult(
             finished, self.best_path, self.best_figures, self.progress.epoch, time.monotonic() - began,
-            None if finished else self._stopped_by,
+            None if finished else self._stopped_by, self.provenance.warnings,
         )  # fmt: skip
 
     @property

@@ -9,7 +9,7 @@ from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.faceset import FaceData
 from twin_dcal.errors import ConfigError
 from twin_dcal.model_file.familiarity import MIN_IMAGES, Familiarity, familiarity_of
-from twin_dcal.model_file.provenance import DRAWN, FACE_NETWORK, OTHER_MODEL
+from twin_dcal.model_file.provenance import DRAWN, FACE_NETWORK, OTHER_MODEL, told_of_training
 from twin_dcal.models.face.open import is_face_network
 from twin_dcal.synth.folder import SETTINGS_NAME, read_settings
 
@@ -44,6 +44,11 @@ class Provenance:
         start = OTHER_MODEL if self._config.model.init_from else start
         told = {"faces": DRAWN} if are_drawn(self._data.train.paths) else {}
         return told if start is None else {**told, "start": start}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What users of the model should know."""
+        return told_of_training(self.faces)
 
 
 def are_drawn(paths: Iterable[Path]) -> bool:

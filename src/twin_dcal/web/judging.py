@@ -92,7 +92,7 @@ def judge(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> De
 def _looked_at(engine: TwinInferenceEngine, photo: bytes, name: str, face: FaceChoice) -> Prepared:
     pixels = decode_pixels(photo, name, MAX_PIXELS)
     stop_if_dropped()
-    seen = engine.look(pixels, name, face)
+    seen = engine.look(pixels, name, face, surface="page")
     stop_if_dropped()
     return seen
 
