@@ -347,6 +347,23 @@ def test_a_stored_decision_leaves_everything_else_bit_for_bit(path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize(
+    ("threshold", "calibration"),
+    [
+        (Threshold(float("nan"), {"data": "val"}), None),
+        (Threshold(-1e9, {"data": "val"}), None),
+        (Threshold(0.5, {"data": "val", "fmr": 2.0}), None),
+        (Threshold(0.5, {"data": "val"}), Platt(float("inf"), 0.0, 0.5, 30, 40, "val")),
+    ],
+)
+def test_a_decision_that_no_reader_accepts_is_not_stored(path, threshold, calibration):
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    with pytest.raises(ModelError, match=rf"^{path}: "):
+        store_decision(path, threshold, calibration, None, expected_sha256=sha256)
+    assert path.read_bytes() == content
+
+
 def test_a_decision_is_not_stored_in_another_file_than_was_evaluated(path):
     content = path.read_bytes()
     with pytest.raises(ModelError, match="it has changed since it was evaluated"):

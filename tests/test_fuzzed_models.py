@@ -1,12 +1,15 @@
 """A sample of benchmarks/fuzz_models.py: files that nobody made are refused in one line, or decide as they say."""
 
+import io
 import logging
 import os
 import signal
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
+import torch
 
 pytest.importorskip("onnx2pytorch", reason="needs the extra 'face'")
 pytest.importorskip("onnxruntime", reason="needs the extra 'onnx'")
@@ -16,6 +19,7 @@ if not Path("/proc/self/clear_refs").exists():
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import fuzz_models
+from fuzzing import checkpoints
 from fuzzing.watched import Case, watched
 
 from twin_dcal.errors import ModelError
@@ -82,6 +86,21 @@ def test_what_the_watch_sees(tmp_path):
     tally = fuzz_models.Tally()
     fuzz_models._count(tally, seen, 0, "any")
     assert len(tally.other) == 1
+
+
+def test_a_mutation_that_fails_is_told_as_such_and_the_next_file_is_read():
+    fails = Case("any", "file", lambda: bytes(1 // 0))
+    broken, sound = watched([fails, Case("any", "file", lambda: b"x")], lambda path: None)
+    assert broken.outcome == "not made"
+    assert "ZeroDivisionError" in broken.told
+    assert sound.outcome == "accepted"
+
+
+def test_tensors_without_axes_are_mutated_too():
+    buffer = io.BytesIO()
+    torch.save({"weights": {"count": torch.tensor(3), "rate": torch.tensor(0.5)}}, buffer)
+    for number in range(200):
+        assert checkpoints.with_tensors(Random(number), buffer.getvalue())
 
 
 def test_several_lines_are_not_one(tmp_path):

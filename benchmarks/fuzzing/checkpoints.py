@@ -133,7 +133,7 @@ def with_tensors(rng: Random, data: bytes) -> bytes:
         case 6:
             new = value.clone().fill_(3e38) if value.is_floating_point() else value - 10**9
         case 7:
-            new = torch.zeros(1, dtype=value.dtype).expand(
+            new = torch.zeros((), dtype=value.dtype).expand(
                 value.shape if rng.random() < 0.5 else (10**6, 10**6)
             )
         case 8:

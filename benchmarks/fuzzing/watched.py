@@ -79,7 +79,11 @@ def _serve(cases: Sequence[Case], call: Callable[[Path], str | None], pipe: Any)
         os.dup2(errors.fileno(), 2)
         sys.addaudithook(_note_asking)
         for case in cases:
-            content = case.made()
+            try:
+                content = case.made()
+            except Exception:  # a fault of the mutation, which says nothing about a reader
+                pipe.send(Seen("not made", traceback.format_exc()[-1500:], 0, 0))
+                continue
             path = Path(case.name)
             path.write_bytes(content)
             errors.truncate(0)

@@ -84,12 +84,16 @@ def store_decision(
 ) -> None:  # fmt: skip
     """Put threshold, calibration and error curve into a checkpoint; all else stays as it is, bit for bit.
 
-    Args: expected_sha256: of the file that was evaluated. ModelError if the file is another one by now, or damaged.
+    Args: expected_sha256: of the file that was evaluated. ModelError if the file is another one by now or damaged, or
+    for what no reader would accept; nothing is written then.
     """
     stored = _read(path, FORMAT, FORMAT_VERSION)
     if stored.sha256 != expected_sha256:
         raise ModelError(f"{path}: it has changed since it was evaluated; evaluate it again")
-    write_tensors(path, stored.content | _decision(threshold, calibration, error_curve))
+    content = stored.content | _decision(threshold, calibration, error_curve)
+    with _told(path):
+        read_entries(content)
+    write_tensors(path, content)
 
 
 def _decision(

@@ -570,6 +570,18 @@ def test_a_tag_that_timm_lacks_is_one_line():
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize("name", ["regnety_002", "regnety_002.pycls_in1k"])
+def test_a_network_that_a_library_cannot_outline_is_not_told_of_a_wrong_tag(name, monkeypatch):
+    def cannot(*_, **__):
+        raise RuntimeError("Tensor.item() cannot be called on meta tensors")
+
+    monkeypatch.setattr("timm.create_model", cannot)
+    with pytest.raises(
+        ModelError, match=rf"backbone '{name}': timm \S+ and torch \S+ cannot describe it .*item\(\)"
+    ):
+        build_backbone(name)
+
+
 @pytest.mark.parametrize(("width", "heads"), [(100, 12), (12, 0), (0, 1), (-12, 12)])
 def test_heads_that_do_not_divide_the_width_are_one_line(width, heads):
     message = rf"attention_dim {width} is not a multiple of num_heads {heads}; use one that is"

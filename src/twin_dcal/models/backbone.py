@@ -190,7 +190,7 @@ def build_backbone(
         try:
             outline = timm.create_model(name, pretrained=False)
         except RuntimeError as error:
-            raise ModelError(_unknown_tag(name)) from error
+            raise ModelError(_not_outlined(name, error)) from error
     _check_patches(outline, name, size)
     if isinstance(outline, VisionTransformer) and _brings_blocks(outline):
         vit = create_network(
@@ -265,9 +265,16 @@ def _check_heads(width: int, num_heads: int) -> None:
         raise ModelError(f"attention_dim {width} is not a multiple of num_heads {num_heads}; use one that is")
 
 
-def _unknown_tag(name: str) -> str:
+def _not_outlined(name: str, error: Exception) -> str:
+    """Why timm does not build a network it knows on the meta device: the tag is none, or a library too old."""
     known, _, tag = name.partition(".")
     tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{known}.*")]
+    if not tag or tag in tags:
+        reason = " ".join(str(error).split())[:200]
+        return (
+            f"backbone '{name}': timm {timm.__version__} and torch {torch.__version__} cannot describe it without "
+            f"building it, which is how models are checked ({reason}). Use newer ones, or another backbone."
+        )
     there = f"those of '{known}' are {', '.join(tags[:8])}" if tags else f"'{known}' has none"
     return f"timm has no weights '{tag}' for the model '{known}'; {there}"
 
