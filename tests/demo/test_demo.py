@@ -97,6 +97,14 @@ def test_no_two_results_share_a_name(run, photos, tmp_path):
     assert (tmp_path / out.splitlines()[-1].removeprefix("results     ")).is_file()
 
 
+def test_a_quote_without_its_end_is_called_that(model_path, tmp_path):
+    session = Session(TwinInferenceEngine(model_path, "cpu", align="never"), tmp_path)
+    assert (
+        session.answer('verify "a b')
+        == "error: a quote without its end; close it, or put a backslash before it"
+    )
+
+
 def test_captions_tell_pictures_apart():
     assert captions("x/al/1.jpg", "x/bo/2.jpg") == ("1.jpg", "2.jpg")
     assert captions("x/al/1.jpg", "x/bo/1.jpg") == ("al/1.jpg", "bo/1.jpg")

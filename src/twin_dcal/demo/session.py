@@ -147,8 +147,8 @@ class Session:
         """What a line of the prompt gives in words; None to leave. Mistakes are answered, never raised."""
         try:
             words = split_words(line)
-        except ValueError as error:
-            return f"error: {error}"
+        except ValueError:
+            return "error: a quote without its end; close it, or put a backslash before it"
         if not words:
             return ""
         command, *given = words
