@@ -71,10 +71,10 @@ def query_block(block: Block, x_BQC: Tensor, context_BTC: Tensor, attend: Attend
     CLS token is all that is used. Returns (B, Q, C).
     """
     attention = block.attn
-    weight_q, weight_kv = attention.qkv.weight.tensor_split([attention.attn_dim])
+    weight_q, weight_kv = attention.qkv.weight.tensor_split([attention.num_heads * attention.head_dim])
     bias_q, bias_kv = (None, None)
     if attention.qkv.bias is not None:
-        bias_q, bias_kv = attention.qkv.bias.tensor_split([attention.attn_dim])
+        bias_q, bias_kv = attention.qkv.bias.tensor_split([attention.num_heads * attention.head_dim])
     q_BHQD = split_heads(F.linear(block.norm1(x_BQC), weight_q, bias_q), attention.num_heads)
     key_BTC, value_BTC = F.linear(block.norm1(context_BTC), weight_kv, bias_kv).chunk(2, dim=-1)
     k_BHTD, v_BHTD = (split_heads(x, attention.num_heads) for x in (key_BTC, value_BTC))
