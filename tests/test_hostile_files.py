@@ -319,10 +319,12 @@ def test_states_that_say_what_cannot_be(stopped, tmp_path, capsys):
         content = torch.load(folder / LAST, weights_only=True)
         change(content)
         torch.save(content, path)
-        message = one_line(lambda: trainer.resume(find_state(tmp_path, str(path))[1], path), "state.pth: ")
+        message = one_line(
+            lambda: trainer.checkpoints.resume(find_state(tmp_path, str(path))[1], path), "state.pth: "
+        )
         assert message.startswith(f"{path}: "), (number, message)
     assert all(torch.equal(value, before[key]) for key, value in trainer.model.state_dict().items())
-    trainer.resume(find_state(folder, str(folder / LAST))[1], path)
+    trainer.checkpoints.resume(find_state(folder, str(folder / LAST))[1], path)
     assert trainer.progress.epoch == 1
 
 

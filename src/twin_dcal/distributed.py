@@ -169,7 +169,7 @@ def barrier() -> None:
     gather_objects(None)
 
 
-def own_part(num_items: int, unit: int = 1) -> range:
+def shard_range(num_items: int, unit: int = 1) -> range:
     """This process's contiguous part of `num_items`, cut at multiples of `unit`; parts in rank order are the whole.
 
     With `unit` the batch size, every process computes batches that one process alone would compute, to the same bits.
@@ -253,7 +253,7 @@ def any_of(flags: Sequence[bool]) -> list[bool]:
     return [bool(value) for value in values]
 
 
-def tell(value: T) -> T:
+def broadcast_object(value: T) -> T:
     """What rank 0 has, in every process. Pickled between processes of one run: they trust each other."""
     if world_size() == 1:
         return value
@@ -262,7 +262,7 @@ def tell(value: T) -> T:
     return cast(T, carrier[0])
 
 
-def together(do: Callable[[], T]) -> T:
+def on_rank_zero(do: Callable[[], T]) -> T:
     """What `do` gives rank 0, in every process; a TwinDcalError that it meets there is raised in all."""
     outcome: tuple[T | None, TwinDcalError | None] = (None, None)
     if is_main():
@@ -270,7 +270,7 @@ def together(do: Callable[[], T]) -> T:
             outcome = do(), None
         except TwinDcalError as error:
             outcome = None, error
-    value, problem = tell(outcome)
+    value, problem = broadcast_object(outcome)
     if problem is not None:
         raise problem
     return cast(T, value)
@@ -280,7 +280,7 @@ def together(do: Callable[[], T]) -> T:
 def entered_by_main(context: AbstractContextManager[None]) -> Iterator[None]:
     """`context` around the block in rank 0; a TwinDcalError at its beginning is raised in every process."""
     with ExitStack() as entered:
-        together(lambda: entered.enter_context(context))
+        on_rank_zero(lambda: entered.enter_context(context))
         yield
 
 

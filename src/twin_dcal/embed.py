@@ -54,7 +54,7 @@ def embed_loaded(
     model: DCALVerificationModel, own_part: Iterable[Sample], preprocessing: Preprocessing,
     feature_type: FeatureType = "combined",
 ) -> Embedded:  # fmt: skip
-    """Features of all images in every process, from loaders of each process's part (`distributed.own_part`)."""
+    """Features of all images in every process, from loaders of each process's part (`distributed.shard_range`)."""
     faults: dict[int, str] = {}
     own = embed_batches(model, _images(own_part, faults), preprocessing, feature_type=feature_type)
     everyones = distributed.gather_objects(faults)
@@ -85,7 +85,7 @@ def embed_images(
     """
     device = next(loaded.model.parameters()).device.type
     config = loaded.config.override({"runtime.num_workers": num_workers, "runtime.device": device})
-    part = distributed.own_part(len(names), batch_size)
+    part = distributed.shard_range(len(names), batch_size)
     loader = TwinDataModule(config).eval_loader(names, batch_size, part, "refuse" if strict else "blank")
     shown = None if distributed.is_main() else True
     batches = tqdm(loader, desc="embedding", unit="batch", disable=shown, leave=False)

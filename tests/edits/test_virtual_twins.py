@@ -151,7 +151,7 @@ def test_a_resumed_run_is_the_run_bit_by_bit(data_folder, tmp_path):
     second = trainer("parts")
     path = tmp_path / "parts" / "last.pth"
     path, state = find_state(path.parent, str(path))
-    second.resume(state, path)
+    second.checkpoints.resume(state, path)
     assert second.fit().finished
     for key, value in whole.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[key]), key

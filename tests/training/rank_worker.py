@@ -16,7 +16,7 @@ from twin_dcal import distributed
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.training.loop import Trainer
-from twin_dcal.training.parallel import to_whole
+from twin_dcal.training.parallel import full_state_dict
 from twin_dcal.training.state import find_state
 
 
@@ -75,11 +75,11 @@ def run(scenario, folder):
         values = TwinVerificationConfig.from_dict(scenario["config"]).override(scenario.get("resume_as", {}))
         trainer = trainer_of(values.model_dump(), folder)
         path, state = find_state(folder, "auto")
-        trainer.resume(state, path)
+        trainer.checkpoints.resume(state, path)
     result = trainer.fit(lines)
     assert result.finished
     outcome = {
-        "weights": to_whole(trainer.model.state_dict()), "loss": to_whole(trainer.loss.state_dict()),
+        "weights": full_state_dict(trainer.model.state_dict()), "loss": full_state_dict(trainer.loss.state_dict()),
         "lines": lines.figures, "progress": vars(trainer.progress), "random": torch.rand(4),
     }  # fmt: skip
     everyones = distributed.gather_objects(outcome)

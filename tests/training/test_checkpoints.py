@@ -29,7 +29,7 @@ def make_trainer(config, folder):
 def resumed(config, folder):
     trainer = make_trainer(config, folder)
     path, state = find_state(folder, "auto")
-    trainer.resume(state, path)
+    trainer.checkpoints.resume(state, path)
     return trainer
 
 
@@ -180,7 +180,7 @@ def test_a_damaged_newest_falls_back_to_the_one_before(tiny_config, tmp_path, ca
 
 def test_no_damage_passes_unseen(tiny_config, tmp_path):
     """A flipped bit anywhere is either found or without effect."""
-    make_trainer(tiny_config, tmp_path).save_state()
+    make_trainer(tiny_config, tmp_path).checkpoints.save_state()
     path = tmp_path / "last.pth"
     whole, _, good = path.read_bytes(), *find_state(tmp_path, str(path))
     rng, found = random.Random(0), 0

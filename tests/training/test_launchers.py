@@ -319,7 +319,7 @@ def test_who_does_not_come_is_not_waited_for_forever(monkeypatch):
 
 def test_an_error_of_rank_0_is_raised_in_all(monkeypatch):
     told = []
-    monkeypatch.setattr(distributed, "tell", lambda value: told.append(value) or told[0])
+    monkeypatch.setattr(distributed, "broadcast_object", lambda value: told.append(value) or told[0])
 
     def fail():
         raise ConfigError("no")
@@ -327,13 +327,13 @@ def test_an_error_of_rank_0_is_raised_in_all(monkeypatch):
     for rank in (0, 1):
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         with pytest.raises(ConfigError, match="^no$"):
-            distributed.together(fail if rank == 0 else None)
+            distributed.on_rank_zero(fail if rank == 0 else None)
 
 
 def test_one_process_needs_no_launcher():
     assert distributed.launch({"WORLD_SIZE": "8"}) == distributed.Launch()
-    assert distributed.own_part(10, 4) == range(10)
-    assert distributed.tell("x") == "x"
+    assert distributed.shard_range(10, 4) == range(10)
+    assert distributed.broadcast_object("x") == "x"
     assert distributed.any_of([True, False]) == [True, False]
 
 
@@ -344,7 +344,7 @@ def test_parts_are_whole_batches_and_together_everything(size, monkeypatch):
         seen = []
         for rank in range(size):
             monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
-            part = distributed.own_part(num_items, 4)
+            part = distributed.shard_range(num_items, 4)
             assert part.start % 4 == 0 or not part
             seen += part
         assert seen == list(range(num_items))

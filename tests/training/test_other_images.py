@@ -96,7 +96,7 @@ def test_a_state_that_does_not_say_goes_on_with_a_warning(stopped, tmp_path, cap
     del state["data"]
     data = TwinDataModule(stopped)
     data.setup()
-    Trainer(stopped, data, tmp_path / "run").resume(state, path)
+    Trainer(stopped, data, tmp_path / "run").checkpoints.resume(state, path)
     assert "does not say which images it knows" in caplog.text
 
 

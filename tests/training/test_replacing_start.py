@@ -10,7 +10,7 @@ from tiny_face import tiny_face_onnx
 from twin_dcal.checkpoint import load_model
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.metrics.pair_stream import AllPairs
-from twin_dcal.training import loop
+from twin_dcal.training import loop, validation
 from twin_dcal.training.run import train
 from twin_dcal.training.start import Standing
 from twin_dcal.training.state import Progress
@@ -64,7 +64,7 @@ def scripted(monkeypatch, gains):
     )
     keys = iter([(figure, 0.0) for figure in figures])
     monkeypatch.setattr(loop.Standing, "of", lambda *_: next(found))
-    monkeypatch.setattr(loop.Validation, "key", lambda *_: next(keys))
+    monkeypatch.setattr(validation.Validation, "key", lambda *_: next(keys))
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_best_model_stays_the_start_until_one_is_clearly_better(
         scripted(monkeypatch, gains)
     else:
         keys = iter([(0.4 - gain, 0.0) for gain in (0, *gains)])
-        monkeypatch.setattr(loop.Validation, "key", lambda *_: next(keys))
+        monkeypatch.setattr(validation.Validation, "key", lambda *_: next(keys))
     result = train(TwinVerificationConfig.from_dict(values))
     assert load_model(result.best_model).training["epoch"] == best
     told = [record.getMessage() for record in caplog.records if "may be chance" in record.getMessage()]

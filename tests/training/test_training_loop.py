@@ -24,7 +24,7 @@ def make_trainer(config, tmp_path, name="run"):
 
 def resume(trainer, path):
     path, state = find_state(path.parent, str(path))
-    trainer.resume(state, path)
+    trainer.checkpoints.resume(state, path)
 
 
 def weights(trainer):
@@ -136,10 +136,10 @@ def test_sigint_stops_after_the_batch_and_the_handler_is_put_back(tiny_config, t
 
 
 def test_resuming_with_other_people_is_refused(tiny_config, tmp_path):
-    make_trainer(tiny_config, tmp_path).save_state()
+    make_trainer(tiny_config, tmp_path).checkpoints.save_state()
     trainer = make_trainer(tiny_config, tmp_path)
     faces = trainer.data.face_data.train
-    trainer.data._face_data = type(trainer.data.face_data)(
+    trainer.checkpoints.face_data = type(trainer.data.face_data)(
         faces.subset(faces.people[:-1]), trainer.data.face_data.val, trainer.data.face_data.test, (), 0
     )
     with pytest.raises(ModelError, match=r"trained on 8 people .* split\.json"):
@@ -152,7 +152,7 @@ def test_resuming_with_other_people_is_refused(tiny_config, tmp_path):
      ("training.batch_size", 12), ("loss.head", "arcface")],
 )  # fmt: skip
 def test_resuming_as_another_run_names_the_key(tiny_config, tmp_path, key, value):
-    make_trainer(tiny_config, tmp_path).save_state()
+    make_trainer(tiny_config, tmp_path).checkpoints.save_state()
     other = make_trainer(tiny_config.override({key: value}), tmp_path)
     with pytest.raises(ConfigError, match=rf"trained with another {key}"):
         resume(other, tmp_path / "run" / "last.pth")
@@ -169,9 +169,9 @@ def test_a_resumed_run_may_be_longer_and_elsewhere(tiny_config, tmp_path):
 
 def test_an_inference_checkpoint_is_no_training_state(tiny_config, tmp_path):
     trainer = make_trainer(tiny_config, tmp_path)
-    trainer._save_best(None)
+    trainer.checkpoints.save_best(None)
     with pytest.raises(ModelError, match=r"expected a 'twin_dcal\.state' file, found 'twin_dcal\.model'"):
-        resume(trainer, trainer.best_path)
+        resume(trainer, trainer.checkpoints.best_path)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_place(tiny_config, tmp_path):
@@ -335,9 +335,9 @@ def test_without_validation_people_the_last_weights_are_the_model(tiny_config, t
     trainer = make_trainer(config, tmp_path, "stopped")
     trainer.stop.received = True
     trainer.fit()
-    assert load_model(trainer.best_path).training["epoch"] == 0
+    assert load_model(trainer.checkpoints.best_path).training["epoch"] == 0
     assert train(config, resume="auto").finished
-    assert load_model(trainer.best_path).training["epoch"] == 2
+    assert load_model(trainer.checkpoints.best_path).training["epoch"] == 2
 
 
 def test_validation_people_without_pairs_are_refused_before_training(tiny_config, tmp_path):

@@ -38,7 +38,7 @@ def test_they_are_left_out_by_name_and_counted(config, damaged_faces, tmp_path, 
 def test_the_threshold_is_of_the_images_that_could_be_read(config, tmp_path):
     trainer = make_trainer(config, tmp_path)
     trainer.fit()
-    origin = torch.load(trainer.best_path, weights_only=True)["threshold"]["origin"]
+    origin = torch.load(trainer.checkpoints.best_path, weights_only=True)["threshold"]["origin"]
     assert origin["data"] == "validation: 4 people, 23 images"
 
 
@@ -64,7 +64,7 @@ def test_a_resumed_run_is_the_run_and_remembers_them(config, tmp_path, caplog):
     second = make_trainer(config, tmp_path / "parts")
     path, state = find_state(tmp_path / "parts", "auto")
     assert list(state["unreadable"]) == list(first.unreadable.reasons)
-    second.resume(state, path)
+    second.checkpoints.resume(state, path)
     assert second.fit().finished
     assert "train/0a/2.png" not in caplog.text, "named once in a run"
     for key, value in whole.model.state_dict().items():

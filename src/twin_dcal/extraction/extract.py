@@ -98,7 +98,7 @@ def _extract(
 ) -> Extraction:  # fmt: skip
     parts = output.with_name(f".{output.name}.parts")
     key = _run_key(engine, images, feature_type)
-    num_reused = distributed.tell(_open_parts(parts, key) if distributed.is_main() else None) or 0
+    num_reused = distributed.broadcast_object(_open_parts(parts, key) if distributed.is_main() else None) or 0
     if not parts.is_dir():
         raise ConfigError(
             f"{parts}: not seen by every process; --output must be on storage that all nodes share"

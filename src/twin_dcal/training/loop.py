@@ -20,12 +20,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from twin_dcal import distributed
-from twin_dcal.checkpoint import save_model
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.dataset import batch_faults
 from twin_dcal.data.samplers import FamilyBatchSampler
-from twin_dcal.device import amp_dtype, process_device, random_state, seed_process, set_random_state
+from twin_dcal.device import amp_dtype, process_device, seed_process
 from twin_dcal.errors import ModelError
 from twin_dcal.losses import DCALLoss
 from twin_dcal.models.backbone import Frozen
@@ -33,22 +32,21 @@ from twin_dcal.models.face_backbone import FaceBackbone
 from twin_dcal.models.preprocessing import Preprocessing
 
 from .batchnorm import BatchStatistics, share_statistics
-from .checks import check_data, check_processes, check_validation, data_told
+from .checkpointing import Checkpointer, Trained
+from .checks import check_processes, check_validation
 from .console import Clock, figures_line, images_line, losses_line
 from .framing import crop_landmarks
 from .frozen_features import FOLDER, kept_features
 from .initial import initial_model
 from .objective import Objective, two_images
 from .optimization import build_optimizer, freeze_backbone, learning_rate, learning_rates, rate_factor
-from .parallel import Parallel, grad_norm, load_optimizer, load_whole, parallelize, to_whole
-from .provenance import Provenance
+from .parallel import Parallel, full_state_dict, grad_norm, parallelize
 from .start import Standing
-from .state import Progress, no_space, refuse_changes, write_state
-from .state_entries import check_fit, check_kinds
+from .state import Progress
 from .stopping import Reason, StopSignals, TimeLimit
 from .trackers import Tracker, Trackers
 from .unreadable import UnreadableImages
-from .validation import Validation, judge
+from .validation import run_validation
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +86,7 @@ class Trainer:
         self.model = initial_model(config, with_weights=with_weights)
         if isinstance(self.model.backbone, FaceBackbone):
             paths = data.face_data.train.paths
-            self.model.backbone.frame(distributed.together(lambda: crop_landmarks(config, paths)))
+            self.model.backbone.frame(distributed.on_rank_zero(lambda: crop_landmarks(config, paths)))
         self.model.to(self.device)
         self.preprocessing = Preprocessing.of(self.model.backbone, config)
         self.loss = DCALLoss(self.model.width, data.num_people, self.model.branches, config.loss).to(
@@ -110,16 +108,15 @@ class Trainer:
                 self.model, data, self.preprocessing, config, _cache_folder(config, output_dir)
             )
             self.loader = DataLoader[Any](kept, batch_sampler=self.sampler, generator=torch.Generator())
-        self._data_told = data_told(data.face_data) if distributed.is_main() else {}
-        self.progress, self.unreadable = Progress(), UnreadableImages()
-        self.best_figures: Mapping[str, float] = {}
-        self.provenance = Provenance(config, data.face_data)
-        self.stop = StopSignals()
+        self.unreadable, self.stop = UnreadableImages(), StopSignals()
         self.limit = TimeLimit(config.runtime.max_hours, time.time() if began is None else began)
+        self.checkpoints = Checkpointer(
+            output_dir, config, data.face_data,
+            Trained(self.model, self.loss, self.optimizer, self.scaler, self.device), self.limit, self.unreadable,
+        )  # fmt: skip
         self._stopped_by: Reason | None = None
-        self._saved: tuple[int, int, int] | None = None
-        self._saved_at = self._stepped_at = time.monotonic()
-        self._spoiled = False
+        self._stepped_at = time.monotonic()
+        self._nonfinite_in_step = False
 
     def _parallel(self, dtype: torch.dtype | None) -> Parallel:
         if distributed.world_size() > 1:
@@ -139,6 +136,10 @@ class Trainer:
         return parallel
 
     @property
+    def progress(self) -> Progress:
+        return self.checkpoints.progress
+
+    @property
     def num_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
@@ -147,26 +148,22 @@ class Trainer:
         began, finished = time.monotonic(), True
         self.tracker = tracker or self.tracker
         num_epochs = self.config.training.num_epochs
-        self._saved_at = self._stepped_at = began
-        with self.stop.heeded():
+        self.checkpoints.saved_at = self._stepped_at = began
+        with self.stop.installed():
             self._validate_start()
             while finished and self.progress.epoch < num_epochs and not self._should_stop_early():
                 finished = self._run_epoch()
-        self.save_state()
+        self.checkpoints.save_state()
         if self.progress.best_key is None:
             logger.warning(
                 "no validation was made: best_model.pth holds the last weights, without a threshold"
             )
-            self._save_best(None)
+            self.checkpoints.save_best(None)
         finished = finished or self.progress.epoch == num_epochs
         return TrainingResult(
-            finished, self.best_path, self.best_figures, self.progress.epoch, time.monotonic() - began,
-            None if finished else self._stopped_by, self.provenance.warnings,
+            finished, self.checkpoints.best_path, self.checkpoints.best_figures, self.progress.epoch,
+            time.monotonic() - began, None if finished else self._stopped_by, self.checkpoints.provenance.warnings,
         )  # fmt: skip
-
-    @property
-    def best_path(self) -> Path:
-        return self.output_dir / "best_model.pth"
 
     def _run_epoch(self) -> bool:
         """The rest of the current epoch, validation and checkpoint included. False if stopped on the way."""
@@ -225,7 +222,7 @@ class Trainer:
             for name, value in zip(self._loss_names, values, strict=True):
                 progress.sums[name] = progress.sums.get(name, 0.0) + value * len(outcome.image_index)
         else:
-            self._spoiled = True
+            self._nonfinite_in_step = True
             self.statistics.restore()  # they may hold what made the loss infinite
             self._skip(f"the loss is {values[0]}", outcome.image_index)
         if is_step:
@@ -263,7 +260,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak_lr"] * factor
         progress.step += 1
-        if not self._spoiled:
+        if not self._nonfinite_in_step:
             self.scaler.unscale_(self.optimizer)
             limit = self.config.training.clip_norm
             parameters = [*self.model.parameters(), *self.loss.parameters()]
@@ -273,7 +270,7 @@ class Trainer:
                 self.scaler.update()
             else:
                 self._skip(f"the gradient's norm is {norm}", index)
-        self._spoiled = False
+        self._nonfinite_in_step = False
         self.optimizer.zero_grad(set_to_none=True)
 
     def _should_pause(self, epoch_ends: bool, *, stepped: bool = True) -> bool:
@@ -281,10 +278,11 @@ class Trainer:
         runtime, now = self.config.runtime, time.monotonic()
         if stepped:
             self.limit.note("step", now - self._stepped_at)
+        steps, minutes = runtime.save_every_steps, runtime.save_every_minutes
         is_due = stepped and (
-            (runtime.save_every_steps is not None and self.progress.step % runtime.save_every_steps == 0)
-            or (runtime.save_every_minutes is not None and now - self._saved_at >= 60 * runtime.save_every_minutes)
-        )  # fmt: skip
+            (steps is not None and self.progress.step % steps == 0)
+            or (minutes is not None and now - self.checkpoints.saved_at >= 60 * minutes)
+        )
         near = self.limit.is_near("validation" if epoch_ends else "step")
         asked, near, is_due = distributed.any_of([bool(self.stop), near, is_due])
         if asked or near:
@@ -293,7 +291,7 @@ class Trainer:
                 logger.warning("stopping before the limit of %g hours", runtime.max_hours)
             return True
         if is_due:
-            self.save_state()
+            self.checkpoints.save_state()
         self._stepped_at = time.monotonic()
         return False
 
@@ -303,7 +301,7 @@ class Trainer:
         rates = learning_rates(self.optimizer)
         figures["train/learning_rate"] = rates["new"]
         figures["train/learning_rate_backbone"] = rates["backbone"]
-        weights = to_whole(self.loss.state_dict())["log_variances"].tolist()
+        weights = full_state_dict(self.loss.state_dict())["log_variances"].tolist()
         figures |= {
             f"train/w_{branch}": weight for branch, weight in zip(self.model.branches, weights, strict=True)
         }
@@ -321,25 +319,25 @@ class Trainer:
         logger.info(
             "epoch %d/%d  %s  left %s", progress.epoch, training.num_epochs, figures_line(figures), left
         )
-        self.save_state()
+        self.checkpoints.save_state()
         self._stepped_at = time.monotonic()
 
     def _validate(self) -> dict[str, float]:
         """Figures of the validation people; the model becomes the best one if it is."""
         progress, best_by = self.progress, self.config.training.best_by
-        validation = judge(self.parallel, self.data, self.preprocessing, self.unreadable)
+        validation = run_validation(self.parallel, self.data, self.preprocessing, self.unreadable)
         found = None
         if validation is not None:
             standing = None
             if self._start_competes and validation.source is not None:
                 standing = Standing.of(validation.source, validation.kinds(best_by))
             found = (dict(validation.figures), validation.key(best_by), standing)
-        figures, key, standing = distributed.tell(found) or ({}, (math.inf, 0.0), None)
+        figures, key, standing = distributed.broadcast_object(found) or ({}, (math.inf, 0.0), None)
         is_better = progress.best_key is None or key < progress.best_key
         progress.stale_validations = 0 if is_better else progress.stale_validations + 1
         if is_better and self._may_replace_start(standing):
-            progress.best_key, self.best_figures = key, figures
-            self._save_best(validation)
+            progress.best_key, self.checkpoints.best_figures = key, figures
+            self.checkpoints.save_best(validation)
         return {f"val/{name}": value for name, value in figures.items()}
 
     @property
@@ -387,93 +385,6 @@ class Trainer:
             return False
         logger.info("stopping early: %d validations without a better model", patience)
         return True
-
-    def _save_best(self, validation: Validation | None) -> None:
-        """Write best_model.pth. A full disk is reported, and only raised if there is no such file yet."""
-        weights = to_whole(self.model.state_dict())
-        if not distributed.is_main():
-            return
-        progress, split = self.progress, self.data.face_data
-        try:
-            save_model(
-                self.best_path, self.model, self.config, weights=weights,
-                threshold=validation.threshold if validation else None,
-                calibration=validation.calibration if validation else None,
-                error_curve=validation.error_curve if validation else None,
-                fusion=validation.fusion if validation else None,
-                familiarity=self.provenance.familiarity,
-                training={
-                    "epoch": progress.epoch, "step": progress.step, "images_seen": progress.images,
-                    "figures": dict(validation.figures) if validation else {},
-                    "split": {name: list(getattr(split, name).people) for name in ("train", "val", "test")},
-                    "seed": self.config.runtime.seed,
-                    "torch": str(torch.__version__),
-                    **self.provenance.faces,
-                },
-            )  # fmt: skip
-        except OSError as error:
-            if not self.best_path.exists():
-                raise
-            logger.error("best_model.pth not written (%s); the one before stays", no_space(error))
-
-    def save_state(self) -> None:
-        """Everything a resumed run needs, to a numbered checkpoint and `last.pth`; all processes call it together.
-
-        If it cannot be written (a full disk), that is said, older checkpoints stay, and training goes on.
-        """
-        progress, began = self.progress, time.monotonic()
-        self._saved_at = began
-        if self._saved == (progress.epoch, progress.batch, progress.step):
-            return
-        content = {
-            "config": self.config.model_dump(mode="json"), "people": list(self.data.face_data.train.people),
-            "data": self._data_told,
-            "model": to_whole(self.model.state_dict()), "loss": to_whole(self.loss.state_dict()),
-            "optimizer": to_whole(self.optimizer.state_dict()), "scaler": self.scaler.state_dict(),
-            "progress": progress.to_dict(), "best_figures": dict(self.best_figures), "began": self.limit.began,
-            "rng": distributed.gather_objects(random_state(self.device)),
-        }  # fmt: skip
-        self.unreadable.share()
-        content["unreadable"] = dict(self.unreadable.reasons)
-        self._saved = (progress.epoch, progress.batch, progress.step)
-        if distributed.is_main():
-            try:
-                write_state(
-                    self.output_dir, content, step=progress.step, keep=self.config.runtime.keep_checkpoints
-                )
-            except OSError as error:
-                self._saved = None
-                logger.error(
-                    "checkpoint not written (%s); the one before stays, training goes on", no_space(error)
-                )
-        (written,) = distributed.any_of([distributed.is_main() and self._saved is not None])
-        self._saved = self._saved if written else None
-        self.limit.note("save", time.monotonic() - began)
-
-    def resume(self, state: Mapping[str, Any], path: Path) -> None:
-        """Go on with a state, which `path` held. ConfigError or ModelError if it is of another run or people."""
-        check_kinds(state, path)
-        refuse_changes(state["config"], self.config, path)
-        check_data(state, self.data.face_data, path, self.config.data.strict)
-        check_fit(state, self.model, self.loss, self.optimizer, path)
-        try:
-            load_whole(self.model, state["model"])
-            load_whole(self.loss, state["loss"])
-            load_optimizer(self.optimizer, state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
-            if len(state["rng"]) == distributed.world_size():
-                set_random_state(state["rng"][distributed.rank()], self.device)
-        except (LookupError, RuntimeError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise ModelError(f"{path}: does not fit this configuration: {reason}") from error
-        self.progress, self.best_figures = Progress.from_dict(state["progress"]), state["best_figures"]
-        self.unreadable.restore(state.get("unreadable", {}).items())
-        if len(state["rng"]) != distributed.world_size():
-            logger.warning(
-                "%s: was written by %d processes, now there are %d: the run goes on, but not to the same bits",
-                path, len(state["rng"]), distributed.world_size(),
-            )  # fmt: skip
-        logger.info("resuming at epoch %d, batch %d", self.progress.epoch + 1, self.progress.batch + 1)
 
 
 def _cache_folder(config: TwinVerificationConfig, output_dir: Path) -> Path:

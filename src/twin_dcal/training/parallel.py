@@ -165,18 +165,18 @@ def has_unused_parameters(objective: Objective, example: tuple[Tensor, ...]) -> 
     return any(gradient is None for gradient in gradients)
 
 
-def to_whole(state: Any) -> Any:
+def full_state_dict(state: Any) -> Any:
     """A copy of nested state with every shard gathered; all processes call it together."""
     if isinstance(state, DTensor):
         return state.full_tensor()
     if isinstance(state, Mapping):
-        return {key: to_whole(value) for key, value in state.items()}
+        return {key: full_state_dict(value) for key, value in state.items()}
     if isinstance(state, list | tuple):
-        return type(state)(to_whole(value) for value in state)
+        return type(state)(full_state_dict(value) for value in state)
     return state
 
 
-def load_whole(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_full_state_dict(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """`load_state_dict` of whole tensors into a module that may hold shards. RuntimeError if they do not fit."""
     own = module.state_dict()
     module.load_state_dict({key: _shard(value, own.get(key)) for key, value in state.items()})

@@ -70,11 +70,11 @@ def train(
         (restarted,) = distributed.any_of([distributed.launch().restarts > 0])
         may_hold_a_run = overwrite or validate_only or resume is not None or restarted
         # Only rank 0 needs to see the files: on another node the folder may be another one.
-        distributed.together(lambda: None if may_hold_a_run else _refuse_run(folder))
+        distributed.on_rank_zero(lambda: None if may_hold_a_run else _refuse_run(folder))
         if validate_only:
             Trainer(config, data, folder, began=began, with_weights=not _is_on_hub(config))
             return None
-        found = distributed.together(lambda: _find(folder, resume, restarted))
+        found = distributed.on_rank_zero(lambda: _find(folder, resume, restarted))
         with_weights = found is None or not _is_on_hub(config)
         trainer = Trainer(config, data, folder, began=began, with_weights=with_weights)
         return _train(trainer, found, restarted)
@@ -111,7 +111,7 @@ def _train(trainer: Trainer, found: tuple[Path, dict[str, Any]] | None, restarte
     config, folder = trainer.config, trainer.output_dir
     if found is not None:
         path, state = found
-        trainer.resume(state, path)
+        trainer.checkpoints.resume(state, path)
         if restarted:
             trainer.limit.began = state["began"]
     if distributed.is_main():

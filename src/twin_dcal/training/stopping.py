@@ -23,7 +23,7 @@ class StopSignals:
         return self.received
 
     @contextmanager
-    def heeded(self) -> Iterator[None]:
+    def installed(self) -> Iterator[None]:
         """Handlers are in place during the block."""
 
         def ask(number: int, frame: object) -> None:

@@ -75,7 +75,7 @@ def validate(
     )
 
 
-def judge(
+def run_validation(
     parallel: Parallel, data: TwinDataModule, preprocessing: Preprocessing, unreadable: UnreadableImages
 ) -> Validation | None:
     """The validation of a model: every process embeds its part of the images, rank 0 judges the pairs; None elsewhere.
@@ -84,7 +84,7 @@ def judge(
     left out and noted in `unreadable`, or are an ImageError if data.strict.
     """
     faces, size = data.face_data.val, data.config.training.batch_size
-    part = distributed.own_part(faces.num_images, size)
+    part = distributed.shard_range(faces.num_images, size)
     with parallel.evaluating():
         loader = data.eval_loader(faces, size, part, "refuse" if data.config.data.strict else "blank")
         embeddings, faults = embed_loaded(parallel.objective.model, loader, preprocessing)
