@@ -395,3 +395,16 @@ def test_counted_classes_that_cannot_be_told_apart_are_errors():
         count_scores(counted([1, 2]), [counted([])])
     with pytest.raises(MetricError, match="genuine scores: there are none"):
         count_scores(counted([]), [counted([1, 2])])
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ((1, 3), "1 false match and 3 false non-matches"),
+        ((0, 1), "0 false matches and 1 false non-match"),
+        ((30, 29), "29 false non-matches"),
+        ((30, 30), ""),
+    ],
+)
+def test_few_errors_in_words(counts, words):
+    assert error_rates.few_errors(*counts) == words

@@ -41,6 +41,10 @@ pytestmark = [
 ]
 
 
+AS_CROPS = ["--align", "never"]
+"""The tiny pictures show no face."""
+
+
 @pytest.fixture
 def watched(tmp_path):
     """Runs a command under watch, for so many seconds at least; (what it asked, exit code, what it said)."""
@@ -140,6 +144,7 @@ def test_the_whole_chain_asks_nothing(watched, tiny_faces, tmp_path):
         "features.npz",
         "--num_workers",
         "0",
+        *AS_CROPS,
         *more,
     ]
     assert_silent(watched(*module("extract", *extract)))
@@ -152,6 +157,7 @@ def test_the_whole_chain_asks_nothing(watched, tiny_faces, tmp_path):
         "--save_results",
         "--output_dir",
         "demo",
+        *AS_CROPS,
     ]
     asked, code, said = watched(*module("demo", *on, *pair))
     assert (asked, code in (0, 1)) == ({}, True), said
@@ -165,7 +171,7 @@ def test_an_exported_model_asks_nothing_and_leaves_nothing(watched, tiny_faces, 
         watched(*module("export", "--model", model, "--val_data", tiny_faces), TMPDIR=str(tmp_path))
     )
     one, other = pictures = sorted((tiny_faces / "test").glob("*/*.png"))[:2]
-    exported, pair = model.with_suffix(".onnx"), ["--img1", one, "--img2", other]
+    exported, pair = model.with_suffix(".onnx"), ["--img1", one, "--img2", other, *AS_CROPS]
     asked, code, said = watched(*module("demo", "--model", exported, *pair), TMPDIR=str(tmp_path))
     assert (asked, code in (0, 1)) == ({}, True), said
     assert_silent(watched(*prompt(exported, *pictures), at_least=HELD, TMPDIR=str(tmp_path)))
@@ -205,29 +211,35 @@ VISIT = r"""
 import re, subprocess, sys, time, urllib.parse, urllib.request
 seconds, model, *pictures = sys.argv[1:]
 page = subprocess.Popen(
-    [sys.executable, "-m", "twin_dcal.cli.demo", "--web", "--port", "0", "--model", model],
+    [sys.executable, "-m", "twin_dcal.cli.demo", "--web", "--port", "0", "--align", "never", "--model", model],
     stderr=subprocess.PIPE, text=True,
 )
-address = next(found[1] for line in page.stderr if (found := re.search(r"Page at (http://\S+?)/?(?:#|\s|$)", line)))
-front = urllib.request.urlopen(address + "/").read().decode()
-for asset in re.findall(r'(?:src|href)="([^"#]+)"', front):
-    assert "://" not in asset, asset
-    urllib.request.urlopen(urllib.parse.urljoin(address + "/", asset)).read()
-parts = [f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="p.png"\r\n\r\n'.encode()
-         + open(path, "rb").read() + b"\r\n" for name, path in zip(("img1", "img2"), pictures)]
-form = {"Content-Type": "multipart/form-data; boundary=x", "Origin": address}
-request = urllib.request.Request(address + "/api/verify", b"".join(parts) + b"--x--\r\n", form)
-assert b"verification_decision" in urllib.request.urlopen(request).read()
-time.sleep(float(seconds))
-page.terminate()
-page.wait()
+try:
+    address = next(found[1] for line in page.stderr if (found := re.search(r"Page at (http://\S+?)/?(?:#|\s|$)", line)))
+    front = urllib.request.urlopen(address + "/").read().decode()
+    for asset in re.findall(r'(?:src|href)="([^"#]+)"', front):
+        assert "://" not in asset, asset
+        urllib.request.urlopen(urllib.parse.urljoin(address + "/", asset)).read()
+    parts = [f'--x\r\nContent-Disposition: form-data; name="{name}"; filename="p.png"\r\n\r\n'.encode()
+             + open(path, "rb").read() + b"\r\n" for name, path in zip(("img1", "img2"), pictures)]
+    form = {"Content-Type": "multipart/form-data; boundary=x", "Origin": address}
+    request = urllib.request.Request(address + "/api/verify", b"".join(parts) + b"--x--\r\n", form)
+    assert b"verification_decision" in urllib.request.urlopen(request).read()
+    time.sleep(float(seconds))
+finally:
+    page.terminate()
+    page.wait()
 """
 
 
 def prompt(model, one, other):
     """A prompt that is asked once and then left open."""
     typed = f"(echo verify {one} {other}; sleep {HELD}; echo quit)"
-    return ["sh", "-c", f"{typed} | {shlex.join(module('demo', '--model', model, '--interactive'))}"]
+    return [
+        "sh",
+        "-c",
+        f"{typed} | {shlex.join(module('demo', '--model', model, '--interactive', *AS_CROPS))}",
+    ]
 
 
 def test_the_page_and_the_prompt_ask_nothing(watched, tiny_faces, tmp_path):

@@ -196,10 +196,9 @@ def _section_warnings(name: str, section: Figures) -> list[str]:
         lines.append(f"{name}: {count} for FMR {', '.join(missing)}.")
     if few:
         lines.append(f"{name}: fewer than {MIN_ERRORS} errors behind the rates at FMR {', '.join(few)}.")
-    errors = {"false matches": at["num_false_matches"], "false non-matches": at["num_false_non_matches"]}
-    behind = [f"{count} {what}" for what, count in errors.items() if count < MIN_ERRORS]
+    behind = error_rates.few_errors(at["num_false_matches"], at["num_false_non_matches"])
     if behind:
-        lines.append(f"{name}: only {' and '.join(behind)} at the threshold (rule of {MIN_ERRORS}).")
+        lines.append(f"{name}: only {behind} at the threshold (rule of {MIN_ERRORS}).")
     return lines
 
 

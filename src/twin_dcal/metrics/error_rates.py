@@ -344,8 +344,17 @@ def _weakness(at: Confusion, fmr_requested: float, *, supported: bool) -> str | 
         )
     if math.isinf(at.threshold):
         reasons.append("no threshold is strict enough, every pair is rejected")
-    few = {"false matches": at.num_false_matches, "false non-matches": at.num_false_non_matches}
-    counted = [f"{count} {name}" for name, count in few.items() if count < MIN_ERRORS]
+    counted = few_errors(at.num_false_matches, at.num_false_non_matches)
     if counted:
-        reasons.append(f"only {' and '.join(counted)} (rule of 30: fewer than {MIN_ERRORS} errors)")
+        reasons.append(f"only {counted} (rule of 30: fewer than {MIN_ERRORS} errors)")
     return "; ".join(reasons) or None
+
+
+def few_errors(num_false_matches: int, num_false_non_matches: int) -> str:
+    """Which counts of errors are below `MIN_ERRORS`, as in "1 false match and 3 false non-matches"; "" if none is."""
+    counts = {"match": num_false_matches, "non-match": num_false_non_matches}
+    return " and ".join(
+        f"{count} false {name if count == 1 else f'{name}es'}"
+        for name, count in counts.items()
+        if count < MIN_ERRORS
+    )
