@@ -25,7 +25,7 @@ import numpy as np
 
 from twin_dcal.metrics import confidence, error_rates, family_bootstrap, intervals, pair_stream, replicates
 from twin_dcal.metrics.pairs import PairKind
-from twin_dcal.metrics.score_counts import Tally, count_scores
+from twin_dcal.metrics.score_counts import ScoreCounts, count_scores
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 PEOPLE, IMAGES, LATENT = 2, 4, 24
@@ -62,7 +62,7 @@ def population(families, seed):
         parts["twin"].append(within[:, ~genuine].ravel())
         for shift in range(1, PARTNERS + 1):
             parts["unrelated"].append(np.einsum("fid,fjd->fij", rows, np.roll(rows, shift, axis=0)).ravel())
-    return {kind: Tally(np.sort(np.concatenate(scores))) for kind, scores in parts.items()}
+    return {kind: ScoreCounts(np.sort(np.concatenate(scores))) for kind, scores in parts.items()}
 
 
 def truth(families, seed):
@@ -146,7 +146,7 @@ def one_of_each_method(families, num_replicates, seed):
     twin, unrelated = both[PairKind.TWIN], both[PairKind.UNRELATED]
     values = {"twin EER": replicates.eer(twin), "unrelated EER": replicates.eer(unrelated)}
     for threshold in THRESHOLDS:
-        at = replicates.at_column(twin, int(Tally(edges).num_at_or_above(threshold)))
+        at = replicates.at_column(twin, int(ScoreCounts(edges).num_at_or_above(threshold)))
         values |= {f"FNMR at {threshold}": at["fnmr"], f"twin FMR at {threshold}": at["fmr"]}
     columns = replicates.column_at_fmr(unrelated.fmr, HEADLINES[0])
     values[f"headline {HEADLINES[0]:g} twin FMR"] = replicates.pick(twin.fmr, columns)

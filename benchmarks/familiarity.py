@@ -52,7 +52,9 @@ def looked(engine: TwinInferenceEngine, paths: Sequence[Path]) -> list[Prepared]
     prepared = []
     for path in paths:
         try:
-            prepared.append(replace(engine.look(path), photo=None))  # photographs would fill the memory
+            prepared.append(
+                replace(engine.prepare_image(path), photo=None)
+            )  # photographs would fill the memory
         except ImageError:
             continue
     return prepared

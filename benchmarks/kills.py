@@ -33,7 +33,7 @@ from twin_dcal.training.state import FORMAT, FORMAT_VERSION, find_state
 
 
 @dataclass
-class Tally:
+class ScoreCounts:
     """Counts over the runs of one kind. halves: kills that left a half-written file behind."""
 
     processes: int
@@ -151,10 +151,10 @@ def run_until_finished(config, tally, rng, wanted, longest):
 
 
 def measure(processes, wanted, data, home, rng):
-    tally = Tally(processes)
+    tally = ScoreCounts(processes)
     whole = config_for(data, home / f"whole{processes}")
     began = time.monotonic()
-    run_until_finished(whole, Tally(processes), rng, 0, 0.0)
+    run_until_finished(whole, ScoreCounts(processes), rng, 0, 0.0)
     longest = time.monotonic() - began
     while tally.kills < wanted:
         config = config_for(data, home / f"run{processes}_{tally.runs}")

@@ -30,7 +30,7 @@ from twin_dcal.prepare.align import align_face
 from twin_dcal.prepare.detector import FaceDetector
 from twin_dcal.prepare.duplicates import compared_pixels, find_copies, likeness, perceptual_hash
 from twin_dcal.prepare.geometry import TEMPLATE, displacement
-from twin_dcal.prepare.photo import Workshop, work_on
+from twin_dcal.prepare.photo import PhotoProcessor, process_photo
 from twin_dcal.prepare.settings import PrepareConfig
 
 TARGETS = {1350: 12, 250: 40}
@@ -64,10 +64,10 @@ def rate(paths, side, target, rounds, detector):
             Image.open(path).convert("RGB").resize((side, side)).save(scaled[-1], quality=92)
         rates = []
         for turn in range(rounds + 1):
-            shop = Workshop(PrepareConfig(), Path(folder) / f"crops{turn}", detector)
+            processor = PhotoProcessor(PrepareConfig(), Path(folder) / f"crops{turn}", detector)
             began = time.process_time()
             for path in scaled:
-                work_on(path, shop, {})
+                process_photo(path, processor, {})
             rates.append(len(scaled) / (time.process_time() - began))
     middle, word = statistics.median(rates[1:]), "meets"
     if middle < target:

@@ -25,7 +25,7 @@ from twin_dcal.cli import ablate as command
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ConfigError, MetricError
 from twin_dcal.evaluation.compare import Run, compare
-from twin_dcal.evaluation.evaluate import Effort
+from twin_dcal.evaluation.evaluate import EvaluationOptions
 from twin_dcal.evaluation.protocol import Comparisons, pair_source
 from twin_dcal.evaluation.systems import Scored
 from twin_dcal.metrics import confidence, family_bootstrap
@@ -46,7 +46,7 @@ TINY = [
     "--runtime.device", "cpu", "--runtime.num_threads", "1", "--num_replicates", "100",
 ]  # fmt: skip
 SA, GLCA = read_variants(["sa", "sa+glca"])
-EFFORT = Effort(num_replicates=200)
+EFFORT = EvaluationOptions(num_replicates=200)
 SIGNATURES = {
     ".png": (b"\x89PNG", b"IEND\xaeB`\x82"),
     ".pdf": (b"%PDF", b"%%EOF\n"),
@@ -603,7 +603,7 @@ def test_each_system_has_its_look_and_its_name_whatever_it_is(tmp_path):
         Run(name, Scored(what, pair_source(*noisy(what, vectors, 0.5, seed)), None))
         for seed, name in enumerate(("_private", "$x_1$", "a/very/" * 20, "d", "e", "f", "g", "h", "i"))
     ]
-    systems = systems_of(compare(runs, Effort(num_replicates=100)))
+    systems = systems_of(compare(runs, EvaluationOptions(num_replicates=100)))
     figure = comparison_figure(systems)
     assert len(figure.axes) == 2
     (legend,) = figure.legends
@@ -624,7 +624,7 @@ def test_each_system_has_its_look_and_its_name_whatever_it_is(tmp_path):
 def test_panels_are_those_that_exist_and_curves_are_the_figures_own():
     what, vectors = faces(12, people_each=1, noise=1.5)
     run = Run("a", Scored(what, pair_source(what, vectors), None))
-    sections = compare([run], Effort(num_replicates=0))["runs"][0]["sections"]
+    sections = compare([run], EvaluationOptions(num_replicates=0))["runs"][0]["sections"]
     (axes,) = comparison_figure([Overlaid("a", (sections,))]).axes
     assert axes.get_title(loc="left") == "unrelated impostors: FNMR, %"
     at_eer = NormalDist().inv_cdf(sections["unrelated"]["eer"])

@@ -1,4 +1,4 @@
-"""Losses against loops, gradcheck, pytorch-metric-learning, and the properties of METHOD §1 and §4."""
+"""Losses against loops, gradcheck, pytorch-metric-learning, and the properties of docs/method.md."""
 
 import math
 

@@ -34,7 +34,7 @@ from twin_dcal.prepare.geometry import fit_similarity
 from twin_dcal.training.framing import crop_landmarks
 from twin_dcal.training.loop import Trainer
 from twin_dcal.training.trackers.mlflow_model import CropsToEmbeddings
-from twin_dcal.web.judging import model_answer
+from twin_dcal.web.decision import model_answer
 
 SIZE = (112, 96)
 

@@ -1,6 +1,7 @@
 """Promises of the package as a whole: a quiet import, and rooms that import one way."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,14 @@ ROOMS = ["_version", "percent", "errors", "metrics", "workers", "names", "csvfil
 
 PACKAGES = {"evaluation", "model_file"}
 """Packages whose modules are rooms of their own."""
+
+
+def test_the_page_of_places_names_files_that_exist():
+    page = (SOURCE.parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    places = page.partition("## Where do I change X?")[2].partition("\n## ")[0]
+    named = re.findall(r"`([\w/]+\.py)`", places)
+    assert len(named) > 30
+    assert [name for name in named if not (SOURCE / name).exists()] == []
 
 
 def run(code):

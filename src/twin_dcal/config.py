@@ -82,7 +82,7 @@ class ModelConfig(_Section):
     """Self-attention blocks of ours on a CNN or a face network; a ViT keeps its own. 0 is a face network alone."""
     branches: tuple[Branch, ...] = ("sa", "glca", "pwca")
     local_ratio: float = Field(0.1, gt=0, le=1)
-    """R of METHOD §1: the share of patch tokens that become GLCA queries."""
+    """R of docs/method.md: the share of patch tokens that become GLCA queries."""
     glca_pool: Literal["cls", "local"] = "cls"
     """GLCA's embedding: its CLS token (the paper), or the mean of CLS and the kept patches."""
     dropout: float = Field(0.0, ge=0, lt=1)
@@ -201,7 +201,7 @@ class LossConfig(_Section):
     """Face networks: weight of the mean squared difference between cosines of unrelated images of a batch and those of
     the untouched network, which knows strangers from millions of people."""
     uncertainty_weighting: bool = True
-    """Learned branch weights of METHOD §1; false takes half the plain sum (all w = 0, not learned)."""
+    """Learned branch weights of docs/method.md; false takes half the plain sum (all w = 0, not learned)."""
     across_ranks: bool = True
     """Triplets and people of softmax_over "batch" are those of the global batch; false: of each process's part."""
 

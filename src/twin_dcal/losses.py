@@ -1,4 +1,4 @@
-"""Losses on embeddings (METHOD §1, §4): classification heads, twin-first triplets, learned branch weights.
+"""Losses on embeddings (docs/method.md): classification heads, twin-first triplets, learned branch weights.
 
 Each equation is a function of tensors; modules own parameters only. Legend: B images, C width, K identities.
 """

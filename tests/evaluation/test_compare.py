@@ -17,7 +17,7 @@ from twin_dcal.evaluation.compare import (
     write_comparison,
 )
 from twin_dcal.evaluation.embedding_files import write_embeddings
-from twin_dcal.evaluation.evaluate import Effort
+from twin_dcal.evaluation.evaluate import EvaluationOptions
 from twin_dcal.evaluation.inputs import DataFiles
 from twin_dcal.evaluation.protocol import (
     Comparisons,
@@ -31,7 +31,7 @@ from twin_dcal.evaluation.systems import Sampling, Scored
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.pair_stream import count_pairs
 
-EFFORT = Effort(num_replicates=100)
+EFFORT = EvaluationOptions(num_replicates=100)
 
 
 def run_of(name, what, vectors):
@@ -188,7 +188,7 @@ def test_where_a_runs_scores_are_found(tmp_path):
 def test_without_replicates_there_are_differences_alone(two):
     what, vectors, worse = two
     runs = [run_of("a", what, vectors), run_of("b", what, worse)]
-    found = compare(runs, Effort(num_replicates=0))
+    found = compare(runs, EvaluationOptions(num_replicates=0))
     one, other = (run["sections"]["twin"] for run in found["runs"])
     (difference,) = found["differences"]
     assert difference["sections"]["twin"]["eer"] == {"difference": other["eer"] - one["eer"]}

@@ -7,7 +7,7 @@ from made_faces import Split, all_listed, faces
 from scipy import stats
 
 from twin_dcal.evaluation import error_analysis as module
-from twin_dcal.evaluation.error_analysis import survey
+from twin_dcal.evaluation.error_analysis import analyze_errors
 from twin_dcal.evaluation.protocol import Comparisons, pair_source, sample_unrelated
 from twin_dcal.metrics.pair_stream import ListedPairs
 from twin_dcal.metrics.pairs import PairKind
@@ -20,7 +20,7 @@ def test_tables_are_those_of_a_loop(threshold, sampled):
     what, vectors = faces(5, images_each=3, seed=2)
     if sampled:
         what = sample_unrelated(what, 60, 0)
-    found = survey(pair_source(what, vectors), what, threshold, 5)
+    found = analyze_errors(pair_source(what, vectors), what, threshold, 5)
     pairs = all_listed(what, vectors)
     people, families = (
         oracle.person_table(pairs, what.people.tolist(), threshold),
@@ -47,7 +47,7 @@ def test_tables_are_those_of_a_loop(threshold, sampled):
 
 def test_a_family_of_one_has_no_twin_figures():
     what, vectors = faces(4, people_each=1)
-    found = survey(pair_source(what, vectors), what, 0.5, 0)
+    found = analyze_errors(pair_source(what, vectors), what, 0.5, 0)
     assert all((row.num_twin, row.twin_auc) == (0, None) for row in found.families)
     assert found.false_matches == found.false_non_matches == []
 
@@ -64,7 +64,7 @@ def expected_worst(pairs, kind, threshold, size):
 def test_worst_pairs_do_not_depend_on_blocks(block, size):
     what, vectors = faces(5, images_each=3)
     source = pair_source(what, np.round(vectors, 0) + 0.1)  # ties
-    found = survey(Split(source, block), what, 0.5, size)
+    found = analyze_errors(Split(source, block), what, 0.5, size)
     pairs = all_listed(what, np.round(vectors, 0) + 0.1)
     number = {name: row for row, name in enumerate(what.names)}
     got = {"genuine": found.false_non_matches, "twin": [], "unrelated": []}
@@ -87,7 +87,7 @@ def test_of_equal_scores_the_first_images_are_kept_in_any_order():
     first, second = np.triu_indices(8, 1)
     for order in (slice(None), slice(None, None, -1)):
         source = ListedPairs(np.full(28, 0.5), np.full(28, 3), first[order], second[order])
-        kept = survey(Split(source, 5), what, 0.1, 3).false_matches
+        kept = analyze_errors(Split(source, 5), what, 0.1, 3).false_matches
         assert [pair.first + pair.second for pair in kept] == ["ab", "ac", "ad"]
 
 
@@ -104,19 +104,19 @@ def test_a_score_at_the_threshold_is_a_match_in_any_precision():
         source = ListedPairs(
             scores, [0, 2, 2], [0, 0, 1], [1, 2, 2], people=what.people, families=what.families
         )
-        assert len(survey(source, what, threshold, 5).false_non_matches) == missed
+        assert len(analyze_errors(source, what, threshold, 5).false_non_matches) == missed
         exact = [float(score) >= threshold for score in scores]
-        assert len(survey(source, what, threshold, 5).false_matches) == sum(exact[1:])
+        assert len(analyze_errors(source, what, threshold, 5).false_matches) == sum(exact[1:])
 
 
 def test_unknown_people_leave_names_only():
     what = Comparisons("x", ["a", "b", "c"], None, None, None, {})
-    found = survey(ListedPairs([0.9, 0.8], [0, 3], [0, 0], [1, 2]), what, 0.5, 5)
+    found = analyze_errors(ListedPairs([0.9, 0.8], [0, 3], [0, 0], [1, 2]), what, 0.5, 5)
     assert found.people == found.families == []
     (pair,) = found.false_matches
     assert (pair.first, pair.second, pair.first_person, pair.kind) == ("a", "c", "", "other")
     known = Comparisons("x", what.names, np.array(["p", "p", "q"]), None, None, {})
-    found = survey(ListedPairs([0.9, 0.8], [0, 3], [0, 0], [1, 2]), known, 0.5, 5)
+    found = analyze_errors(ListedPairs([0.9, 0.8], [0, 3], [0, 0], [1, 2]), known, 0.5, 5)
     assert [(row.person, row.family, row.num_unrelated) for row in found.people] == [
         ("p", "", 1),
         ("q", "", 1),
@@ -128,7 +128,9 @@ def test_unknown_people_leave_names_only():
 def test_too_many_scores_leave_out_the_auc_of_families(monkeypatch):
     monkeypatch.setattr(module, "MAX_COLLECTED", 20)
     what, vectors = faces(4)
-    assert {row.twin_auc for row in survey(pair_source(what, vectors), what, 0.5, 1).families} == {None}
+    assert {row.twin_auc for row in analyze_errors(pair_source(what, vectors), what, 0.5, 1).families} == {
+        None
+    }
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -222,7 +224,7 @@ def test_wolves_of_a_survey():
     common = vectors.mean(0) / np.linalg.norm(vectors.mean(0))
     vectors += 2 * common
     vectors[:8] = 6 * common + 0.3 * np.random.default_rng(0).normal(size=(8, 32))
-    found = survey(pair_source(what, vectors), what, 0.5, 3)
+    found = analyze_errors(pair_source(what, vectors), what, 0.5, 3)
     assert found.people[0].animal in ("lamb", "wolf")
     assert {row.animal for row in found.people[1:]} <= {"", "goat"}
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from twin_dcal.errors import MetricError
 from twin_dcal.evaluation.embedding_files import read_embeddings, write_embeddings
-from twin_dcal.evaluation.evaluate import Decision, Effort, evaluate
+from twin_dcal.evaluation.evaluate import Decision, EvaluationOptions, evaluate
 from twin_dcal.evaluation.examples import save_examples
 from twin_dcal.evaluation.inputs import DataFiles, join_scores
 from twin_dcal.evaluation.protocol import Comparisons, listed_source, pair_source
@@ -23,7 +23,7 @@ from twin_dcal.metrics.calibration import Platt
 from twin_dcal.metrics.pair_stream import ListedPairs
 from twin_dcal.metrics.pairs import PairKind
 
-FEW = Effort(num_replicates=100, num_worst=3)
+FEW = EvaluationOptions(num_replicates=100, num_worst=3)
 DECISION = Decision(0.55, "validation", Platt(9.0, -5.0, 0.5, 10, 10, "validation"))
 
 
@@ -37,7 +37,7 @@ def made():
     return (
         what,
         vectors,
-        evaluated(what, vectors, effort=Effort(num_replicates=100, num_worst=3, num_folds=3)),
+        evaluated(what, vectors, effort=EvaluationOptions(num_replicates=100, num_worst=3, num_folds=3)),
     )
 
 
@@ -109,7 +109,7 @@ def test_without_a_threshold_tables_go_by_the_eer_of_the_scores():
 
 def test_intervals_can_be_switched_off_and_few_families_say_why():
     what, vectors = faces(4)
-    off = evaluated(what, vectors, effort=Effort(num_replicates=0)).figures
+    off = evaluated(what, vectors, effort=EvaluationOptions(num_replicates=0)).figures
     assert off["intervals"] is None
     assert "no intervals: switched off (0 replicates)." in off["notes"]
     few = evaluated(what, vectors).figures
@@ -117,9 +117,9 @@ def test_intervals_can_be_switched_off_and_few_families_say_why():
     assert any(note.startswith("no intervals: ") and "4 families" in note for note in few["notes"])
     assert few["twin"]["intervals"] == {}
     with pytest.raises(MetricError, match="99 replicates are too few for intervals: use 100 or more, or 0"):
-        Effort(num_replicates=99)
+        EvaluationOptions(num_replicates=99)
     with pytest.raises(MetricError, match="threshold metric 'best' is unknown"):
-        Effort(fold_metric="best")
+        EvaluationOptions(fold_metric="best")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -131,7 +131,7 @@ def test_images_embeddings_and_scores_give_one_report(made, tmp_path, suffix):
     system = EmbeddingsSystem(read_embeddings(tmp_path / "e.npz"), DataFiles(), Sampling())
     scored = system.scored(None, "test")
     assert system.stored() == DECISION
-    effort = Effort(num_replicates=100, num_worst=3, num_folds=3)
+    effort = EvaluationOptions(num_replicates=100, num_worst=3, num_folds=3)
     again = evaluate(scored.source, scored.what, system.stored(), effort, scored.vectors)
     write_scores(tmp_path / f"s.{suffix}", scored.source, scored.what)
     table = read_scores(tmp_path / f"s.{suffix}")
@@ -198,7 +198,7 @@ def test_tables_are_written_and_old_ones_removed(made, tmp_path):
     unknown = Comparisons("x", [str(number) for number in range(11)], None, None, None, {})
     kinds = np.repeat([PairKind.GENUINE, PairKind.OTHER], 5)
     source = ListedPairs(np.linspace(0, 1, 10), kinds, np.arange(10), np.arange(1, 11))
-    write_tables(evaluate(source, unknown, Decision(2.0), Effort(num_replicates=0)), tmp_path)
+    write_tables(evaluate(source, unknown, Decision(2.0), EvaluationOptions(num_replicates=0)), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "worst_pairs.csv"
     ]  # nobody known; all rejected
@@ -215,7 +215,9 @@ def test_examples_show_the_worst_pairs(tmp_path):
             Image.fromarray(rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(path)
         names.append(str(path))
     what = type(what)("x", names, what.people, what.families, None, {})
-    found = evaluate(pair_source(what, vectors), what, Decision(0.0), Effort(num_replicates=0, num_worst=40))
+    found = evaluate(
+        pair_source(what, vectors), what, Decision(0.0), EvaluationOptions(num_replicates=0, num_worst=40)
+    )
     home = tmp_path / "examples"
     readable = [pair for pair in found.false_matches if names[0] not in (pair.first, pair.second)]
     assert len(readable) >= 4 > sum(pair in readable for pair in found.false_matches[:4])

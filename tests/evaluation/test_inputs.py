@@ -8,7 +8,7 @@ from made_faces import faces
 
 from twin_dcal.errors import ManifestError, MetricError
 from twin_dcal.evaluation.embedding_files import read_embeddings, write_embeddings
-from twin_dcal.evaluation.evaluate import Decision, Effort, evaluate
+from twin_dcal.evaluation.evaluate import Decision, EvaluationOptions, evaluate
 from twin_dcal.evaluation.inputs import (
     DataFiles,
     join_embeddings,
@@ -316,7 +316,8 @@ def test_ids_that_nearly_fit_are_a_warning_of_the_figures(own_faces):
     assert "'6A' (the data set has '6a')" in what.warnings[0]
     source = pair_source(what, np.random.default_rng(0).normal(size=(len(what.names), 8)))
     assert (
-        what.warnings[0] in evaluate(source, what, Decision(), Effort(num_replicates=0)).figures["warnings"]
+        what.warnings[0]
+        in evaluate(source, what, Decision(), EvaluationOptions(num_replicates=0)).figures["warnings"]
     )
 
 

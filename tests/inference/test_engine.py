@@ -566,7 +566,9 @@ def test_warnings_name_the_picture(model_path, photograph):
     told = engine.verify_pair(twice, photograph).warnings
     assert any(text.startswith("img1: 2 faces; the largest central one is used, number ") for text in told)
     tight = photograph[150:250, 170:270]
-    assert engine.look(tight).seen.face is None or not engine.look(tight).seen.face["aligned"]
+    assert (
+        engine.prepare_image(tight).seen.face is None or not engine.prepare_image(tight).seen.face["aligned"]
+    )
 
 
 @pytest.fixture
@@ -582,7 +584,7 @@ def crowd(photograph):
 def test_a_face_of_several_is_chosen_by_its_number(model_path, crowd, photograph):
     engine = TwinInferenceEngine(model_path, "cpu")
     picture, (left, right) = crowd
-    faces = {which: engine.look(picture, "img1", which) for which in ("largest", 1, 2, 3)}
+    faces = {which: engine.prepare_image(picture, "img1", which) for which in ("largest", 1, 2, 3)}
     assert {which: seen.seen.face["number"] for which, seen in faces.items()} == {
         "largest": 2,
         1: 1,
@@ -599,24 +601,24 @@ def test_a_face_of_several_is_chosen_by_its_number(model_path, crowd, photograph
     assert result.faces[0]["number"] == 3
     assert any("number 3 from the left is used, as chosen" in text for text in result.warnings)
     with pytest.raises(ImageError, match="img1: 3 faces, none of them number 4 from the left"):
-        engine.look(picture, "img1", 4)
+        engine.prepare_image(picture, "img1", 4)
     for wrong in (0, -1, 1.5, True, "first"):
         with pytest.raises(ConfigError, match="give largest, or a number from the left"):
-            engine.look(picture, "img1", wrong)
+            engine.prepare_image(picture, "img1", wrong)
     with pytest.raises(ConfigError, match="no face is looked for"):
-        TwinInferenceEngine(model_path, "cpu", align="never").look(picture, "img1", 2)
+        TwinInferenceEngine(model_path, "cpu", align="never").prepare_image(picture, "img1", 2)
 
 
 def test_people_are_shown_the_photo_and_not_the_networks_input(model_path, photograph):
     engine = TwinInferenceEngine(model_path, "cpu")
-    seen = engine.look(photograph)
+    seen = engine.prepare_image(photograph)
     shown = seen.shown()
     assert len(seen.pixels) == 32
     assert 150 < len(shown) < 300  # the face is 200 px large
     assert np.abs(fit(shown, 32).astype(int) - seen.pixels).mean() < 6
     assert len(seen.shown(100)) == 100
     crop = align_face(photograph, 224, FaceDetector()).crop
-    assert np.array_equal(engine.look(crop).shown(), crop)
+    assert np.array_equal(engine.prepare_image(crop).shown(), crop)
     never = TwinInferenceEngine(model_path, "cpu", align="never")
     assert np.array_equal(never.look(photograph).shown(300), fit(photograph, 300))
     assert len(never.look(photograph[:20, :20]).shown()) == 32
@@ -691,11 +693,13 @@ def test_which_face_was_used_is_said_as_it_was_chosen(model_path, crowd):
     engine = TwinInferenceEngine(model_path, "cpu")
     picture, _ = crowd
     for face in (1, 2):
-        [told] = [text for text in engine.look(picture, face=face).seen.warnings if "3 faces" in text]
+        [told] = [
+            text for text in engine.prepare_image(picture, face=face).seen.warnings if "3 faces" in text
+        ]
         assert told == f"3 faces; number {face} from the left is used, as chosen"
     assert (
         "3 faces; the largest central one is used, number 2 from the left"
-        in engine.look(picture).seen.warnings
+        in engine.prepare_image(picture).seen.warnings
     )
 
 

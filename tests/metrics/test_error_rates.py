@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 
 from twin_dcal.errors import MetricError
 from twin_dcal.metrics import error_rates
-from twin_dcal.metrics.error_rates import Tally, count_scores, sort_scores
+from twin_dcal.metrics.error_rates import ScoreCounts, count_scores, sort_scores
 
 # Few distinct values, so that ties within and across the classes are the rule.
 tied = st.lists(st.integers(-4, 4).map(lambda n: n / 4), min_size=1, max_size=14)
@@ -316,14 +316,14 @@ def test_nan_threshold_is_an_error():
 
 def counted(scores, dtype=np.float64):
     values, counts = np.unique(np.asarray(scores, dtype), return_counts=True)
-    return Tally.of_counts(values, counts)
+    return ScoreCounts.of_counts(values, counts)
 
 
 @given(two_classes, st.integers(0, 14), st.booleans(), rates, st.floats(-1.5, 1.5))
 def test_counted_scores_give_the_figures_of_sorted_ones(pair, cut, as_counts, rate, threshold):
     """Whether impostors come in one part or two, one perhaps empty, counted or sorted."""
     genuine, impostor = pair
-    made = counted if as_counts else lambda part: Tally(np.sort(np.asarray(part, np.float64)))
+    made = counted if as_counts else lambda part: ScoreCounts(np.sort(np.asarray(part, np.float64)))
     ours = count_scores(counted(genuine), [made(impostor[:cut]), made(impostor[cut:])])
     theirs = sort_scores(genuine, impostor)
     assert (ours.num_genuine, ours.num_impostors) == (len(genuine), len(impostor))
@@ -382,7 +382,7 @@ def test_d_prime_without_spread_is_infinite():
 def test_ranks_and_neighbours_of_a_tally():
     tally = counted([3, 1, 3, 3, 2])
     assert tally.at_ranks([0, 1, 2, 3, 4]).tolist() == [1, 2, 3, 3, 3]
-    assert Tally(np.array([1.0, 2, 3, 3, 3])).at_ranks([0, 2, 4]).tolist() == [1, 3, 3]
+    assert ScoreCounts(np.array([1.0, 2, 3, 3, 3])).at_ranks([0, 2, 4]).tolist() == [1, 3, 3]
     assert (tally.lowest, tally.highest, tally.size) == (1, 3, 5)
     assert tally.num_below([1, 2.5, 4]).tolist() == [0, 2, 5]
     assert tally.num_at_or_below([1, 2.5, 4]).tolist() == [1, 2, 5]

@@ -1,4 +1,4 @@
-"""Attention functions against loops, their identities (METHOD §3), and the choice of distractors."""
+"""Attention functions against loops, their identities (docs/method.md), and the choice of distractors."""
 
 import numpy as np
 import pytest

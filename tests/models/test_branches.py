@@ -1,4 +1,4 @@
-"""The DCAL model against loops over whole networks, and the identities of METHOD §3."""
+"""The DCAL model against loops over whole networks, and the identities of docs/method.md."""
 
 import pytest
 import torch

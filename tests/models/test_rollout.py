@@ -1,4 +1,4 @@
-"""Attention rollout against explicit matrix products in loops (METHOD §3), and the tokens it selects."""
+"""Attention rollout against explicit matrix products in loops (docs/method.md), and the tokens it selects."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Loops that restate METHOD §1 and §3 on float64 arrays of one image at a time; never imports twin_dcal or torch.
+"""Loops that restate docs/method.md on float64 arrays of one image at a time; never imports twin_dcal or torch.
 
 `weights` maps a state dict's names to arrays. Legend: T tokens, H heads, D head width, C = H·D.
 """

@@ -1,4 +1,4 @@
-"""Nested loops that restate METHOD §1 and §4's losses on plain numbers; never imports twin_dcal or torch."""
+"""Nested loops that restate docs/method.md's losses on plain numbers; never imports twin_dcal or torch."""
 
 import math
 

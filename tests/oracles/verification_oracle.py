@@ -1,4 +1,4 @@
-"""Nested loops that restate METHOD §5 in plain Python; never imports twin_dcal or numpy."""
+"""Nested loops that restate docs/metrics.md in plain Python; never imports twin_dcal or numpy."""
 
 import itertools
 import math

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from twin_dcal.evaluation.evaluate import Decision, Effort, evaluate
+from twin_dcal.evaluation.evaluate import Decision, EvaluationOptions, evaluate
 from twin_dcal.evaluation.protocol import Comparisons, pair_source
 from twin_dcal.evaluation.result import FamilyErrors, Histograms, PersonErrors
 from twin_dcal.metrics.calibration import fit_platt
@@ -29,7 +29,7 @@ def evaluation(
         ABOUT["test_data"], [str(root / name) for name in names], np.array(people),
         np.array([person[:-1] for person in people]), None, {"name": "all pairs"},
     )  # fmt: skip
-    effort = Effort(num_replicates=num_replicates, num_folds=num_folds)
+    effort = EvaluationOptions(num_replicates=num_replicates, num_folds=num_folds)
     return evaluate(pair_source(what, vectors), what, _decision(threshold), effort, vectors, ABOUT)
 
 

@@ -67,7 +67,7 @@ def test_an_exported_model_only_embeds(engine, pair):
     object.__setattr__(engine.source, "format", "onnx")
     assert explanations(engine) == {}
     with pytest.raises(ConfigError, match="an exported model only embeds"):
-        engine.decide_and_look(*pair)
+        engine.verify_with_attention(*pair)
 
 
 def test_a_face_network_alone_attends_to_nothing(pair, tmp_path):
@@ -80,7 +80,10 @@ def test_a_face_network_alone_attends_to_nothing(pair, tmp_path):
     alone = TwinInferenceEngine(tmp_path / "best_model.pth", "cpu", threshold=0.5, align="never")
     assert -1 <= alone.decide(*pair).similarity <= 1
     assert explanations(alone) == {}
-    for ask in (lambda: alone.explain(pair[0].pixels, pair[1].pixels), lambda: alone.decide_and_look(*pair)):
+    for ask in (
+        lambda: alone.explain(pair[0].pixels, pair[1].pixels),
+        lambda: alone.verify_with_attention(*pair),
+    ):
         with pytest.raises(
             ConfigError, match=r"a face network alone \(model\.num_blocks 0\), without attention"
         ):

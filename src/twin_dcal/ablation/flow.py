@@ -12,7 +12,7 @@ from twin_dcal.data.splits import write_split
 from twin_dcal.errors import ConfigError, ManifestError
 from twin_dcal.evaluation import run as evaluation_flow
 from twin_dcal.evaluation.compare import Run, open_stored
-from twin_dcal.evaluation.evaluate import Effort
+from twin_dcal.evaluation.evaluate import EvaluationOptions
 from twin_dcal.evaluation.inputs import DataFiles, read_comparisons
 from twin_dcal.evaluation.result import Figures
 from twin_dcal.evaluation.systems import Sampling, open_model
@@ -49,8 +49,8 @@ class Plan:
             raise ConfigError(f"--output_dir {self.folder} is a file; name a folder")
 
     @property
-    def effort(self) -> Effort:
-        return Effort(num_replicates=self.num_replicates, seed=self.config.runtime.seed)
+    def effort(self) -> EvaluationOptions:
+        return EvaluationOptions(num_replicates=self.num_replicates, seed=self.config.runtime.seed)
 
 
 def ablate(plan: Plan) -> Figures | None:
@@ -85,7 +85,7 @@ def _ablate(plan: Plan) -> Figures | None:
     return summary
 
 
-def evaluate_run(run: PlannedRun, effort: Effort, sampling: Sampling) -> None:
+def evaluate_run(run: PlannedRun, effort: EvaluationOptions, sampling: Sampling) -> None:
     """As `dcal-evaluate` does, into the run's folder `evaluation`."""
     logger.info("evaluating %s, seed %d", run.variant.name, run.seed)
     runtime = run.config.runtime

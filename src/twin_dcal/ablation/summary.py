@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from twin_dcal.evaluation.compare import Run, aligned, compare
-from twin_dcal.evaluation.evaluate import Effort
+from twin_dcal.evaluation.evaluate import EvaluationOptions
 from twin_dcal.evaluation.result import Figures
 from twin_dcal.metrics.averaging import Resampled, mean_difference, resample
 from twin_dcal.metrics.intervals import COMPARED
@@ -28,7 +28,7 @@ class ScoredRun:
     about: Mapping[str, str]
 
 
-def summarize(runs: Iterable[ScoredRun], effort: Effort) -> Figures:
+def summarize(runs: Iterable[ScoredRun], effort: EvaluationOptions) -> Figures:
     """Mean and standard deviation over seeds of EER and AUC, and paired differences to the first variant.
 
     Args: runs: all seeds of the first variant, then those of the next; the same seeds, in the same order, for each.
@@ -68,7 +68,7 @@ def summarize(runs: Iterable[ScoredRun], effort: Effort) -> Figures:
 
 def _sections(run: Run) -> Figures:
     """A run's own figures and curves; its intervals are in its evaluation_report.json."""
-    told: Figures = compare([run], Effort(num_replicates=0))["runs"][0]["sections"]
+    told: Figures = compare([run], EvaluationOptions(num_replicates=0))["runs"][0]["sections"]
     return {
         name: {key: value for key, value in section.items() if key != "intervals"}
         for name, section in told.items()

@@ -15,7 +15,7 @@ from .run_config import default_data_folder
 
 if TYPE_CHECKING:
     from twin_dcal.checkpoint import LoadedModel
-    from twin_dcal.evaluation.evaluate import Decision, Effort
+    from twin_dcal.evaluation.evaluate import Decision, EvaluationOptions
     from twin_dcal.evaluation.inputs import DataFiles
     from twin_dcal.evaluation.run import Outcome
     from twin_dcal.evaluation.systems import Sampling, System
@@ -334,10 +334,10 @@ def _sampling(options: argparse.Namespace) -> "Sampling":
     return Sampling(options.max_unrelated, options.seed)
 
 
-def _effort(options: argparse.Namespace) -> "Effort":
-    from twin_dcal.evaluation.evaluate import Effort
+def _effort(options: argparse.Namespace) -> "EvaluationOptions":
+    from twin_dcal.evaluation.evaluate import EvaluationOptions
 
-    return Effort(
+    return EvaluationOptions(
         num_replicates=options.num_replicates, seed=options.seed, num_folds=options.folds,
         fold_metric=options.threshold_metric, num_worst=max(24, options.num_examples),
     )  # fmt: skip

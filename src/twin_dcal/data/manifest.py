@@ -1,4 +1,4 @@
-"""Data sets as people, images and families, in splits that share no family (METHOD §4, DATA).
+"""Data sets as people, images and families, in splits that share no family (docs/data.md).
 
 The only readers of data set descriptions are this module and those it calls. Nothing here imports torch.
 """

@@ -39,7 +39,7 @@ def family_batches(
     seed: int,
     epoch: int,
 ) -> list[list[SampleKey]]:
-    """The global batches of one epoch, a pure function of its arguments (METHOD §4).
+    """The global batches of one epoch, a pure function of its arguments (docs/training.md).
 
     A person's images are shuffled and cut into draws of K; the last draw wraps round to other images of the
     person, and a person with fewer than K images repeats them. A family is drawn as often as its member with

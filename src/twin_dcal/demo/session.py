@@ -74,7 +74,7 @@ class Session:
         """Decide on a pair and draw it; the result and the picture's path."""
         began = time.perf_counter()
         one, two = (
-            self.engine.look(img, name, face)
+            self.engine.prepare_image(img, name, face)
             for img, name, face in zip((img1, img2), ("img1", "img2"), self._faces, strict=True)
         )
         result = self.engine.decide(one, two, began=began)

@@ -16,7 +16,7 @@ from twin_dcal.metrics.intervals import Comparison, Difference, Intervals, paire
 from twin_dcal.metrics.pair_stream import SECTIONS, AllPairs, ListedPairs, PairSource, count_pairs
 
 from .embedding_files import read_embeddings
-from .evaluate import Effort, family_intervals
+from .evaluate import EvaluationOptions, family_intervals
 from .inputs import DataFiles
 from .match_names import rows_of_images
 from .result import Figures
@@ -91,7 +91,7 @@ def aligned(first: Run, other: Run) -> tuple[PairSource, PairSource]:
     return next(made), next(made)
 
 
-def compare(runs: Sequence[Run], effort: Effort) -> Figures:
+def compare(runs: Sequence[Run], effort: EvaluationOptions) -> Figures:
     """Every run's EER and AUC with intervals and curve, and its difference to the first run. Plain values."""
     told = [_alone(run, effort) for run in runs]
     differences = []
@@ -193,7 +193,7 @@ def _refuse_other_people(first: Run, other: Run, rows: NDArray[np.intp]) -> None
             raise MetricError(f"{first.name} and {other.name} disagree on the {field} of the images.")
 
 
-def _alone(run: Run, effort: Effort) -> Figures:
+def _alone(run: Run, effort: EvaluationOptions) -> Figures:
     counts = count_pairs(run.scored.source)
     intervals = family_intervals(run.scored.source, counts, None, effort)
     sections = {}

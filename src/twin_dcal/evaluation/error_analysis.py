@@ -28,7 +28,7 @@ _IMPOSTORS = (PairKind.TWIN, PairKind.UNRELATED, PairKind.OTHER)
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class ErrorAnalysis:
     """Error tables (empty where people or families are unknown) and the worst pairs, worst first."""
 
     families: Sequence[FamilyErrors]
@@ -37,7 +37,7 @@ class Survey:
     false_non_matches: Sequence[WorstPair]
 
 
-def survey(source: PairSource, what: Comparisons, threshold: float, num_worst: int) -> Survey:
+def analyze_errors(source: PairSource, what: Comparisons, threshold: float, num_worst: int) -> ErrorAnalysis:
     """Walk all pairs once.
 
     Args: num_worst: pairs to keep of each kind of error (false matches: of each kind of pair).
@@ -53,7 +53,7 @@ def survey(source: PairSource, what: Comparisons, threshold: float, num_worst: i
             if kind in (PairKind.GENUINE, PairKind.TWIN) and what.families is not None:
                 near.add(part, kind)
     matches = [pair for kind in _IMPOSTORS for pair in worst[kind].pairs(what, kind)]
-    return Survey(
+    return ErrorAnalysis(
         families=_family_table(what, images, near),
         people=_person_table(what, images),
         false_matches=sorted(matches, key=lambda pair: -pair.score),

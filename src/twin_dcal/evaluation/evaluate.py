@@ -17,7 +17,7 @@ from twin_dcal.metrics.pairs import PairKind
 from twin_dcal.metrics.score_counts import CountedScores
 from twin_dcal.metrics.thresholds import choose_threshold, requested_far
 
-from .error_analysis import Survey, survey
+from .error_analysis import ErrorAnalysis, analyze_errors
 from .folds import cross_validate
 from .protocol import Comparisons
 from .reliability import reliability
@@ -40,7 +40,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Effort:
+class EvaluationOptions:
     """How much to compute. num_replicates: 0 leaves out intervals; num_folds: 0 leaves out the k-fold figures."""
 
     num_replicates: int = 1000
@@ -61,7 +61,7 @@ def evaluate(
     source: PairSource,
     what: Comparisons,
     decision: Decision,
-    effort: Effort,
+    effort: EvaluationOptions,
     vectors: NDArray[np.float32] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Evaluation:
@@ -78,7 +78,7 @@ def evaluate(
     figures = evaluation_figures(counts, given, decision.source, intervals)
     figures = _in_order(figures, what, effort, about or {})
     figures["warnings"] += [f"threshold: {text}" for text in decision.warnings]
-    found = survey(source, what, threshold, effort.num_worst)
+    found = analyze_errors(source, what, threshold, effort.num_worst)
     told, figures["calibration"] = _calibrated(decision.calibration, counts)
     if effort.num_folds:
         figures["folds"] = cross_validate(source, effort.num_folds, effort.fold_metric, effort.seed)
@@ -112,7 +112,7 @@ def _calibrated(
 
 
 def family_intervals(
-    source: PairSource, counts: CountedPairs, threshold: float | None, effort: Effort
+    source: PairSource, counts: CountedPairs, threshold: float | None, effort: EvaluationOptions
 ) -> Intervals | None:
     """Intervals by resampling families; None where they are switched off."""
     if not effort.num_replicates:
@@ -123,7 +123,9 @@ def family_intervals(
     )  # fmt: skip
 
 
-def _in_order(figures: Figures, what: Comparisons, effort: Effort, about: Mapping[str, Any]) -> Figures:
+def _in_order(
+    figures: Figures, what: Comparisons, effort: EvaluationOptions, about: Mapping[str, Any]
+) -> Figures:
     """The figures with what they are of in front."""
     notes = figures["notes"]
     if not effort.num_replicates:
@@ -139,7 +141,7 @@ def _protocol(what: Comparisons) -> Figures:
     return {**what.protocol, "num_images": len(what.names), **counts}
 
 
-def _animals(found: Survey) -> Figures:
+def _animals(found: ErrorAnalysis) -> Figures:
     """Ids of the people who stand out, by animal."""
     return {f"{animal}s" if animal != "wolf" else "wolves": [p.person for p in found.people if p.animal == animal]
             for animal in ("goat", "lamb", "wolf")}  # fmt: skip

@@ -1,4 +1,4 @@
-"""How good a calibrated probability is, and which calibration to take (METHOD §4)."""
+"""How good a calibrated probability is, and which calibration to take (docs/metrics.md)."""
 
 import logging
 import math
@@ -11,7 +11,7 @@ from twin_dcal.errors import MetricError
 from twin_dcal.metrics.calibration import Calibration, FloatArray, fit_isotonic, fit_platt
 from twin_dcal.metrics.pair_stream import PairSource
 from twin_dcal.metrics.pairs import PairKind
-from twin_dcal.metrics.score_counts import ScoreArray, Tally, TwoClasses
+from twin_dcal.metrics.score_counts import ScoreArray, ScoreCounts, TwoClasses
 
 from .protocol import family_folds
 from .result import Reliability
@@ -163,7 +163,7 @@ def _held_out_gain(genuine: KnownScores, impostor: KnownScores, source: PairSour
     return np.array(gains)
 
 
-def _chunks(part: Tally) -> list[tuple[ScoreArray, NDArray[np.intp]]]:
+def _chunks(part: ScoreCounts) -> list[tuple[ScoreArray, NDArray[np.intp]]]:
     values, counts = part.distinct()
     starts = range(0, values.size, SCORES_AT_ONCE)
     return [(values[at : at + SCORES_AT_ONCE], counts[at : at + SCORES_AT_ONCE]) for at in starts]

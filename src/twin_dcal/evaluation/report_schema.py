@@ -1,4 +1,4 @@
-"""The figures of an evaluation: every one of METHOD §5, with its interval, as plain JSON types.
+"""The figures of an evaluation: every one of docs/metrics.md, with its interval, as plain JSON types.
 
 Sections: `twin`, `unrelated` and `all` compare the same genuine pairs with one kind of impostor each. A threshold of
 null means that no observed score is high enough: every pair is rejected. The schema is documented in docs/metrics.md.

@@ -16,7 +16,7 @@ from twin_dcal.metrics.thresholds import ThresholdChoice, choose_threshold
 
 from .earlier import make_room
 from .embedding_files import write_embeddings
-from .evaluate import Decision, Effort, evaluate, family_intervals
+from .evaluate import Decision, EvaluationOptions, evaluate, family_intervals
 from .inputs import refuse_shared_families
 from .protocol import Comparisons
 from .reliability import CalibrationChoice, choose_calibration
@@ -65,7 +65,7 @@ class Outcome:
 
 
 def run(
-    system: System, data: str | None, effort: Effort, outputs: Outputs, *,
+    system: System, data: str | None, effort: EvaluationOptions, outputs: Outputs, *,
     given: Decision | None = None, tune: tuple[str | None, str] | None = None, compare_features: bool = False,
     speed: bool = False,
 ) -> Outcome:  # fmt: skip
@@ -85,7 +85,7 @@ def writing(folder: str | Path) -> AbstractContextManager[None]:
 
 
 def _run(
-    system: System, data: str | None, effort: Effort, outputs: Outputs, given: Decision | None,
+    system: System, data: str | None, effort: EvaluationOptions, outputs: Outputs, given: Decision | None,
     tune: tuple[str | None, str] | None, compare_features: bool, speed: bool,
 ) -> Outcome:  # fmt: skip
     test = system.scored(data, "test")
@@ -121,7 +121,9 @@ def embed_only(
         system.scored_apart(test)
 
 
-def tune_on(system: System, test: Scored | None, data: str | None, metric: str, effort: Effort) -> Tuning:
+def tune_on(
+    system: System, test: Scored | None, data: str | None, metric: str, effort: EvaluationOptions
+) -> Tuning:
     """Choose threshold and calibration on validation pairs. ManifestError where they share a family with the test set.
 
     Args: test: None where nothing is tested.
@@ -170,7 +172,7 @@ def _told(tuning: Tuning) -> Figures:
     }
 
 
-def _features(system: System, test: Scored, effort: Effort) -> dict[str, Figures]:
+def _features(system: System, test: Scored, effort: EvaluationOptions) -> dict[str, Figures]:
     """Figures of each feature of a model on the same pairs."""
     if not isinstance(system, ModelSystem):
         raise ConfigError("--compare_features needs --model: embeddings and scores are of one feature")

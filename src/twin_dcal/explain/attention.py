@@ -1,4 +1,4 @@
-"""Where a model attends: rollout of SA, and what GLCA's class token reads (METHOD §1).
+"""Where a model attends: rollout of SA, and what GLCA's class token reads (docs/method.md).
 
 These maps are the same whatever the picture is compared with. Legend: B images, T tokens, N = h·w patches, H heads.
 """

@@ -1,6 +1,6 @@
 """A study in figures: means with intervals, the comparison with the centre prior, and tables of it.
 
-Pairs of a family are no independent observations, so families are drawn again (METHOD §5).
+Pairs of a family are no independent observations, so families are drawn again (docs/metrics.md).
 """
 
 import math

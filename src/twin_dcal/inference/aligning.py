@@ -33,7 +33,7 @@ _OBLONG = 1.25
 
 
 @dataclass(frozen=True)
-class Seen:
+class FaceInfo:
     """face: what was found in a picture, as plain values (see `VerificationResult.faces`); None if nobody looked.
     familiarity: how far it is from the model's training pictures (see `VerificationResult.familiarity`)."""
 
@@ -50,7 +50,7 @@ class Prepared:
     """
 
     pixels: NDArray[np.uint8]
-    seen: Seen = Seen()
+    seen: FaceInfo = FaceInfo()
     photo: NDArray[np.uint8] | None = None
     matrix: Matrix | None = None
 
@@ -122,7 +122,7 @@ class Aligner:
             raise ConfigError(f"face {which}: no face is looked for {why}")
         if not looked_for:
             warnings = _unlooked(pixels_HWC, size) if self.align == "auto" else ()
-            return Prepared(fit(pixels_HWC, size), Seen(None, warnings), pixels_HWC)
+            return Prepared(fit(pixels_HWC, size), FaceInfo(None, warnings), pixels_HWC)
         return self._looked(pixels_HWC, size, name, which, never)
 
     def _looked(
@@ -144,7 +144,7 @@ class Aligner:
             warnings = ("the face fills the picture; it is used as it is", *warnings)
         left_alone = self.align == "auto" and (fills or not found.moved)
         crop = fit(pixels_HWC, size) if left_alone else found.crop
-        seen = Seen(_told(found, not left_alone, pixels_HWC.shape), warnings)
+        seen = FaceInfo(_told(found, not left_alone, pixels_HWC.shape), warnings)
         return Prepared(crop, seen, pixels_HWC, None if left_alone or not found.moved else found.matrix)
 
     def _made(self) -> FaceDetector:

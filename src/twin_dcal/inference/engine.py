@@ -19,7 +19,7 @@ from twin_dcal.metrics.thresholds import ThresholdChoice
 from twin_dcal.model_file.provenance import told_of_training
 from twin_dcal.prepare.align import FaceChoice
 
-from .aligning import Align, Aligner, Prepared, Seen, Surface
+from .aligning import Align, Aligner, FaceInfo, Prepared, Surface
 from .backend import Backend, FeatureType, ModelSource, open_backend
 from .deciding import Deciding
 from .images import ImageInput, read_pixels
@@ -170,24 +170,32 @@ class TwinInferenceEngine:
         first. ImageError, in one line, for a picture that cannot be read, and for one without a face (see `align`).
         """
         began = time.perf_counter()
-        one, two = self.look(img1, "img1", faces[0]), self.look(img2, "img2", faces[1])
+        one, two = self.prepare_image(img1, "img1", faces[0]), self.prepare_image(img2, "img2", faces[1])
         return self.decide(one, two, return_attention, began=began)
 
     def decide(
         self, one: Prepared, two: Prepared, return_attention: bool = False, *, began: float | None = None
     ) -> VerificationResult:
-        """Decide on two pictures that `look` has prepared. began: `time.perf_counter()` when the work on them began."""
+        """Decide on two pictures that `prepare_image` gave.
+
+        Args: began: `time.perf_counter()` when the work on them began.
+        """
         began = time.perf_counter() if began is None else began
         pair = self.backend.embed(np.stack([one.pixels, two.pixels]))
         attention = self.explain(one.pixels, two.pixels).to_dict() if return_attention else None
         return self._decide(self._similarity(pair), began, attention, (one.seen, two.seen))
 
-    def decide_and_look(self, one: Prepared, two: Prepared) -> "tuple[VerificationResult, AttentionMaps]":
+    def verify_with_attention(
+        self, one: Prepared, two: Prepared
+    ) -> "tuple[VerificationResult, AttentionMaps]":
         """`decide`, and where the model attended in the two pictures, from the same pass. ConfigError for an exported
         model."""
         began = time.perf_counter()
         pair, maps = self._explainable().embed_and_look(np.stack([one.pixels, two.pixels]))
         return self._decide(self._similarity(pair), began, None, (one.seen, two.seen)), maps
+
+    decide_and_look = verify_with_attention
+    """The name of `verify_with_attention` in earlier releases."""
 
     def batch_verify(
         self,
@@ -216,7 +224,7 @@ class TwinInferenceEngine:
         told = []
         for (one, two), score, (first, second) in zip(listed, scores, seen, strict=True):
             paths = {"img1_path": _path_of(one), "img2_path": _path_of(two)}
-            if isinstance(first, Seen) and isinstance(second, Seen):
+            if isinstance(first, FaceInfo) and isinstance(second, FaceInfo):
                 decided = self._decide(float(score), time.perf_counter() - share, None, (first, second))
                 told.append({**paths, **decided.to_dict(), "error": None})
             else:
@@ -247,12 +255,12 @@ class TwinInferenceEngine:
 
     def prepare(self, image: ImageInput, name: str = "image") -> NDArray[np.uint8]:
         """The pixels that the network sees, (rows, columns, 3) uint8."""
-        return self.look(image, name).pixels
+        return self.prepare_image(image, name).pixels
 
-    def look(
+    def prepare_image(
         self, image: ImageInput, name: str = "image", face: FaceChoice = "largest", *, surface: Surface | None = None
     ) -> Prepared:  # fmt: skip
-        """The same, with the face that was found in the picture, and warnings about it.
+        """Find the face in a picture and align it: the pixels that the network sees, the face, and warnings about it.
 
         Args: face: which of several: "largest", or its number from the left; surface: where a message about it is read,
         if elsewhere than the engine's others.
@@ -260,6 +268,9 @@ class TwinInferenceEngine:
         called = str(image) if isinstance(image, str | Path) else name
         prepared = self._aligner(read_pixels(image, name), self.source.image_size, called, face, surface)
         return prepared.judged_by(self.source.familiarity)
+
+    look = prepare_image
+    """The name of `prepare_image` in earlier releases."""
 
     def explain(self, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8]) -> "PairExplanation":
         """Why the cosine of two prepared pictures is what it is. ConfigError for an exported model."""
@@ -288,7 +299,7 @@ class TwinInferenceEngine:
     def _similarities(
         self, pairs: Sequence[tuple[ImageInput, ImageInput]], batch_size: int, on_error: OnError,
         faces: Faces = ("largest", "largest"),
-    ) -> tuple[NDArray[np.float32], list[tuple[Seen | str, Seen | str]]]:  # fmt: skip
+    ) -> tuple[NDArray[np.float32], list[tuple[FaceInfo | str, FaceInfo | str]]]:  # fmt: skip
         """Similarities (P,) of pairs, and what was seen in their pictures; each distinct picture is embedded once.
 
         A picture that could not be used has its reason instead, and its similarities mean nothing.
@@ -314,17 +325,17 @@ class TwinInferenceEngine:
     def _embed(
         self, images: Sequence[ImageInput], feature_type: FeatureType, batch_size: int, on_error: OnError,
         faces: Sequence[FaceChoice] | None = None,
-    ) -> tuple[Features, list[Seen | str]]:  # fmt: skip
+    ) -> tuple[Features, list[FaceInfo | str]]:  # fmt: skip
         """Features (N, E) of pictures, and what was seen in them; a row of zeros and the reason where one cannot be
         used, unless that is to be raised. Args: faces: which of each picture, by default the largest."""
         chosen = faces or ["largest"] * len(images)
         rows = [self.backend.embed(np.empty((0, *sides(self.source.image_size), 3), np.uint8), feature_type)]
-        seen: list[Seen | str] = []
+        seen: list[FaceInfo | str] = []
         for start in range(0, len(images), batch_size):
             pixels, used = [], []
             for at, image in enumerate(images[start : start + batch_size]):
                 try:
-                    picture = self.look(image, f"image {start + at}", chosen[start + at])
+                    picture = self.prepare_image(image, f"image {start + at}", chosen[start + at])
                 except ImageError as error:
                     if on_error == "raise":
                         raise
@@ -340,7 +351,11 @@ class TwinInferenceEngine:
         return np.concatenate(rows), seen
 
     def _decide(
-        self, similarity: float, began: float, attention: Mapping[str, Any] | None, seen: tuple[Seen, Seen]
+        self,
+        similarity: float,
+        began: float,
+        attention: Mapping[str, Any] | None,
+        seen: tuple[FaceInfo, FaceInfo],
     ) -> VerificationResult:
         deciding = self._deciding  # once: another thread may move it
         threshold, rates = deciding.required(), deciding.rates(similarity)
@@ -408,7 +423,7 @@ def _path_of(image: ImageInput) -> str | None:
     return name if isinstance(name, str) and name else None  # an open file's name may be a number
 
 
-def _of_pictures(seen: tuple[Seen, Seen]) -> tuple[str, ...]:
+def _of_pictures(seen: tuple[FaceInfo, FaceInfo]) -> tuple[str, ...]:
     return tuple(
         f"{name}: {text}" for name, one in zip(("img1", "img2"), seen, strict=True) for text in one.warnings
     )

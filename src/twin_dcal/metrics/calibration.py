@@ -1,4 +1,4 @@
-"""From a raw score to a probability that a user can read: Platt scaling or isotonic regression (METHOD §4).
+"""From a raw score to a probability that a user can read: Platt scaling or isotonic regression (docs/metrics.md).
 
 Sources: Platt, "Probabilistic outputs for support vector machines" (1999), with its smoothed targets; Newton's
 method as in Lin, Lin, Weng, "A note on Platt's probabilistic outputs for support vector machines" (2007); isotonic

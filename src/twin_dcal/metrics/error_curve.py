@@ -14,7 +14,7 @@ from twin_dcal.errors import MetricError
 
 from .error_rates import MIN_ERRORS
 from .pair_stream import SECTIONS, CountedPairs
-from .score_counts import Tally
+from .score_counts import ScoreCounts
 
 Floats = NDArray[np.float64]
 
@@ -169,7 +169,7 @@ class ErrorCurve:
         return made
 
 
-def _tails(tally: Tally) -> Floats:
+def _tails(tally: ScoreCounts) -> Floats:
     """Scores of a class at ranks that grow geometrically from both ends, the ends included."""
     ranks = np.unique(np.geomspace(1, tally.size, SCORES_PER_TAIL).round().astype(np.intp)) - 1
     return np.asarray(tally.at_ranks(np.concatenate([ranks, tally.size - 1 - ranks])), np.float64)

@@ -1,4 +1,4 @@
-"""Error rates of a verifier, exact with ties, from genuine and impostor scores (METHOD §5).
+"""Error rates of a verifier, exact with ties, from genuine and impostor scores (docs/metrics.md).
 
 Conventions, everywhere: a higher score means more alike; a pair is declared "same" when score >= threshold.
 FMR(t) is the share of impostors with score >= t, FNMR(t) the share of genuine pairs with score < t, and
@@ -22,8 +22,8 @@ from .score_counts import (
     CountedScores,
     Counts,
     ScoreArray,
+    ScoreCounts,
     SortedScores,
-    Tally,
     TwoClasses,
     count_scores,
     first_observed,
@@ -34,9 +34,29 @@ from .score_counts import (
 )
 
 __all__ = [
-    "MIN_ERRORS", "BestFigure", "Confusion", "CountedScores", "EqualErrorRate", "OperatingPoint", "RocCurve",
-    "ScoreArray", "SortedScores", "Tally", "accuracy_at", "auc", "average_precision", "best_accuracy", "best_f1",
-    "count_scores", "d_prime", "eer", "error_rates_at", "operating_point", "pr_auc", "roc", "sort_scores",
+    "MIN_ERRORS",
+    "BestFigure",
+    "Confusion",
+    "CountedScores",
+    "EqualErrorRate",
+    "OperatingPoint",
+    "RocCurve",
+    "ScoreArray",
+    "ScoreCounts",
+    "SortedScores",
+    "accuracy_at",
+    "auc",
+    "average_precision",
+    "best_accuracy",
+    "best_f1",
+    "count_scores",
+    "d_prime",
+    "eer",
+    "error_rates_at",
+    "operating_point",
+    "pr_auc",
+    "roc",
+    "sort_scores",
 ]  # fmt: skip
 
 Rates = NDArray[np.float64]
@@ -283,7 +303,7 @@ def _misses_dominate(scores: TwoClasses, threshold: float) -> bool:
     return at.num_false_non_matches * at.num_impostors > at.num_false_matches * at.num_genuine
 
 
-def _moments(parts: tuple[Tally, ...]) -> tuple[float, float]:
+def _moments(parts: tuple[ScoreCounts, ...]) -> tuple[float, float]:
     """Mean and variance (over n) of all scores of some parts together."""
     total = sum(part.size for part in parts)
     each = [(part.size / total, *part.moments()) for part in parts]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from .pair_stream import GRID, CountedPairs, PairBlock, PairSource, grid_index
 from .pairs import PairKind
-from .score_counts import ScoreArray, Tally, rounded_up
+from .score_counts import ScoreArray, ScoreCounts, rounded_up
 
 Floats = NDArray[np.float64]
 
@@ -91,7 +91,7 @@ class Drawn:
 
     def column(self, threshold: float) -> int:
         """How many of the highest bins lie at or above a threshold that is an edge (or infinite)."""
-        return int(Tally(self.edges).num_at_or_above(threshold))
+        return int(ScoreCounts(self.edges).num_at_or_above(threshold))
 
 
 def draw(
@@ -244,7 +244,7 @@ def _centre(counts: CountedPairs) -> float:
     return float(np.mean([tally.moments()[0] for tally in _filled(counts)]))
 
 
-def _filled(counts: CountedPairs) -> list[Tally]:
+def _filled(counts: CountedPairs) -> list[ScoreCounts]:
     return [tally for tally in map(counts.of, PairKind) if tally.size]
 
 

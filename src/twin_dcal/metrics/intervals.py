@@ -1,4 +1,4 @@
-"""Confidence intervals by resampling families (METHOD §5). Method, coverage and speed: docs/intervals.md.
+"""Confidence intervals by resampling families. Method, coverage and speed: docs/intervals.md.
 
 The spread of a figure is its standard deviation over replicates in which families are drawn with replacement (see
 `resampling`). Its interval is the figure ± t spreads, on the logit scale for figures in [0, 1], with Student's t for

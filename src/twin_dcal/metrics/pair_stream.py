@@ -20,7 +20,7 @@ from twin_dcal.errors import MetricError
 
 from .fusion import Fusion, similarity_matrix
 from .pairs import PairKind, image_labels, normalize_rows, row_numbers, run_ends
-from .score_counts import CountedScores, ScoreArray, Tally, count_scores, refuse_not_finite
+from .score_counts import CountedScores, ScoreArray, ScoreCounts, count_scores, refuse_not_finite
 
 GRID = 2.0**-24
 """Spacing of the cosines of `AllPairs`."""
@@ -229,14 +229,14 @@ class ListedPairs:
 class CountedPairs:
     """The scores of every kind of pair, counted; a kind may be empty. Field names are those of PairKind."""
 
-    genuine: Tally
-    twin: Tally
-    unrelated: Tally
-    other: Tally
+    genuine: ScoreCounts
+    twin: ScoreCounts
+    unrelated: ScoreCounts
+    other: ScoreCounts
 
-    def of(self, kind: PairKind) -> Tally:
+    def of(self, kind: PairKind) -> ScoreCounts:
         """The scores of one kind of pair."""
-        tally: Tally = getattr(self, kind.name.lower())
+        tally: ScoreCounts = getattr(self, kind.name.lower())
         return tally
 
     def has(self, section: str) -> bool:
@@ -253,7 +253,7 @@ class CountedPairs:
         except MetricError as error:
             raise MetricError(f"section '{name}': {error}") from error
 
-    def _impostors(self, section: str) -> tuple[Tally, ...]:
+    def _impostors(self, section: str) -> tuple[ScoreCounts, ...]:
         if section not in SECTIONS:
             raise MetricError(f"section '{section}' is unknown. Use {', '.join(SECTIONS)}.")
         if section == "all":
@@ -292,7 +292,7 @@ class _Gathered:
                 np.add.at(self._counters, grid_index(part), 1)
             self._parts = []
 
-    def tally(self, name: str) -> Tally:
+    def tally(self, name: str) -> ScoreCounts:
         """What was gathered, which is given up for it."""
         counters, parts = self._counters, self._parts
         self._counters, self._parts = None, []
@@ -301,13 +301,13 @@ class _Gathered:
             counts = counters[at]
             del counters
             at -= round(1 / GRID)
-            return Tally.of_counts(at.astype(np.float32) * np.float32(GRID), counts)
+            return ScoreCounts.of_counts(at.astype(np.float32) * np.float32(GRID), counts)
         if not parts:
-            return Tally(np.empty(0, np.float32))
+            return ScoreCounts(np.empty(0, np.float32))
         scores = np.concatenate(parts)
         scores.sort()
         refuse_not_finite(name, scores)
-        return Tally(scores)
+        return ScoreCounts(scores)
 
 
 def grid_index(scores: ScoreArray) -> NDArray[np.int32]:

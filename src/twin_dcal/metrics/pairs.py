@@ -1,4 +1,4 @@
-"""Pair scores: cosines of embeddings, kept apart by kind of pair (METHOD §4).
+"""Pair scores: cosines of embeddings, kept apart by kind of pair (docs/metrics.md).
 
 Legend: N images, D embedding width, P pairs. A score is a cosine in [-1, 1], float32, higher = more alike.
 """

@@ -1,6 +1,6 @@
 """Scores of two classes, ready to be searched: sorted, or counted at distinct values. What metrics take.
 
-A `Tally` answers how many scores of one class lie below a value, and which score has a given rank. It holds either
+`ScoreCounts` answers how many scores of one class lie below a value, and which score has a given rank. It holds either
 every score, ascending, or the distinct scores with cumulative counts: a billion pairs fit, and nothing is rounded.
 """
 
@@ -21,8 +21,8 @@ SCORES_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class Tally:
-    """Scores of one class. Made by `Tally.of_sorted` or `Tally.of_counts`; may be empty.
+class ScoreCounts:
+    """Scores of one class. Made by `ScoreCounts.of_sorted` or `ScoreCounts.of_counts`; may be empty.
 
     values: (K,) ascending, finite, float32 or float64. below: (K + 1,) int64, how many scores lie below each value and,
     last, how many there are; `values` is distinct then. None: `values` holds every score, with repetitions.
@@ -37,7 +37,7 @@ class Tally:
         return self.values.size if self.below is None else int(self.below[-1])
 
     @classmethod
-    def of_counts(cls, values: ScoreArray, counts: ArrayLike) -> "Tally":
+    def of_counts(cls, values: ScoreArray, counts: ArrayLike) -> "ScoreCounts":
         """From distinct ascending values (K,) and how many scores each has (K,), at least 1."""
         below = np.zeros(values.size + 1, np.intp)
         np.cumsum(counts, out=below[1:])
@@ -119,10 +119,10 @@ class TwoClasses(Protocol):
     def num_impostors(self) -> int: ...
 
     @property
-    def genuine_tally(self) -> Tally: ...
+    def genuine_tally(self) -> ScoreCounts: ...
 
     @property
-    def impostor_tallies(self) -> tuple[Tally, ...]:
+    def impostor_tallies(self) -> tuple[ScoreCounts, ...]:
         """None of them empty."""
         ...
 
@@ -143,20 +143,20 @@ class SortedScores:
         return self.impostor.size
 
     @property
-    def genuine_tally(self) -> Tally:
-        return Tally(self.genuine)
+    def genuine_tally(self) -> ScoreCounts:
+        return ScoreCounts(self.genuine)
 
     @property
-    def impostor_tallies(self) -> tuple[Tally, ...]:
-        return (Tally(self.impostor),)
+    def impostor_tallies(self) -> tuple[ScoreCounts, ...]:
+        return (ScoreCounts(self.impostor),)
 
 
 @dataclass(frozen=True, eq=False)
 class CountedScores:
     """Genuine scores, and impostor scores in one part or several that count together; made by `count_scores`."""
 
-    genuine_tally: Tally
-    impostor_tallies: tuple[Tally, ...]
+    genuine_tally: ScoreCounts
+    impostor_tallies: tuple[ScoreCounts, ...]
 
     @property
     def num_genuine(self) -> int:
@@ -184,7 +184,7 @@ def sort_scores(genuine: ArrayLike, impostor: ArrayLike) -> SortedScores:
     return scores
 
 
-def count_scores(genuine: Tally, impostors: Iterable[Tally]) -> CountedScores:
+def count_scores(genuine: ScoreCounts, impostors: Iterable[ScoreCounts]) -> CountedScores:
     """Both classes from tallies; empty parts are left out. MetricError for an empty class or scores all equal."""
     scores = CountedScores(genuine, tuple(part for part in impostors if part.size))
     for name, count in (("genuine", scores.num_genuine), ("impostor", scores.num_impostors)):
@@ -219,7 +219,7 @@ def refuse_not_finite(name: str, ascending: ScoreArray) -> None:
         )
 
 
-def observed(scores: TwoClasses) -> tuple[Tally, ...]:
+def observed(scores: TwoClasses) -> tuple[ScoreCounts, ...]:
     """All parts whose values are observed scores."""
     return (scores.genuine_tally, *scores.impostor_tallies)
 

@@ -14,7 +14,7 @@ from . import error_rates
 from .confidence import highest_rate
 from .pair_stream import CountedPairs
 from .pairs import PairKind, PairScores
-from .score_counts import ScoreArray, Tally, TwoClasses, refuse_not_finite
+from .score_counts import ScoreArray, ScoreCounts, TwoClasses, refuse_not_finite
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def counted(scores: PairScores | CountedPairs) -> CountedPairs:
         ordered.sort()
         if ordered.size:
             refuse_not_finite(name, ordered)
-        parts[name] = Tally(ordered)
+        parts[name] = ScoreCounts(ordered)
     return CountedPairs(**parts)
 
 

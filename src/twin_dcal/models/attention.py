@@ -1,4 +1,4 @@
-"""Attention as pure functions (METHOD §1).
+"""Attention as pure functions (docs/method.md).
 
 Legend: B images, T tokens (prefix first, then patches), Q query tokens, H heads, D head width, C = H·D.
 All softmaxes are over the last axis with scores scaled by 1/√D.

@@ -2,7 +2,7 @@
 
 A timm vision transformer with a class token and plain blocks brings its own blocks. Any other network is a feature
 extractor: its last map, or its patch tokens, projected to `attention_dim`, get a CLS token, a position embedding and
-a few blocks of ours (METHOD §2).
+a few blocks of ours (docs/method.md).
 """
 
 import inspect

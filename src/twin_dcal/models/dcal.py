@@ -1,4 +1,4 @@
-"""The Dual Cross-Attention model for 1:1 verification (Zhu et al., CVPR 2022; METHOD §1).
+"""The Dual Cross-Attention model for 1:1 verification (Zhu et al., CVPR 2022; docs/method.md).
 
 Legend: B images, T tokens, K kept tokens, C width.
 """

@@ -1,4 +1,4 @@
-"""Attention rollout of the CLS token without a T×T product (METHOD §3).
+"""Attention rollout of the CLS token without a T×T product (docs/method.md).
 
 Ŝ = S̄_L … S̄_1 with S̄ = ½ mean_h(P_h) + ½ I. Its CLS row needs vector-matrix products only: start from e_CLS
 and go from the last block to the first, r ← ½ r + ½ mean_h(rᵀ P_h). The last block needs one row of P. Of the
@@ -25,7 +25,7 @@ class QueryKey(NamedTuple):
 
 @torch.no_grad()
 def rollout_cls(layers: Sequence[QueryKey]) -> Tensor:
-    """Share of each input token in the final CLS token (Abnar & Zuidema 2020; METHOD §1).
+    """Share of each input token in the final CLS token (Abnar & Zuidema 2020; docs/method.md).
 
     Args: layers: first block to last; CLS is token 0.
     Returns: (B, T) float32, rows sum to 1. ValueError if `layers` is empty.

@@ -34,7 +34,7 @@ hash and mirrored_hash."""
 
 
 @dataclass(frozen=True)
-class Workshop:
+class PhotoProcessor:
     """What a process needs to work on photos: settings, the folder of crops, a detector."""
 
     config: PrepareConfig
@@ -65,28 +65,28 @@ def read_source(path: Path) -> bytes:
         raise ImageError(f"cannot be opened ({getattr(error, 'strerror', None) or error})") from None
 
 
-def work_on(path: Path, shop: Workshop, known: Mapping[str, Record]) -> Record:
+def process_photo(path: Path, processor: PhotoProcessor, known: Mapping[str, Record]) -> Record:
     """The record of a photo: the known one if bytes and settings are, else a new one whose crops are written."""
     try:
         data = read_source(path)
     except ImageError as error:
         return {"key": "", "fault": str(error), "faces": []}
     sha256 = hashlib.sha256(data).hexdigest()
-    key = hashlib.sha256(f"{sha256} {shop.settings_key}".encode()).hexdigest()
+    key = hashlib.sha256(f"{sha256} {processor.settings_key}".encode()).hexdigest()
     record = known.get(key)
-    if record is not None and all((shop.folder / face["crop"]).is_file() for face in record["faces"]):
+    if record is not None and all((processor.folder / face["crop"]).is_file() for face in record["faces"]):
         return record
-    return {"key": key, "source_sha256": sha256, **_seen(data, key, shop)}
+    return {"key": key, "source_sha256": sha256, **_seen(data, key, processor)}
 
 
-def _seen(data: bytes, key: str, shop: Workshop) -> Record:
-    crops = shop.config.crops
+def _seen(data: bytes, key: str, processor: PhotoProcessor) -> Record:
+    crops = processor.config.crops
     try:
         pixels = decode_pixels(data, "photo")
     except ImageError as error:
         return {"fault": str(error).removeprefix("photo: "), "faces": []}
     most = 1 if crops.faces == "largest" else None
-    found = align_faces(pixels, crops.image_size, shop.detector, tolerance=crops.tolerance, most=most)
+    found = align_faces(pixels, crops.image_size, processor.detector, tolerance=crops.tolerance, most=most)
     fault = None
     if not found:
         fault = "no face found"
@@ -96,13 +96,13 @@ def _seen(data: bytes, key: str, shop: Workshop) -> Record:
     return {
         "fault": fault, "taken": told.taken, "camera": told.camera, "size": [pixels.shape[1], pixels.shape[0]],
         "num_faces": found[0].num_faces if found else 0,
-        "faces": [_kept(face, f"{key[:2]}/{key[2:40]}-{number}.jpg", shop) for number, face in enumerate(found)],
+        "faces": [_kept(face, f"{key[:2]}/{key[2:40]}-{number}.jpg", processor) for number, face in enumerate(found)],
     }  # fmt: skip
 
 
-def _kept(face: AlignedFace, name: str, shop: Workshop) -> Record:
-    data = encode(face.crop, shop.config.crops.jpeg_quality)
-    with replacing(shop.folder / name) as file:
+def _kept(face: AlignedFace, name: str, processor: PhotoProcessor) -> Record:
+    data = encode(face.crop, processor.config.crops.jpeg_quality)
+    with replacing(processor.folder / name) as file:
         file.write(data)
     pixels = np.asarray(Image.open(BytesIO(data)))
     return {

@@ -13,7 +13,7 @@ from twin_dcal.workers import begin_worker, interrupts_held
 
 from .detector import FaceDetector
 from .journal import CROPS, JOURNAL, read_journal
-from .photo import Record, Workshop, work_on
+from .photo import PhotoProcessor, Record, process_photo
 from .settings import PrepareConfig
 
 _AT_ONCE = 8  # photos a process takes at a time
@@ -27,9 +27,9 @@ def work(
     if workers <= 1 or len(paths) <= _AT_ONCE:
         known = read_journal(state / JOURNAL)
         with _one_thread():
-            shop = Workshop(config, state / CROPS, FaceDetector(detector))
+            processor = PhotoProcessor(config, state / CROPS, FaceDetector(detector))
             for path in paths:
-                yield work_on(path, shop, known)
+                yield process_photo(path, processor, known)
         return
     with ExitStack() as stack:
         pool = stack.enter_context(
@@ -56,19 +56,22 @@ def _round(pool: ProcessPoolExecutor, paths: Sequence[Path]) -> Iterator[Record]
             ) from None
 
 
-_shop: Workshop | None = None
+_processor: PhotoProcessor | None = None
 _known: dict[str, Record] = {}
 
 
 def _begin(config: PrepareConfig, state: Path, detector: str | None) -> None:
-    global _shop, _known
+    global _processor, _known
     begin_worker()
-    _shop, _known = Workshop(config, state / CROPS, FaceDetector(detector)), read_journal(state / JOURNAL)
+    _processor, _known = (
+        PhotoProcessor(config, state / CROPS, FaceDetector(detector)),
+        read_journal(state / JOURNAL),
+    )
 
 
 def _work_on_some(paths: Sequence[Path]) -> list[Record]:
-    assert _shop is not None
-    return [work_on(path, _shop, _known) for path in paths]
+    assert _processor is not None
+    return [process_photo(path, _processor, _known) for path in paths]
 
 
 @contextmanager

@@ -21,8 +21,8 @@ from twin_dcal.errors import TwinDcalError
 from twin_dcal.inference.engine import TwinInferenceEngine
 
 from .access import ANSWER_HEADERS, LOOPBACK, Access, Refusal, access_for
+from .decision import Explains, decide, model_answer, rates_answer
 from .explaining import stoppable
-from .judging import Explains, judge, model_answer, rates_answer
 from .queue import BoundedQueue, ClientLeft
 from .schemas import Decision, ModelAnswer, Options, Problem, RatesAnswer
 from .uploads import MAX_BODY_BYTES, Body, Refused, announced_bytes, read_upload
@@ -191,7 +191,7 @@ def _add_api(app: FastAPI, engine: TwinInferenceEngine, explains: Explains, jobs
                 raise Refused.because(
                     422, f"explain: {wanted} is not offered for this model; what is: {offered}"
                 )
-            return await jobs.run(lambda: judge(engine, explains, upload), _gone(request))
+            return await jobs.run(lambda: decide(engine, explains, upload), _gone(request))
 
 
 async def _gone(request: Request) -> None:

@@ -8,7 +8,7 @@ from twin_dcal.inference.aligning import Prepared
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
 
-from .judging import Explains
+from .decision import Explains
 from .queue import stop_if_dropped
 from .schemas import Maps
 
@@ -50,7 +50,7 @@ def _stop_if_dropped(module: object, inputs: object) -> None:
 def _attention(
     engine: TwinInferenceEngine, regions_count: bool, one: Prepared, two: Prepared
 ) -> tuple[VerificationResult, Maps]:
-    result, found = engine.decide_and_look(one, two)
+    result, found = engine.verify_with_attention(one, two)
     rollout, glca, chosen = (
         None if maps is None else tuple(maps.tolist())
         for maps in (found.rollout, found.glca, found.glca_chosen)

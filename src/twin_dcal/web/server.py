@@ -14,7 +14,7 @@ from .access import LOOPBACK
 if TYPE_CHECKING:
     from twin_dcal.inference.engine import TwinInferenceEngine
 
-    from .judging import Explains
+    from .decision import Explains
 
 logger = logging.getLogger(__name__)
 

@@ -59,7 +59,7 @@ MAX_PIXELS = 50_000_000
 _FOLDERS = re.compile(r"^(?:[A-Za-z]:)?[\\/](?:[^\\/:]+[\\/])*")
 
 
-def judge(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> Decision:
+def decide(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> Decision:
     """Decide on an upload. ImageError, in one line, for a photo that cannot be read; Dropped when nobody waits."""
     began = time.perf_counter()
     options = upload.options
@@ -92,7 +92,7 @@ def judge(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> De
 def _looked_at(engine: TwinInferenceEngine, photo: bytes, name: str, face: FaceChoice) -> Prepared:
     pixels = decode_pixels(photo, name, MAX_PIXELS)
     stop_if_dropped()
-    seen = engine.look(pixels, name, face, surface="page")
+    seen = engine.prepare_image(pixels, name, face, surface="page")
     stop_if_dropped()
     return seen
 
