@@ -83,7 +83,7 @@ def test_what_the_watch_sees(tmp_path):
     assert ends(tmp_path, fall)[0] == "the process ended with -9"
     (seen,) = watched([Case("any", "file", lambda: bytes(100))], touch)
     assert seen.peak > 290 * 2**20
-    tally = fuzz_models.ScoreCounts()
+    tally = fuzz_models.Tally()
     fuzz_models._count(tally, seen, 0, "any")
     assert len(tally.other) == 1
 

@@ -69,7 +69,7 @@ def _resumes(config: TwinVerificationConfig, folder: Path) -> Callable[[Path], s
         """What is wrong with a resumed run; None where it stands where the file says."""
         found = find_state(folder, str(path))
         assert found is not None
-        trainer.resume(found[1], path)
+        trainer.checkpoints.resume(found[1], path)
         expected = checkpoints.read(path.read_bytes())
         for key, value in trainer.model.state_dict().items():
             if not torch.equal(value, expected["model"][key]):

@@ -157,7 +157,10 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
         (["img1,img2,label,score", "a,b,1,-inf"], r", line 2: score -inf is not a finite number"),
         (["img1,img2,label,score", "a,b,1,"], r", line 2: score '' is not a number"),
         (["img1,img2,label,score", "a,b,1,high"], r", line 2: score 'high' is not a number"),
-        (["img1,img2,label,score", "a,b,2,0.5"], r", line 2: label '2' is unknown; write 1, true or genuine"),
+        (
+            ["img1,img2,label,score", "a,b,2,0.5"],
+            r", line 2: label '2' is unknown; write 1, true, genuine, same or yes for",
+        ),
         (["img1,img2,label,score", "a,b,,0.5"], r", line 2: label '' is unknown"),
         (["img1,img2,kind,score", "a,b,same,0.5"], r", line 2: kind 'same' is none of genuine, twin"),
         (["img1,img2,kind,label,score", "a,b,twin,1,0.5"], r", line 2: label 1 contradicts kind 'twin'"),
