@@ -190,7 +190,7 @@ def test_single_gpu_with_mlflow(typed, trackers):
     assert code == 0, said
     assert "no --data_dir given: using ./data" in said
     assert (
-        "preset 'single_gpu' is made for one, expect days rather than hours; nothing had to be changed"
+        "preset 'single_gpu' is made for one, and a CPU takes many times as long; nothing had to be changed"
         in said
     )
     assert [(backend, figures[-1]) for backend, _, figures in trackers.runs] == [("mlflow", "finished")]

@@ -445,8 +445,8 @@ def test_few_errors_at_the_threshold_are_a_warning():
 def test_distances_in_place_of_scores_are_pointed_out():
     scores = pair_scores()
     turned = PairScores(*(-getattr(scores, name) for name in ("genuine", "twin", "unrelated", "other")))
-    assert any("change their sign" in line for line in evaluation_figures(turned, 0.6)["warnings"])
-    assert not any("change their sign" in line for line in evaluation_figures(scores, 0.6)["warnings"])
+    assert any("sign is to be changed" in line for line in evaluation_figures(turned, 0.6)["warnings"])
+    assert not any("sign is to be changed" in line for line in evaluation_figures(scores, 0.6)["warnings"])
 
 
 def test_the_last_line_sums_up():

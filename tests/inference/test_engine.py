@@ -600,6 +600,12 @@ def test_a_face_of_several_is_chosen_by_its_number(model_path, crowd, photograph
     result = engine.verify_pair(picture, photograph, faces=(3, 3))  # a picture with one face has only that
     assert result.faces[0]["number"] == 3
     assert any("number 3 from the left is used, as chosen" in text for text in result.warnings)
+    assert [face["number"] for face in engine.verify_pair(picture, picture, faces=1).faces] == [1, 1]
+    (entry,) = engine.batch_verify([(picture, picture)], faces=3)
+    assert [face["number"] for face in entry["faces"]] == [3, 3]
+    for wrong in ((2,), (1, 2, 3), ()):
+        with pytest.raises(ConfigError, match="one choice for both pictures, or one for each"):
+            engine.batch_verify([(picture, picture)], faces=wrong)
     with pytest.raises(ImageError, match="img1: 3 faces, none of them number 4 from the left"):
         engine.prepare_image(picture, "img1", 4)
     for wrong in (0, -1, 1.5, True, "first"):

@@ -16,7 +16,7 @@ from twin_dcal.errors import ModelError
 from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.model_file.entries import read_familiarity
 from twin_dcal.model_file.familiarity import MIN_IMAGES, NUM_LOOKS, Familiarity, looks, looks_of_files
-from twin_dcal.model_file.provenance import told_of_training
+from twin_dcal.model_file.provenance import told_of_attention, told_of_training
 from twin_dcal.training.provenance import are_drawn
 from twin_dcal.training.run import train
 
@@ -213,3 +213,10 @@ def test_every_result_of_a_model_of_drawn_faces_says_so(told):
     assert "knows no real face" in result.warnings[0]
     (entry,) = engine.batch_verify([(picture(0), picture(1))])
     assert "knows no real face" in entry["warnings"][0]
+
+
+def test_attention_of_a_face_network_as_it_was_is_called_untrained():
+    (told,) = told_of_attention({"start": "face network", "step": 0})
+    assert "never trained" in told
+    assert told_of_attention({"start": "face network", "step": 5}) == ()
+    assert told_of_attention({"step": 0}) == ()

@@ -1,6 +1,7 @@
 """How faces lie in crops: measured, named, and carried to the engine."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from tiny_face import EMBEDDING, tiny_face_onnx
 
 from twin_dcal.checkpoint import load_model, save_model
 from twin_dcal.config import TwinVerificationConfig
-from twin_dcal.data.templates import ARCFACE112, OURS
+from twin_dcal.data.templates import ARCFACE112, OURS, TEMPLATES
 from twin_dcal.inference.aligning import Aligner
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.prepare.align import find_faces, warp
 from twin_dcal.prepare.geometry import fit_similarity
+from twin_dcal.training import framing
 from twin_dcal.training.framing import crop_landmarks
 
 FOREIGN = 0.7 * (OURS - 0.5) + [0.42, 0.47]
@@ -106,3 +108,31 @@ def test_the_engines_crops_are_the_models(framed, tmp_path, detector):  # noqa: 
     crop = Aligner("always", loaded.preprocessing.landmarks)(photo, 160, "photo").pixels
     (face, *_) = find_faces(crop, detector)
     assert np.sqrt(((face.landmarks / 160 - FOREIGN) ** 2).sum(1).mean()) < 0.025
+
+
+@pytest.mark.parametrize(
+    ("spread", "moved", "known", "warns"),
+    [
+        (0.01, 0.0, True, False),
+        (0.01, 0.12, True, True),
+        (0.01, 0.12, False, False),
+        (0.15, 0.0, False, True),
+    ],
+    ids=["crops", "photographs that are alike", "crops of another kind", "photographs"],
+)
+def test_photographs_are_told_from_aligned_crops(monkeypatch, spread, moved, known, warns):
+    rng = np.random.default_rng(0)
+    shifts = rng.normal(0, spread, (24, 1, 2)) + moved
+    places = iter(TEMPLATES["ours"] + shift for shift in shifts)
+    monkeypatch.setattr(framing, "_landmarks", lambda paths, size: [next(places) for _ in paths])
+    monkeypatch.setattr(framing, "is_available", lambda: True)
+    told = framing.told_of_faces([Path("a.jpg")] * 100, 64, TEMPLATES["ours"] if known else None)
+    assert [text.split(",")[0] for text in told] == (["the pictures look like photographs"] if warns else [])
+
+
+def test_without_a_detector_or_with_few_faces_nothing_is_told(monkeypatch):
+    monkeypatch.setattr(framing, "is_available", lambda: True)
+    monkeypatch.setattr(framing, "_landmarks", lambda paths, size: [])
+    assert framing.told_of_faces([Path("a.jpg")] * 100, 64, None) == ()
+    monkeypatch.setattr(framing, "is_available", lambda: False)
+    assert framing.told_of_faces([Path("a.jpg")] * 100, 64, None) == ()

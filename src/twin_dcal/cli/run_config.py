@@ -58,7 +58,7 @@ def fit_to_cpu(
     fitted = config.override(changes)
     told = ", ".join(f"{key} {_value(config, key)} -> {value}" for key, value in changes.items())
     logger.warning(
-        "no GPU is used: preset '%s' is made for one, expect days rather than hours; %s",
+        "no GPU is used: preset '%s' is made for one, and a CPU takes many times as long; %s",
         preset, f"changed: {told}" if told else "nothing had to be changed",
     )  # fmt: skip
     return fitted

@@ -175,7 +175,9 @@ def _point(ordered: CountedScores, level: float) -> Figures:
 def _warnings(sections: Mapping[str, Figures | None], headline: Figures | None) -> list[str]:
     lines = []
     if sections["all"] and sections["all"]["roc_auc"] < 0.5:
-        lines.append("Genuine pairs score lower than impostors: if these are distances, change their sign.")
+        lines.append(
+            "Genuine pairs score lower than impostors: worse than chance, or distances, whose sign is to be changed."
+        )
     for name, section in sections.items():
         lines += _section_warnings(name, section) if section else []
     return lines + (headline["warnings"] if headline else [])

@@ -19,6 +19,7 @@ from twin_dcal.metrics.fusion import Fusion
 from twin_dcal.metrics.pair_stream import PairSource
 from twin_dcal.model_file.familiarity import looks_of_files
 from twin_dcal.model_file.provenance import told_of_model, told_of_training, trained_on
+from twin_dcal.training.framing import told_of_faces
 
 from .embedding_files import Embeddings, read_embeddings
 from .evaluate import Decision
@@ -102,9 +103,13 @@ class ModelSystem:
         from twin_dcal.distributed import is_main
 
         told, known = told_of_training(self.loaded.training), self.loaded.familiarity
-        if known is None or not is_main():
+        if not is_main():
             return told
-        found = looks_of_files(what.names, self.loaded.preprocessing.image_size, _LOOKED_AT)
+        size, landmarks = self.loaded.preprocessing.image_size, self.loaded.preprocessing.landmarks
+        told = (*told, *told_of_faces([Path(name) for name in what.names], size, landmarks))
+        if known is None:
+            return told
+        found = looks_of_files(what.names, size, _LOOKED_AT)
         return (*told, *known.told_of_many(found))
 
     def scored_with(self, what: Comparisons, feature_type: FeatureType) -> Scored:

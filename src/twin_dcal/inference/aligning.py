@@ -160,6 +160,21 @@ def check_choice(which: FaceChoice) -> None:
         raise ConfigError(f"face {which!r}: give largest, or a number from the left, 1 the first")
 
 
+def of_both(faces: FaceChoice | tuple[FaceChoice, FaceChoice]) -> tuple[FaceChoice, FaceChoice]:
+    """The choice for each of two pictures. ConfigError for what is neither one choice nor two."""
+    if isinstance(faces, tuple | list):
+        if len(faces) != 2:
+            raise ConfigError(
+                f"faces {faces!r:.60}: give one choice for both pictures, or one for each of the two"
+            )
+        first, second = faces
+    else:
+        first = second = faces
+    for choice in (first, second):
+        check_choice(choice)
+    return first, second
+
+
 def prepare_file(
     align: Align, image_size: ImageSize, landmarks: tuple[tuple[float, float], ...] | None, surface: Surface, path: str
 ) -> NDArray[np.uint8]:  # fmt: skip

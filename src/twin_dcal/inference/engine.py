@@ -16,10 +16,10 @@ from twin_dcal.metrics.error_curve import Rates
 from twin_dcal.metrics.fusion import similarity_matrix, similarity_rows
 from twin_dcal.metrics.pairs import PairKind, split_by_kind
 from twin_dcal.metrics.thresholds import ThresholdChoice
-from twin_dcal.model_file.provenance import told_of_training
+from twin_dcal.model_file.provenance import told_of_attention, told_of_training
 from twin_dcal.prepare.align import FaceChoice
 
-from .aligning import Align, Aligner, FaceInfo, Prepared, Surface
+from .aligning import Align, Aligner, FaceInfo, Prepared, Surface, of_both
 from .backend import Backend, FeatureType, ModelSource, open_backend
 from .deciding import Deciding
 from .images import ImageInput, read_pixels
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Features = NDArray[np.float32]
 OnError = Literal["entry", "raise"]
-Faces = tuple[FaceChoice, FaceChoice]
+Faces = FaceChoice | tuple[FaceChoice, FaceChoice]
 
 
 class TwinInferenceEngine:
@@ -167,10 +167,12 @@ class TwinInferenceEngine:
         """Decide on one pair.
 
         Args: faces: which face of each picture, where it has several: "largest", or its number from the left, 1 the
-        first. ImageError, in one line, for a picture that cannot be read, and for one without a face (see `align`).
+        first; one choice is for both pictures. ImageError, in one line, for a picture that cannot be read, and for one
+        without a face (see `align`).
         """
         began = time.perf_counter()
-        one, two = self.prepare_image(img1, "img1", faces[0]), self.prepare_image(img2, "img2", faces[1])
+        first, second = of_both(faces)
+        one, two = self.prepare_image(img1, "img1", first), self.prepare_image(img2, "img2", second)
         return self.decide(one, two, return_attention, began=began)
 
     def decide(
@@ -183,7 +185,9 @@ class TwinInferenceEngine:
         began = time.perf_counter() if began is None else began
         pair = self.backend.embed(np.stack([one.pixels, two.pixels]))
         attention = self.explain(one.pixels, two.pixels).to_dict() if return_attention else None
-        return self._decide(self._similarity(pair), began, attention, (one.seen, two.seen))
+        return self._decide(
+            self._similarity(pair), began, attention, (one.seen, two.seen), with_attention=return_attention
+        )
 
     def verify_with_attention(
         self, one: Prepared, two: Prepared
@@ -192,7 +196,8 @@ class TwinInferenceEngine:
         model."""
         began = time.perf_counter()
         pair, maps = self._explainable().embed_and_look(np.stack([one.pixels, two.pixels]))
-        return self._decide(self._similarity(pair), began, None, (one.seen, two.seen)), maps
+        result = self._decide(self._similarity(pair), began, None, (one.seen, two.seen), with_attention=True)
+        return result, maps
 
     decide_and_look = verify_with_attention
     """The name of `verify_with_attention` in earlier releases."""
@@ -219,7 +224,7 @@ class TwinInferenceEngine:
         listed = _pairs(pairs)
         if not listed:
             return []
-        scores, seen = self._similarities(listed, batch_size, on_error, faces)
+        scores, seen = self._similarities(listed, batch_size, on_error, of_both(faces))
         share = (time.perf_counter() - began) / len(listed)
         told = []
         for (one, two), score, (first, second) in zip(listed, scores, seen, strict=True):
@@ -298,7 +303,7 @@ class TwinInferenceEngine:
 
     def _similarities(
         self, pairs: Sequence[tuple[ImageInput, ImageInput]], batch_size: int, on_error: OnError,
-        faces: Faces = ("largest", "largest"),
+        faces: tuple[FaceChoice, FaceChoice] = ("largest", "largest"),
     ) -> tuple[NDArray[np.float32], list[tuple[FaceInfo | str, FaceInfo | str]]]:  # fmt: skip
         """Similarities (P,) of pairs, and what was seen in their pictures; each distinct picture is embedded once.
 
@@ -356,6 +361,8 @@ class TwinInferenceEngine:
         began: float,
         attention: Mapping[str, Any] | None,
         seen: tuple[FaceInfo, FaceInfo],
+        *,
+        with_attention: bool = False,
     ) -> VerificationResult:
         deciding = self._deciding  # once: another thread may move it
         threshold, rates = deciding.required(), deciding.rates(similarity)
@@ -371,6 +378,7 @@ class TwinInferenceEngine:
             model=self.source.described(),
             warnings=(
                 *told_of_training(self.source.training),
+                *(told_of_attention(self.source.training) if with_attention else ()),
                 *deciding.warnings(rates),
                 *_of_pictures(seen),
             ),

@@ -25,6 +25,16 @@ def told_of_training(training: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def told_of_attention(training: Mapping[str, Any]) -> tuple[str, ...]:
+    """A warning about maps of attention, for a face network that no step has changed."""
+    if training.get("start") != FACE_NETWORK or training.get("step") != 0:
+        return ()
+    return (
+        "the model is the face network as it was: the attention that is shown belongs to blocks that were never "
+        "trained and do not reach the score",
+    )
+
+
 def trained_on(training: Mapping[str, Any]) -> dict[str, Any]:
     """The part of it that warnings are from, for files of features, which keep it under their model."""
     return {name: training[name] for name in ("faces", "start") if name in training}

@@ -12,7 +12,10 @@ export function number(value) {
 export function percent(share, digits) {
   const value = 100 * share;
   if (value === 0) return "0\u202f%";
-  return `${digits !== undefined ? value.toFixed(digits) : value < 0.1 ? value.toPrecision(1) : value < 10 ? value.toFixed(1) : value.toFixed(0)}\u202f%`;
+  if (digits === undefined && value < 0.1) return `${value.toPrecision(1)}\u202f%`;
+  let places = digits ?? (value < 10 ? 1 : 0);
+  while (value < 100 && Number(value.toFixed(places)) === 100) places += 1; // 99.9 is not all
+  return `${value.toFixed(places)}\u202f%`;
 }
 
 export function likelihood(share, same) {
