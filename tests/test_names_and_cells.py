@@ -97,6 +97,21 @@ def test_tables_are_read_back(tmp_path):
     assert csv_of_records(records) == text
 
 
+@pytest.mark.parametrize("name", ["\r=x", "a\rb", '\r"=x,y"', "\r\n=x"])
+def test_a_carriage_return_ends_no_row(tmp_path, name):
+    text = csv_text(("person", "number"), [[name, 1], ["plain", 2]])
+    assert list(csv.reader(io.StringIO(text, newline=""))) == [
+        ["person", "number"],
+        [to_cell(name), "1"],
+        ["plain", "2"],
+    ]
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8", newline="")
+    assert [cells for _, cells in read_rows(tmp_path / "t.csv", ManifestError)][1:] == [
+        [name, "1"],
+        ["plain", "2"],
+    ]
+
+
 def test_one_module_writes_csv():
     """No other has a writer of its own, which would not know of formulas."""
     from pathlib import Path

@@ -35,13 +35,18 @@ class CsvWriter:
     """Writes rows of cells to a text file, each through `to_cell`. Lines end in \\n."""
 
     def __init__(self, file: TextIO) -> None:
-        self._rows = csv.writer(file, lineterminator="\n")
+        self._plain = csv.writer(file, lineterminator="\n")
+        self._quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def row(self, cells: Iterable[Any]) -> None:
-        self._rows.writerow([to_cell(cell) for cell in cells])
+        made = [to_cell(cell) for cell in cells]
+        # A carriage return ends a row for every reader, but csv quotes it only where it ends rows for the writer too.
+        ends_rows = any(isinstance(cell, str) and "\r" in cell for cell in made)
+        (self._quoted if ends_rows else self._plain).writerow(made)
 
     def rows(self, rows: Iterable[Iterable[Any]]) -> None:
-        self._rows.writerows([to_cell(cell) for cell in row] for row in rows)
+        for row in rows:
+            self.row(row)
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:

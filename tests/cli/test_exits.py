@@ -112,7 +112,7 @@ def decided(tmp_path_factory, tiny_faces):
 @pytest.mark.parametrize(
     ("place", "name"),
     [
-        (TwinInferenceEngine, "__init__"), (TwinInferenceEngine, "look"), (TwinInferenceEngine, "_decide"),
+        (TwinInferenceEngine, "__init__"), (TwinInferenceEngine, "prepare_image"), (TwinInferenceEngine, "_decide"),
         (TwinInferenceEngine, "decide"), (demo, "_check"), (demo, "_pair"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
@@ -234,6 +234,17 @@ def test_a_broken_installation_is_an_internal_error():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (70, "")
     assert "internal error: " in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are set as Linux has them")
+def test_a_memory_limit_is_no_decision():
+    """OpenBLAS ends a process with 1 where it finds no memory while numpy is imported."""
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_AS, (100 << 20,) * 2)\n"
+        "import sys; from twin_dcal.cli.start import demo; sys.exit(demo())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (70, "")
 
 
 def test_output_nobody_reads(decided, tmp_path):

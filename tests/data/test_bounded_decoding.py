@@ -48,6 +48,10 @@ HOSTILE = {
         lambda: made.before_the_scan(made.segment(0xE1, b"Exif\0\0" + made.tags(400, pad=40_000))),
         "longer than the file",
     ),
+    "index of further pictures": (
+        lambda: made.before_the_scan(made.segment(0xE2, b"MPF\0" + made.tags(400, pad=40_000))),
+        "longer than the file",
+    ),
     "EXIF segments": (made.exif_of_many_segments, "too many segments"),
     "EXIF in a PNG": (lambda: made.png(9, 9, more=made.chunk(b"eXIf", made.tags())), "EXIF data would take too long"),
     "PNG chunks": (lambda: made.png_chunks(100_000), "too many chunks"),

@@ -1,10 +1,13 @@
 """Families are connected components; splits never cut one."""
 
+import shutil
+
 import networkx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twin_dcal.config import DataConfig
 from twin_dcal.data.families import (
     connected_families,
     find_twin_pairs,
@@ -12,6 +15,7 @@ from twin_dcal.data.families import (
     shared_families,
     split_siblings,
 )
+from twin_dcal.data.manifest import load_face_data
 from twin_dcal.data.splits import draw_splits, read_split
 from twin_dcal.errors import ManifestError
 
@@ -200,3 +204,11 @@ def test_tables_of_each_split_are_one_series(tmp_path):
         (tmp_path / f"{split}_twin_pairs.csv").write_text(f"twin1,twin2\n{row}\n")
     twins = read_twin_pairs(find_twin_pairs(tmp_path))
     assert dict(twins.split_of) == {"a": "train", "b": "train", "c": "test", "d": "test"}
+
+
+def test_a_set_in_the_making_is_refused(tiny_faces, tmp_path):
+    folder = tmp_path / "faces"
+    shutil.copytree(tiny_faces, folder)
+    (folder / ".unfinished").mkdir()
+    with pytest.raises(ManifestError, match=r"holds an unfinished set. Finish it with dcal-synth … --resume"):
+        load_face_data(DataConfig(data_dir=str(folder)), 0)

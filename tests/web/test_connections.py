@@ -433,6 +433,23 @@ def test_two_boundaries_are_refused(port):
     assert "its Content-Type has two values of 'boundary'" in answer.json["detail"]
 
 
+def test_a_header_of_many_values_costs_nothing(port):
+    body, headers = form(("img1", ONE), ("img2", TWO))
+    kind = headers["Content-Type"] + "".join(f";{number}=" for number in range(12_000))
+    began = time.process_time()
+    answer = request(port, "POST", "/api/verify", body, {"Content-Type": kind})
+    assert (answer.status, answer.json["detail"]) == (
+        400, "the form cannot be read: its Content-Type is longer than 4,096 bytes",
+    )  # fmt: skip
+    assert time.process_time() - began < 2  # quadratic it was several seconds
+
+
+def test_what_only_begins_like_a_form_is_none(port):
+    body, headers = form(("img1", ONE), ("img2", TWO))
+    kind = headers["Content-Type"].replace("form-data", "form-datax")
+    assert request(port, "POST", "/api/verify", body, {"Content-Type": kind}).status == 415
+
+
 # ---- two lengths ----
 
 

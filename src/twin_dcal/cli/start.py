@@ -5,6 +5,9 @@ own exit code 1, which `dcal-demo` has for "different people". So nothing is imp
 this module, before Ctrl-C has its handler.
 """
 
+_ROOM = 384 << 20
+"""Bytes that every command has asked for by the time it has imported numpy."""
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +34,7 @@ def _run(name: str) -> int:
     try:
         from importlib import import_module
 
+        _refuse_without_memory()
         main = import_module(f"twin_dcal.cli.{name}").main
     except BaseException as error:
         from .exits import internal
@@ -38,6 +42,14 @@ def _run(name: str) -> int:
         return internal(error)
     code: int = main()
     return code
+
+
+def _refuse_without_memory() -> None:
+    """OSError where a memory limit leaves no room to begin. Libraries that find this out while they are imported may
+    end the process themselves, OpenBLAS with exit code 1."""
+    import mmap
+
+    mmap.mmap(-1, _ROOM).close()  # asked for and given back: nothing is written there
 
 
 def _end_at_once_on_interrupts() -> None:

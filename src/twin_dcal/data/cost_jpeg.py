@@ -38,13 +38,16 @@ _MAX_EXIF = 64
 
 @dataclass(frozen=True)
 class _Header:
-    """Of the frame: its kind (a marker) and size in pixels; where the first scan begins, and whether it holds all."""
+    """Of the frame: its kind (a marker) and size in pixels; where the first scan begins, and whether it holds all.
+
+    tags: blocks of tags that Pillow reads when it opens the file: EXIF, and the index of further pictures (MPF).
+    """
 
     frame: int
     pixels: int
     scan_at: int
     scan_is_whole: bool
-    exif: bytes
+    tags: tuple[bytes, ...]
 
 
 def jpeg_problem(data: bytes, max_pixels: int) -> str | None:
@@ -58,7 +61,7 @@ def jpeg_problem(data: bytes, max_pixels: int) -> str | None:
     scans, work = _work(data, header, limit)
     if work > limit:
         return f"{scans:,} scans or more over {header.pixels:,} pixels"
-    return tags_problem(header.exif) if header.exif else None
+    return next(filter(None, map(tags_problem, header.tags)), None)
 
 
 def jpeg_work(data: bytes, limit: int) -> int:
@@ -105,6 +108,7 @@ def _header(data: bytes) -> _Header | str | None:
     at, junk, others = 2, 0, 0
     frame: tuple[int, int, int] | None = None
     exif: list[bytes] = []
+    indices: list[bytes] = []
     for _ in range(_MAX_SEGMENTS):
         if data[at : at + 1] != b"\xff" or data[at + 1 : at + 2] in _NO_MARKER:
             found = _MARKER.search(data, at)
@@ -122,7 +126,9 @@ def _header(data: bytes) -> _Header | str | None:
             if frame is None:
                 return None
             kind, pixels, components = frame
-            return _Header(kind, pixels, at - 2, data[at + 2 : at + 3] == bytes([components]), b"".join(exif))
+            return _Header(
+                kind, pixels, at - 2, data[at + 2 : at + 3] == bytes([components]), (*_joined(exif), *indices)
+            )
         if marker in _FRAMES:
             if frame is not None:
                 return "several frames"
@@ -130,8 +136,15 @@ def _header(data: bytes) -> _Header | str | None:
             frame = marker, width * height, data[at + 7] if at + 7 < len(data) else 0
         if marker == 0xE1 and data.startswith(b"Exif\0\0", at + 2):
             exif.append(data[at + 8 : at + length])
+        if marker == 0xE2 and data.startswith(b"MPF\0", at + 2):
+            indices.append(data[at + 6 : at + length])
         if others > _MAX_OTHERS or len(exif) > _MAX_EXIF:
             return "a header of too many segments"
         if marker not in _BARE:
             at += max(2, length)
     return "a header of too many segments"
+
+
+def _joined(exif: list[bytes]) -> tuple[bytes, ...]:
+    """EXIF may be cut into several segments; nothing where there is none."""
+    return (b"".join(exif),) if exif else ()

@@ -55,6 +55,13 @@ class ReadSet:
     files: tuple[str, ...]
 
 
+def _refuse_unfinished(data: DataConfig) -> None:
+    """ManifestError for a set that dcal-synth is making or was stopped at: its twin pairs are written last."""
+    folder = data.data_dir
+    if folder is not None and (Path(folder) / ".unfinished").is_dir():
+        raise ManifestError(f"{folder} holds an unfinished set. Finish it with dcal-synth … --resume.")
+
+
 def load_face_data(data: DataConfig, seed: int) -> FaceData:
     """Read a data set: folders or JSON, twin pairs if there are any, and a split by family.
 
@@ -62,6 +69,7 @@ def load_face_data(data: DataConfig, seed: int) -> FaceData:
     what it leaves open is drawn from `seed`. Unusable files are left out and listed in `findings`, or refused
     when `data.strict`. ManifestError for descriptions that cannot be used, each with what to do.
     """
+    _refuse_unfinished(data)
     listing = _find_listing(data)
     files = _twin_files(data, listing)
     twins = read_twin_pairs(files)

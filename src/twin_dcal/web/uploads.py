@@ -21,6 +21,7 @@ from .schemas import Options
 MAX_PHOTO_BYTES = 20 * 2**20
 _FORM_BYTES = 64 * 2**10  # boundaries, part headers and text fields
 _TEXT_BYTES = 2**10
+_MAX_HEADER = 4096
 _MAX_PARTS = 8
 MAX_BODY_BYTES = 2 * MAX_PHOTO_BYTES + _FORM_BYTES
 READ_SECONDS = 60.0
@@ -131,7 +132,7 @@ class _Form:
 
 def announced_bytes(request: Request) -> int:
     """Size of a request's body by its header. Refused: none is named, it is too large, or the body is no form."""
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         raise Refused.because(415, "send the photos as multipart/form-data, in the fields img1 and img2")
     length = request.headers.get("content-length", "")
     if not (length.isascii() and length.isdigit()):
@@ -189,12 +190,17 @@ async def _parts(content_type: str, stream: AsyncIterator[bytes]) -> list[_Part]
 
 def _options_of(header: str, value: bytes) -> dict[bytes, bytes]:
     """What follows the first word of a header's value. Refused: something named twice, where readers may differ."""
-    names = [name.lower() for name in _OPTION.findall(value)]
-    for name in names:
-        if names.count(name) > 1:
+    if len(value) > _MAX_HEADER:
+        raise Refused.because(
+            400, f"the form cannot be read: its {header} is longer than {_MAX_HEADER:,} bytes"
+        )
+    met: set[bytes] = set()
+    for name in (found.lower() for found in _OPTION.findall(value)):
+        if name in met:
             raise Refused.because(
                 400, f"the form cannot be read: its {header} has two values of {_shown(name)}"
             )
+        met.add(name)
     return dict(parse_options_header(value)[1])
 
 
