@@ -227,7 +227,7 @@ def test_the_prompt_answers_everything(model_path, photos, tmp_path):
     assert session.answer("help") == HELP
     for mistake, told in (
         ("verify a", "error: verify takes 2 values, not 1; write: verify A B decide on two pictures"),
-        ("threshold", "error: threshold takes 1 value, not 0; write: threshold V decide"),
+        ("threshold now please", "error: threshold takes 1 value, not 2; write: threshold V decide"),
         ("help me", "error: help takes nothing after it, not 1; write: help this list"),
         ("verfy a b", f"error: no command 'verfy'; did you mean 'verify'?\n{HELP}"),
         ("Verify a b", f"error: no command 'Verify'; did you mean 'verify'?\n{HELP}"),

@@ -719,3 +719,17 @@ def test_values_of_another_kind_are_called_that(model_path):
         engine.set_threshold_probability("0.5")
     with pytest.raises(ConfigError, match="^label 2: give 1 for one person, 0 for two people$"):
         engine.optimize_threshold([("a", "b"), ("c", "d")], [1, 2])
+
+
+def test_one_picture_is_no_list_and_addresses_are_not_fetched(engine, photos):
+    with pytest.raises(ConfigError, match="images: one picture; give a list"):
+        engine.extract_features(str(photos[0]))
+    with pytest.raises(ConfigError, match="images: one picture; give a list"):
+        engine.compute_similarity_matrix(str(photos[0]))
+    with pytest.raises(ImageError, match=r"https://example.org/a.jpg: addresses are not fetched"):
+        engine.verify_pair("https://example.org/a.jpg", photos[0])
+
+
+def test_an_engine_says_what_it_is(engine):
+    assert repr(engine).startswith("TwinInferenceEngine(")
+    assert f"threshold {engine.threshold:+.3f}" in repr(engine)

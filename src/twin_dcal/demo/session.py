@@ -28,7 +28,7 @@ from .wording import decision_words, pairs_table, told
 
 HELP = """verify A B     decide on two pictures (quote paths with spaces)
 folder P       decide on all pairs of a folder
-threshold V    decide at this similarity (-1 to 1) from now on
+threshold V    decide at this similarity (-1 to 1) from now on; without V, show the present one
 probability P  decide at the similarity with this score (0 to 1) from now on
 help           this list
 quit           leave"""
@@ -160,6 +160,8 @@ class Session:
         }  # fmt: skip
         if command not in wanted:
             return f"error: no command '{command}'{nearest(command, [*wanted, 'quit'])}\n{HELP}"
+        if command == "threshold" and not given:
+            return self.told_threshold()
         if len(given) != wanted[command][0]:
             return (
                 f"error: {command} takes {_counted(wanted[command][0])}, not {len(given)}; {_usage(command)}"

@@ -75,6 +75,13 @@ class TwinInferenceEngine:
             type(self), place, self._device, self.align, self.surface, self._deciding, self.source.sha256,
         )  # fmt: skip
 
+    def __repr__(self) -> str:
+        source, threshold = self.source, self._deciding.threshold
+        decides = "no threshold" if threshold is None else f"threshold {threshold:+.3f}"
+        return (
+            f"TwinInferenceEngine({source.path!s}: {source.backbone}, {'+'.join(source.branches)}, {decides})"
+        )
+
     @property
     def source(self) -> ModelSource:
         """The model file, and what it says about deciding."""
@@ -243,6 +250,8 @@ class TwinInferenceEngine:
         self, images: Sequence[ImageInput], feature_type: FeatureType = "combined", batch_size: int = 32
     ) -> Features:
         """(N, E) float32 unit vectors, in order. ConfigError for a feature that the model lacks."""
+        if isinstance(images, str | Path | bytes):
+            raise ConfigError("images: one picture; give a list, [picture]")
         if feature_type not in self.source.feature_types():
             raise ConfigError(
                 f"feature_type {feature_type!r}: this model has {', '.join(self.source.feature_types())}"

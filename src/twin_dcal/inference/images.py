@@ -28,6 +28,8 @@ def read_pixels(source: ImageInput, name: str = "image") -> NDArray[np.uint8]:
         name: how messages call it; a path is called by its own name.
     ImageError, in one line, for anything else, damaged files and more than 100 million pixels.
     """
+    if isinstance(source, str) and source.startswith(("http://", "https://")):
+        raise ImageError(f"{source}: addresses are not fetched; save the picture and name its file")
     if isinstance(source, str | Path):
         return decode_pixels(read_bytes(source), source)
     if isinstance(source, bytes | bytearray | memoryview):
