@@ -63,15 +63,14 @@ class Connection(H11Protocol):
 
         If it is the body of a request, whatever reads that sees its client leave.
         """
-        if self.cycle is None or self.cycle.response_complete:
-            self._end_with(400, "Bad Request", f"{_NO_HTTP}; the connection is closed")
-            return
-        self.cycle.disconnected = True
-        self.cycle.message_event.set()
-        if self.cycle.response_started:
-            self.transport.close()
-        else:
-            self._end_with(400, "Bad Request", f"{_NO_HTTP}; the connection is closed")
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:
+                self.transport.close()
+                return
+        self._end_with(400, "Bad Request", f"{_NO_HTTP}; the connection is closed")
 
     def _should_upgrade(self) -> bool:
         """No other protocol is spoken; the request is answered in this one (RFC 9110, 7.8)."""
