@@ -194,7 +194,7 @@ def test_a_test_split_of_one_person_is_refused_before_training(tiny_faces, tmp_p
     (data / "test" / "6a").symlink_to(tiny_faces / "test" / "6a")
     given = ["--data_dir", data, "--output_dir", tmp_path / "out", "--data.val_fraction", "0"]
     one_error(
-        capsys, ablate(*given), "the test split has 1 people with 6 images at most; comparing needs 2 people"
+        capsys, ablate(*given), "the test split has 1 person with 6 images at most; comparing needs 2 people"
     )
 
 
@@ -481,7 +481,7 @@ def test_too_few_families_of_twins_have_no_interval_and_the_table_says_why():
 
 def test_runs_on_other_pairs_are_refused():
     what, vectors = faces(8, images_each=3)
-    with pytest.raises(MetricError, match="images of sa 0 are missing"):
+    with pytest.raises(MetricError, match="images of sa 0 missing"):
         summarize([scored_run(SA, 0, what, vectors), scored_run(GLCA, 0, *faces(7, images_each=3))], EFFORT)
 
 

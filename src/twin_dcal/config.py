@@ -5,7 +5,7 @@ the nearest right key; a wrong value names the key and the value. Nothing here i
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -386,10 +386,13 @@ def _is_file(name: str) -> bool:
 _PYTHON_LITERALS = {"True": True, "False": False, "None": None}
 
 
-def parse_dotted(arguments: list[str], options: Collection[str] = ()) -> dict[str, Any]:
+def parse_dotted(
+    arguments: list[str], options: Collection[str] = (), keys: Iterable[str] | None = None
+) -> dict[str, Any]:
     """Read `--training.learning_rate 1e-4 --model.branches=["sa"]` to a mapping; dashes and underscores are the same.
 
-    ConfigError for anything else, with the nearest key, or the nearest of the command's own `options`.
+    ConfigError for anything else, with the nearest of the command's own `options` and of the `keys` that it takes, by
+    default all of a configuration.
     """
     overrides: dict[str, Any] = {}
     rest = iter(arguments)
@@ -397,7 +400,8 @@ def parse_dotted(arguments: list[str], options: Collection[str] = ()) -> dict[st
         flag, equals, text = argument.partition("=")
         name = flag.removeprefix("--").replace("-", "_")
         if not flag.startswith("--") or "." not in name:
-            raise ConfigError(f"unknown argument '{argument}'{nearest(name, [*options, *dotted_keys()])}")
+            known = dotted_keys() if keys is None else keys
+            raise ConfigError(f"unknown argument '{argument}'{nearest_argument(name, options, known)}")
         if not equals:
             following = next(rest, None)
             if following is None:
@@ -410,6 +414,12 @@ def parse_dotted(arguments: list[str], options: Collection[str] = ()) -> dict[st
         except (ValueError, RecursionError) as error:  # a number without end, brackets without end
             raise ConfigError(f"{flag}: {error}") from None
     return overrides
+
+
+def nearest_argument(name: str, options: Collection[str], keys: Iterable[str] = ()) -> str:
+    """`nearest` of a command's options (`--batch_size`), by their names without dashes, and of keys."""
+    written = {option.lstrip("-").replace("-", "_"): option for option in reversed(list(options))}
+    return nearest(name, [*written, *keys], written)
 
 
 def dotted_keys() -> Iterator[str]:

@@ -1,6 +1,8 @@
 """Images to embeddings: each image once, whatever the number of pairs it is in."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,9 +14,13 @@ from tqdm import tqdm
 from twin_dcal import distributed
 from twin_dcal.checkpoint import LoadedModel
 from twin_dcal.data.datamodule import TwinDataModule
-from twin_dcal.data.dataset import Sample, batch_faults
+from twin_dcal.data.dataset import Sample, Unreadable, batch_faults
+from twin_dcal.data.images import read_image
 from twin_dcal.models.dcal import DCALVerificationModel, FeatureType
 from twin_dcal.models.preprocessing import Preprocessing
+
+Prepare = Callable[[str], NDArray[np.uint8]]
+"""A file as the network takes it, (rows, columns, 3): the face found and aligned, say. ImageError for one without."""
 
 
 class Embedded(NamedTuple):
@@ -77,16 +83,24 @@ def embed_images(
     num_workers: int = 0,
     feature_type: FeatureType = "combined",
     strict: bool = False,
+    prepare: Prepare | None = None,
 ) -> Embedded:
     """Features of image files, in order, with the checkpoint's own preprocessing. ImageError for a bad file if strict.
 
+    Args: prepare: None takes the central part of each picture, and must be picklable where workers are not forked.
     With several processes each embeds whole batches of its own, and all have all features: the same numbers as one
     process computes.
     """
     device = next(loaded.model.parameters()).device.type
     config = loaded.config.override({"runtime.num_workers": num_workers, "runtime.device": device})
     part = distributed.shard_range(len(names), batch_size)
-    loader = TwinDataModule(config).eval_loader(names, batch_size, part, "refuse" if strict else "blank")
+    read = read_image if prepare is None else partial(_prepared, prepare)
+    unreadable: Unreadable = "refuse" if strict else "blank"
+    loader = TwinDataModule(config).eval_loader(names, batch_size, part, unreadable, read)
     shown = None if distributed.is_main() else True
     batches = tqdm(loader, desc="embedding", unit="batch", disable=shown, leave=False)
     return embed_loaded(loaded.model, batches, loaded.preprocessing, feature_type)
+
+
+def _prepared(prepare: Prepare, path: Path) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(prepare(str(path)))).permute(2, 0, 1)

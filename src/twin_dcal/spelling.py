@@ -1,7 +1,7 @@
 """Which name was meant: the nearest known one to a name that is unknown."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _CUSTOMARY = {
     "lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size", "epochs": "num_epochs", "workers": "num_workers",
@@ -12,14 +12,15 @@ _CUSTOMARY = {
 """What other programs call the last part of a name."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str], shown: Mapping[str, str] | None = None) -> str:
     """Ask "; did you mean '…'?" for the known name that `name` most likely stands for; empty if none is near.
 
     Names may be dotted; the part after the last dot counts most. Near is, in this order: the same last part, what
     other programs call it (`lr` for learning_rate), a slip of the pen, one of its words (`warmup` for warmup_epochs).
+    Args: shown: how a known name is written in the question, where that differs.
     """
     found = _nearest(name, list(known))
-    return f"; did you mean '{found}'?" if found else ""
+    return f"; did you mean '{(shown or {}).get(found, found)}'?" if found else ""
 
 
 def _nearest(name: str, known: list[str]) -> str | None:

@@ -401,7 +401,7 @@ def test_embeddings_of_another_system_join_a_data_set(tiny_faces, tmp_path, caps
     one_error(
         capsys,
         evaluate(*given, *tuned),
-        r"e\.npz: 1 of 24 images of \S+ are missing, first: \S+/test/7b/5\.png",
+        r"e\.npz: 1 of 24 images of \S+ missing, first: \S+/test/7b/5\.png",
     )
 
 

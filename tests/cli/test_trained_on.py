@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tiny import tiny_values
 
-from twin_dcal.cli import demo, evaluate, export, extract
+from twin_dcal.cli import ablate, demo, evaluate, export, extract, lookalikes, prepare
 from twin_dcal.cli import train as train_command
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.demo import picture
@@ -175,3 +175,50 @@ def test_training_tuning_and_exporting_end_with_it(drawn, tmp_path, monkeypatch,
 )  # fmt: skip
 def test_what_embeddings_say_of_their_model(metadata, told):
     assert len(told_of_model(metadata.get("model"))) == told
+
+
+def test_what_uses_a_model_to_prepare_data_says_it(drawn, tmp_path, monkeypatch, capsys):
+    """Once each: dcal-lookalikes of its features, dcal-prepare with it, dcal-ablate of such models."""
+    pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
+    pytest.importorskip("rustworkx", reason="needs the extra 'lookalikes'")
+    from drawn_scenes import scene
+
+    monkeypatch.chdir(tmp_path)
+    model, data = str(drawn / "run/best_model.pth"), str(drawn / "data")
+    extract.main(["--model", model, "--images_dir", f"{data}/test", "--align", "never", "--num_workers", "0"])
+    capsys.readouterr()
+    wide = ["--min_cosine", "-1", "--max_cosine", "1"]
+    given = ["--embeddings", "features.npz", "--data_dir", data, "--split", "test", "--output", "alike"]
+    assert lookalikes.main([*given, *wide]) == 0
+    assert capsys.readouterr().err.count(f"warning: {TOLD}") == 1
+    for number in range(2):
+        (tmp_path / f"photos/p{number}").mkdir(parents=True)
+        Image.fromarray(scene(number, 0)[0]).save(tmp_path / f"photos/p{number}/0.png")
+    assert (
+        prepare.main(["photos", "--output", "set", "--model", model, "--workers", "1", "--device", "cpu"])
+        == 0
+    )
+    assert capsys.readouterr().err.count(f"warning: {TOLD}") == 1
+
+
+def test_an_ablation_says_it_once(drawn, tmp_path, capsys):
+    tiny = [
+        "--config", "debug", "--model.backbone", "test_vit", "--model.pretrained", "false", "--data.image_size", "32",
+        "--training.num_epochs", "1", "--training.images_per_person", "2", "--training.warmup_epochs=0",
+        "--runtime.num_workers", "0", "--runtime.device", "cpu", "--num_replicates", "0", "--seeds", "1",
+    ]  # fmt: skip
+    given = [
+        "--data_dir",
+        str(drawn / "data"),
+        "--branches",
+        "sa",
+        "sa+glca",
+        "--output_dir",
+        str(tmp_path / "out"),
+    ]
+    assert ablate.main([*tiny, *given]) == 0
+    told = capsys.readouterr()
+    assert (told.out + told.err).count(TOLD) == 1
+    assert TOLD in (tmp_path / "out/ablation.md").read_text()
+    (warning,) = json.loads((tmp_path / "out/ablation.json").read_text())["warnings"]
+    assert warning.startswith(TOLD)

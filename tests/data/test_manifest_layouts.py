@@ -164,7 +164,7 @@ def test_json_partly_outside_the_split_folders_sets_no_split(tmp_path, people, w
     )
     data = load(tmp_path, val_fraction=0, test_fraction=0)
     assert data.train.people == ("a", "b")
-    assert any("2 of 4 images are outside train/" in finding for finding in data.findings)
+    assert any("2 of 4 images outside train/" in finding for finding in data.findings)
 
 
 def test_twin_pairs_by_split_define_it_and_the_rest_trains(tmp_path, people, write_json):
@@ -249,8 +249,8 @@ def test_summary_is_one_line_with_the_numbers(tmp_path, people, write_json):
     write_json(tmp_path / "twin_pairs_infor.json", [["a", "b"]])
     summary = load(tmp_path, val_fraction=0).summary()
     assert "\n" not in summary
-    assert "train: 2 people in 1 families (1 of twins), 7 images, 2–3.5–5 a person" in summary
-    assert "val: none; test: 1 people in 1 families (0 of twins), 3 images" in summary
+    assert "train: 2 people in 1 family (1 of twins), 7 images, 2–3.5–5 a person" in summary
+    assert "val: none; test: 1 person in 1 family (0 of twins), 3 images" in summary
     assert "left out: 1 person left out, fewer than 2 images to train on: c" in summary
 
 

@@ -232,7 +232,7 @@ def test_folders_and_pairs_that_name_different_splits_are_refused(tmp_path, peop
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ({"train": ["a"]}, "1 people of the data set are in no split: b"),
+        ({"train": ["a"]}, "1 person of the data set in no split: b"),
         ({"train": ["a", "b", "c"], "val": ["d"]}, "2 people are not in the data set: c, d"),
         ({"train": ["a"], "test": ["a", "b"]}, "person 'a' is listed in train and in test"),
         ({"train": ["a"], "dev": ["b"]}, "not a split"),

@@ -194,7 +194,7 @@ def test_a_folder_is_compared_pair_by_pair(run, photos, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "one" / "a.png")
     code, _, err = run("--demo_folder", tmp_path / "one")
     assert code == 2
-    assert "1 images; a folder of 2 to 200" in err
+    assert "1 image; a folder of 2 to 200" in err
 
 
 def test_a_folder_goes_on_without_a_bad_picture(run, photos, tmp_path):
@@ -204,7 +204,7 @@ def test_a_folder_goes_on_without_a_bad_picture(run, photos, tmp_path):
     code, out, _ = run("--demo_folder", tmp_path / "some", "--save_results")
     assert code == 0
     lines = out.splitlines()
-    assert lines[2].startswith("1 of 1 pairs") or lines[2].startswith("0 of 1 pairs")
+    assert lines[2].startswith("1 of 1 pair ") or lines[2].startswith("0 of 1 pair ")
     assert lines[3] == "2 pairs not compared:"
     assert lines[4].startswith(f"  {tmp_path / 'some' / '0.png'}: ")
     assert len(lines) == 6

@@ -150,12 +150,12 @@ def test_damaged_files(tmp_path):
         ({"features": np.array([["x"]]), "ids": ["a"]}, r"not numbers"),
         ({"features": np.eye(2), "ids": [["a", "b"]]}, r"not a list of text"),
         ({"features": np.eye(2), "ids": [0.5, 1.5]}, r"not a list of text"),
-        ({"features": [[1, np.nan], [1, 1]], "ids": ["a", "b"]}, r"NaN or infinity for 1 images, first: a\."),
+        ({"features": [[1, np.nan], [1, 1]], "ids": ["a", "b"]}, r"NaN or infinity for 1 image, first: a\."),
         (
             {"features": [[1, 1], [1, -np.inf]], "ids": ["a", "b"]},
-            r"NaN or infinity for 1 images, first: b\.",
+            r"NaN or infinity for 1 image, first: b\.",
         ),
-        ({"features": [[1, 1], [0, 0]], "ids": ["a", "b"]}, r"a zero vector for 1 images, first: b\."),
+        ({"features": [[1, 1], [0, 0]], "ids": ["a", "b"]}, r"a zero vector for 1 image, first: b\."),
         ({"features": np.eye(3), "ids": ["a", "b", "a"]}, r"'a' is in it twice"),
         ({"features": np.eye(2), "ids": ["a", "b"], "people": ["p"]}, r"1 people for 2 images"),
         (

@@ -56,7 +56,7 @@ def test_images_of_other_folders_are_not_taken_for_those_of_the_set():
     more = [name.replace("/test/", "/train/") for name in IMAGES]
     assert joined([*more, *IMAGES]) == [4, 5, 6, 7]
     with pytest.raises(
-        MetricError, match=r"3 of 4 images of set are missing, first: /data/set/test/90004/d14\.jpg"
+        MetricError, match=r"3 of 4 images of set missing, first: /data/set/test/90004/d14\.jpg"
     ):
         joined([IMAGES[0], "/other/90006/d14.jpg", "x/d14"])
     assert joined(["elsewhere/d13.jpg", *IMAGES]) == [1, 2, 3, 4]
@@ -75,7 +75,7 @@ def test_one_image_named_twice_is_an_error_and_the_longer_name_wins():
 
 
 def test_names_without_an_image_are_an_error():
-    with pytest.raises(MetricError, match=r"s\.csv: 1 of 2 images are not in set, first: nobody\.jpg"):
+    with pytest.raises(MetricError, match=r"s\.csv: 1 of 2 images not in set, first: nobody\.jpg"):
         rows_of_names([IMAGES[0], "nobody.jpg"], IMAGES, "s.csv", "set")
 
 

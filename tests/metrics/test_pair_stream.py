@@ -233,7 +233,7 @@ ONE = {"people": [0, 0, 1, 2], "families": [0, 0, 0, 1]}
         (([], []), {}, "at least one"),
         (([[0.1]], [[0]]), {}, r"shape \(1, 1\)"),
         ((["a"], [0]), {}, "one score per pair"),
-        (([0.1, math.nan, math.inf], [0, 1, 1]), {}, "2 of 3 scores are NaN or infinite, first pair 1"),
+        (([0.1, math.nan, math.inf], [0, 1, 1]), {}, "2 of 3 scores NaN or infinite, first pair 1"),
         (([0.1, 0.2], [0]), {}, "2 scores, 1 kinds"),
         (([0.1, 0.2], [0, 4]), {}, "more than PairKind"),
         (([0.1, 0.2], [0.0, 1.0]), {}, "more than PairKind"),

@@ -338,14 +338,14 @@ def test_twin_pairs_that_fit_nobody_are_refused_and_nearly_named_twins_kept_toge
     pairs = photos / "twin_pairs_infor.json"
     pairs.write_text('[["P0", "P1"]]')
     with pytest.raises(
-        ManifestError, match=r"none of the 1 twin pairs fits, .*'P0' \(the data set has 'p0'\)"
+        ManifestError, match=r"no twin pair fits \(1 given\), .*'P0' \(the data set has 'p0'\)"
     ):
         prepare(Job(photos, tmp_path / "set", SMALL))
     pairs.write_text('[["P0", "p1"], ["p2", "p3"]]')
     for seed in range(4):
         done = prepare(Job(photos, tmp_path / "set", SMALL, split=(0.34, 0.33, 0.33), seed=seed))
         assert done.split.split_of["p0"] == done.split.split_of["p1"]
-    assert "1 ids of twin pairs have no photos: 'P0' (the data set has 'p0')" in done.notes
+    assert "1 id of a twin pair has no photos: 'P0' (the data set has 'p0')" in done.notes
 
 
 # Settings

@@ -118,4 +118,4 @@ def test_two_images_of_one_name_and_size_are_counted(tiny_config):
     once = type(faces).build({"p": (one,), "q": (faces.paths[1],)}, {})
     assert changes(fingerprint(twice), twice) == []
     assert changes(fingerprint(twice), once) == ["'p' (2 images, now 1; 1 not as before)"]
-    assert changes(fingerprint(once), twice) == [f"'p' (1 images, now 2; new or of another size: {one.name})"]
+    assert changes(fingerprint(once), twice) == [f"'p' (1 image, now 2; new or of another size: {one.name})"]

@@ -18,6 +18,7 @@ from twin_dcal.evaluation.result import Figures
 from twin_dcal.evaluation.systems import Sampling, open_model
 from twin_dcal.files import write_text
 from twin_dcal.locking import locked
+from twin_dcal.plural import plural
 from twin_dcal.report.comparison import Overlaid, write_comparison_plot
 
 from .runs import SPLIT_NAME, PlannedRun, check_images, plan_runs, split_of, standing_of, train_runs
@@ -132,7 +133,8 @@ def _refuse_unusable_test(face_data: FaceData, data: DataConfig) -> None:
     test = face_data.test
     if test.num_people < 2 or test.images_per_person.most < 2:
         raise ManifestError(
-            f"the test split has {test.num_people} people with {test.images_per_person.most} images at most; comparing "
+            f"the test split has {plural(test.num_people, 'person', 'people')} with "
+            f"{plural(test.images_per_person.most, 'image')} at most; comparing "
             "needs 2 people, one of them with 2 images. Set data.test_fraction, or give it more."
         )
     read_comparisons(_source(data), _files(data), "test")

@@ -37,11 +37,13 @@ def summarize(runs: Iterable[ScoredRun], effort: EvaluationOptions) -> Figures:
     """
     resampled: dict[Variant, list[Resampled]] = {}
     variants: dict[Variant, Figures] = {}
+    warnings: dict[str, None] = {}
     first: Run | None = None
     for run in runs:
         # In the first run's order, so that families have the same numbers, and the same are drawn.
         source = run.scores.scored.source if first is None else aligned(first, run.scores)[1]
         first = first or run.scores
+        warnings |= dict.fromkeys(run.scores.scored.what.warnings)
         resampled.setdefault(run.variant, []).append(resample(source, effort.num_replicates, effort.seed))
         start = {"variant": run.variant.name, "branches": list(run.variant.branches), "runs": []}
         told = {"seed": run.seed, **run.about, "sections": _sections(run.scores)}
@@ -59,6 +61,7 @@ def summarize(runs: Iterable[ScoredRun], effort: EvaluationOptions) -> Figures:
              "sections": _differences(resampled[other], resampled[head])}
             for other in others
         ],
+        "warnings": list(warnings),
         "intervals": {
             "level": LEVEL, "method": METHOD, "num_families": one.num_families,
             "num_replicates": effort.num_replicates, "seed": effort.seed, "refusal": one.refusal or None,

@@ -44,7 +44,8 @@ def markdown(summary: Figures) -> str:
     """The table, and what it says in words."""
     lines = [_line(HEAD), "|" + "---|" * len(HEAD)]
     lines += [_line((row.section, *row.cells)) for row in rows(summary)]
-    return "\n".join([*lines, "", explained(summary)]) + "\n"
+    warnings = (line for text in summary.get("warnings", ()) for line in ("", f"Warning: {text}."))
+    return "\n".join([*lines, "", explained(summary), *warnings]) + "\n"
 
 
 def latex(summary: Figures) -> str:
@@ -88,7 +89,8 @@ def _sentences(summary: Figures) -> Iterator[str]:
     over = f"mean ± standard deviation over seeds {', '.join(map(str, seeds))}"
     figures = over if len(seeds) > 1 else f"one seed ({seeds[0]}), hence no standard deviation"
     *most, last = [f"{genuine:,} genuine", *pairs]
-    yield f"Test split: {', '.join(most)} and {last} pairs; {figures}."
+    noun = "pair" if last.startswith("1 ") else "pairs"
+    yield f"Test split: {', '.join(most)} and {last} {noun}; {figures}."
     if not summary["differences"]:
         return
     against = summary["differences"][0]["against"].upper()

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from twin_dcal.config import dotted_keys
 from twin_dcal.errors import ConfigError
 from twin_dcal.presets import PRESETS
 
@@ -20,6 +21,7 @@ CONFIG_KEYS = {
 
 def parser() -> Parser:
     parser = Parser(
+        keys=dotted_keys,
         prog="dcal-ablate",
         description="Train every combination of branches with every seed, evaluate each on the test split and compare: "
         "ablation.md, ablation.tex (booktabs), ablation.json and DET curves. Finished runs are not repeated.",

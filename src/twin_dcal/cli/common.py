@@ -5,11 +5,12 @@ import io
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from twin_dcal._version import __version__
-from twin_dcal.config import parse_dotted
+from twin_dcal.config import nearest_argument, parse_dotted
+from twin_dcal.errors import ConfigError
 from twin_dcal.files import owner_only
 from twin_dcal.privacy import set_privacy_defaults
 
@@ -17,12 +18,16 @@ from .exits import Answered, ended
 
 
 class Parser(argparse.ArgumentParser):
-    """Accepts `--data_dir` and `--data-dir` alike, and leaves `--section.key value` pairs for the configuration."""
+    """Accepts `--data_dir` and `--data-dir` alike, and leaves `--section.key value` pairs for the configuration.
 
-    def __init__(self, **options: Any) -> None:
+    Args: keys: gives the keys that a command takes in this way; None for a command that takes none.
+    """
+
+    def __init__(self, *, keys: Callable[[], Iterable[str]] | None = None, **options: Any) -> None:
         super().__init__(
             **options, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
+        self._keys = keys
         self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
 
     def option(self, name: str, **settings: Any) -> None:
@@ -40,14 +45,26 @@ class Parser(argparse.ArgumentParser):
             raise Answered(end.code) from None
 
     def parse(self, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
-        """Options, and dotted overrides from whatever is not an option. ConfigError for anything else."""
+        """Options, and dotted overrides from whatever is not an option. ConfigError for anything else, with the nearest
+        of this command's own options and keys."""
         known, rest = self.parse_known_args(arguments)
-        return known, parse_dotted(rest, [name for action in self._actions for name in action.option_strings])
+        own = [name for action in self._actions for name in action.option_strings]
+        dotted = parse_dotted(rest, own, () if self._keys is None else self._keys())
+        if dotted and self._keys is None:
+            wrong = next(iter(dotted))
+            raise ConfigError(
+                f"{self.prog} has no option --{wrong}{nearest_argument(wrong, own)}; see {self.prog} --help"
+            )
+        return known, dotted
+
+    def parse_options(self, arguments: Sequence[str] | None) -> argparse.Namespace:
+        """Options of a command that takes no keys. ConfigError for anything else."""
+        return self.parse(arguments)[0]
 
 
-def align_option(parser: Parser) -> None:
+def align_option(parser: Parser, default: str = "auto") -> None:
     parser.option(
-        "align", choices=["auto", "always", "never"], default="auto",
+        "align", choices=["auto", "always", "never"], default=default,
         help="faces of photographs are found and aligned, crops left alone (auto); every picture is aligned (always); "
         "both refuse a picture without a face; the central square of every picture is taken (never)",
     )  # fmt: skip

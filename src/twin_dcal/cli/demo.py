@@ -61,9 +61,7 @@ def parser() -> Parser:
 
 
 def body(arguments: Sequence[str] | None) -> int:
-    options, dotted = parser().parse(arguments)
-    if dotted:
-        raise ConfigError(f"dcal-demo has no option --{next(iter(dotted))}; see dcal-demo --help")
+    options = parser().parse_options(arguments)
     _check(options)
     model = options.model or _offered_model()
     from twin_dcal.demo.session import Session

@@ -4,10 +4,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
+from twin_dcal.plural import plural
 
 from .common import check_launch, run
 from .evaluate_options import parser
@@ -18,14 +21,13 @@ if TYPE_CHECKING:
     from twin_dcal.evaluation.evaluate import Decision, EvaluationOptions
     from twin_dcal.evaluation.inputs import DataFiles
     from twin_dcal.evaluation.run import Outcome
-    from twin_dcal.evaluation.systems import Sampling, System
+    from twin_dcal.evaluation.systems import ModelSystem, Sampling, System
+    from twin_dcal.inference.aligning import Align
     from twin_dcal.report.galleries import Overlays
 
 
 def body(arguments: Sequence[str] | None) -> int:
-    options, dotted = parser().parse(arguments)
-    if dotted:
-        raise ConfigError(f"dcal-evaluate has no option --{next(iter(dotted))}; see dcal-evaluate --help")
+    options = parser().parse_options(arguments)
     if options.model and _source(options) is None and not _only_tunes(options):
         options.data_dir = default_data_folder()
     if options.dataset_info and not options.test_data and options.data_root is None:
@@ -73,6 +75,10 @@ def _check(options: argparse.Namespace) -> None:
             "or a list of pairs as --test_data"
         )
     for faulty, message in (
+        (options.align != "never" and not options.model,
+         "--align needs --model: embeddings and scores are of pictures that are aligned already"),
+        (options.align != "never" and options.explain,
+         "--explain looks at crops as they are; make them with dcal-prepare and leave out --align"),
         (options.explain and not options.model, "--explain needs --model: embeddings and scores cannot be explained"),
         (options.explain and options.feature_type != "combined", "--explain needs --feature_type combined"),
         (options.explain_pairs < 2, "--explain_pairs must be at least 2"),
@@ -170,7 +176,7 @@ def _tune(options: argparse.Namespace) -> int:
     choice = tuning.choice
     print(
         f"threshold {choice.threshold:.4f} by {choice.metric}, on {choice.num_genuine:,} genuine and "
-        f"{choice.num_impostors:,} impostor ({choice.on}) pairs of {tuning.data}\n"
+        f"{plural(choice.num_impostors, f'impostor ({choice.on}) pair')} of {tuning.data}\n"
         f"there: FMR {choice.fmr:.2%}, FNMR {choice.fnmr:.2%}"
     )
     assert isinstance(system, ModelSystem)
@@ -271,7 +277,7 @@ def _show(options: argparse.Namespace, outcome: "Outcome", overlays: "Overlays |
 
         home = folder / "examples"
         written = save_examples(outcome.evaluation, home, options.num_examples, blur=options.blur_images)
-        print(f"examples: {written} pairs in {home}")
+        print(f"examples: {plural(written, 'pair')} in {home}")
     if options.visualize:
         from twin_dcal.report.html import write_report
 
@@ -303,9 +309,23 @@ def _open_model(options: argparse.Namespace, path: str) -> "System":
         path, options.device, _files(options), _sampling(options), feature_type=options.feature_type,
         batch_size=options.batch_size, num_workers=options.num_workers, num_threads=options.num_threads,
     )  # fmt: skip
+    if options.align != "never":
+        system = _aligning(system, options.align)
     if options.config:
         _note_config(options.config, system.loaded)
     return system
+
+
+def _aligning(system: "ModelSystem", align: "Align") -> "ModelSystem":
+    """The same model, which finds and aligns faces as the engine does. ConfigError without a detector."""
+    from twin_dcal.inference.aligning import prepare_file
+    from twin_dcal.prepare.detector import NEEDED, is_available
+
+    if not is_available():
+        raise ConfigError(f"--align {align}: finding faces needs {NEEDED}")
+    known = system.loaded.preprocessing
+    prepare = partial(prepare_file, align, known.image_size, known.landmarks, "command")
+    return replace(system, align=align, prepare=prepare)
 
 
 def _note_config(name: str, loaded: "LoadedModel") -> None:

@@ -1,6 +1,6 @@
 """The options of `dcal-evaluate`."""
 
-from .common import Parser, launch_options
+from .common import Parser, align_option, launch_options
 
 
 def parser() -> Parser:
@@ -40,6 +40,7 @@ def _system_options(parser: Parser) -> None:
         "explain_method", choices=["combined", "occlusion", "gradients"], default="combined",
         help="what --explain draws; all are measured",
     )  # fmt: skip
+    align_option(parser, "never")
     option("batch_size", type=int, default=32, help="images embedded at once")
     option("num_workers", type=int, default=2, help="processes that load images")
     option("num_threads", type=int, help="threads of torch on a CPU")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
+from twin_dcal.plural import plural
 
 from .common import Parser, run
 
@@ -37,9 +38,7 @@ def parser() -> Parser:
 
 
 def body(arguments: Sequence[str] | None) -> int:
-    options, dotted = parser().parse(arguments)
-    if dotted:
-        raise ConfigError(f"dcal-export has no option --{next(iter(dotted))}; see dcal-export --help")
+    options = parser().parse_options(arguments)
     _check(options)
     from twin_dcal.evaluation.inputs import DataFiles
     from twin_dcal.export.flow import export_model
@@ -80,7 +79,8 @@ def _tell(exported: "Exported") -> None:
         within = "" if auc.low is None else f", 95 % interval [{auc.low:+.4f}, {auc.high:+.4f}]"
         print(
             f"twin AUC on {auc.data}: float32 {auc.before:.4f}, int8 {auc.after:.4f} (change {-auc.drop:+.4f}{within}; "
-            f"{auc.num_genuine:,} genuine and {auc.num_twin:,} twin pairs, {auc.num_families} families)"
+            f"{auc.num_genuine:,} genuine and {plural(auc.num_twin, 'twin pair')}, "
+            f"{plural(auc.num_families, 'family', 'families')})"
         )
         print(f"smallest cosine of an image's float32 and int8 features: {auc.min_cosine:.4f}")
         for name, (before, after) in auc.rates.items():

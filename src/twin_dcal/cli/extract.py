@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
+from twin_dcal.plural import plural
 
 from .common import Parser, align_option, check_launch, launch_options, run
 
@@ -62,9 +63,7 @@ def parser() -> Parser:
 
 
 def body(arguments: Sequence[str] | None) -> int:
-    options, dotted = parser().parse(arguments)
-    if dotted:
-        raise ConfigError(f"dcal-extract has no option --{next(iter(dotted))}; see dcal-extract --help")
+    options = parser().parse_options(arguments)
     _check(options)
     check_launch(options)
     from twin_dcal.distributed import entered_by_main, process_group
@@ -116,7 +115,7 @@ def _extract(
         individual=options.save_individual, plots=options.visualize_features,
     )  # fmt: skip
     written = write_beside(done.files, wanted)
-    print(f"{done.num_images:,} features: {_few(done.files)}")
+    print(f"{plural(done.num_images, 'feature')}: {_few(done.files)}")
     for path in written:
         print(path)
     for text in told_of_training(engine.source.training):
@@ -146,7 +145,7 @@ def _list_failures(done: "Extraction", output: Path) -> None:
     write_text(listed, "".join(f"{reason}\n" for _, reason in done.failed))
     for _, reason in done.failed[:NUM_LISTED]:
         print(f"left out: {reason}", file=sys.stderr)
-    print(f"left out {len(done.failed):,} images; all: {listed}", file=sys.stderr)
+    print(f"left out {plural(len(done.failed), 'image')}; all: {listed}", file=sys.stderr)
 
 
 def _few(paths: Sequence[Path]) -> str:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from twin_dcal.errors import ConfigError
+from twin_dcal.plural import plural
 
 from .common import Parser, run
 
@@ -40,9 +40,7 @@ def parser() -> Parser:
 
 
 def body(arguments: Sequence[str] | None) -> int:
-    options, dotted = parser().parse(arguments)
-    if dotted:
-        raise ConfigError(f"dcal-lookalikes has no option --{next(iter(dotted))}; see dcal-lookalikes --help")
+    options = parser().parse_options(arguments)
 
     from twin_dcal.evaluation.inputs import DataFiles
     from twin_dcal.locking import locked
@@ -58,16 +56,18 @@ def body(arguments: Sequence[str] | None) -> int:
         )  # fmt: skip
     found = done.found
     print(
-        f"{len(found.pairs):,} pairs of {found.num_people:,} people, cosines {found.pairs[-1].cosine:.3f} to "
+        f"{plural(len(found.pairs), 'pair')} of {found.num_people:,} people, cosines {found.pairs[-1].cosine:.3f} to "
         f"{found.pairs[0].cosine:.3f}"
     )
     if found.suspects:
         print(
-            f"{len(found.suspects):,} pairs may be one person under two ids; see {done.files[2]}",
+            f"{plural(len(found.suspects), 'pair')} may be one person under two ids; see {done.files[2]}",
             file=sys.stderr,
         )
     for path in done.files:
         print(path)
+    for text in done.warnings:
+        print(f"warning: {text}", file=sys.stderr)
     return 0
 
 

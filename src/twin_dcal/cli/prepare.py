@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from twin_dcal.plural import plural
+
 from .common import Parser, run
 
 if TYPE_CHECKING:
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 def parser() -> Parser:
     parser = Parser(
+        keys=_keys,
         prog="dcal-prepare",
         description="Find, align and check the faces of PHOTOS/PERSON/*, and write a data set in the standard layout "
         "with prepare_report.html. Photographs are never changed; a second run only works on what is new.",
@@ -75,6 +78,12 @@ def parser() -> Parser:
     return parser
 
 
+def _keys() -> Sequence[str]:
+    from twin_dcal.prepare.settings import setting_keys
+
+    return setting_keys()
+
+
 def body(arguments: Sequence[str] | None) -> int:
     options, dotted = parser().parse(arguments)
     for name in ("image_size", "faces"):
@@ -92,7 +101,7 @@ def body(arguments: Sequence[str] | None) -> int:
         split=None if options.split is None else tuple(options.split), workers=options.workers,
         review=options.review, conflicts=options.conflicts, seed=options.seed, detector=options.detector,
     )  # fmt: skip
-    embed, threshold = _model(options)
+    embed, threshold, doubts = _model(options)
     try:
         done = prepare(job, embed, threshold)
     except KeyboardInterrupt:
@@ -100,30 +109,32 @@ def body(arguments: Sequence[str] | None) -> int:
         return 130
     if options.contact_sheet:
         print(f"contact sheet: {write_contact_sheet(options.contact_sheet, done)}")
-    _tell(job, done)
+    _tell(job, done, doubts)
     print(job.output / PAGE_NAME)
     return 0
 
 
-def _tell(job: "Job", done: "Prepared") -> None:
+def _tell(job: "Job", done: "Prepared", doubts: Sequence[str]) -> None:
     people = {crop.photo.person for crop in done.path_of}
     print(
-        f"{len(done.path_of):,} crops of {len(people):,} people from {done.num_photos:,} photos: {job.output}"
+        f"{plural(len(done.path_of), 'crop')} of {plural(len(people), 'person', 'people')} from "
+        f"{plural(done.num_photos, 'photo')}: {job.output}"
     )
     for reason, count in done.num_reasons.items():
         print(f"  {count:,} left out: {reason}")
-    for note in done.notes:
+    for note in (*done.notes, *(f"warning: {text}" for text in doubts)):
         print(note, file=sys.stderr)
 
 
-def _model(options: argparse.Namespace) -> tuple["Embed | None", float]:
-    """What tells whether a crop fits its person, and from which cosine on it does."""
+def _model(options: argparse.Namespace) -> tuple["Embed | None", float, tuple[str, ...]]:
+    """What tells whether a crop fits its person, from which cosine on it does, and why it may tell wrongly."""
     from twin_dcal.errors import ConfigError
+    from twin_dcal.model_file.provenance import told_of_training
 
     if options.model is None:
         if options.min_cosine is not None:
             raise ConfigError("--min_cosine needs --model")
-        return None, 0.0
+        return None, 0.0, ()
     from twin_dcal.inference.engine import TwinInferenceEngine
 
     engine = TwinInferenceEngine(options.model, options.device, align="never")
@@ -133,7 +144,7 @@ def _model(options: argparse.Namespace) -> tuple["Embed | None", float]:
             f"{options.model}: its threshold is of a fused score, not of a cosine; give --min_cosine"
         )
     threshold = engine.threshold if options.min_cosine is None else options.min_cosine
-    return embed, threshold  # type: ignore[return-value]
+    return embed, threshold, told_of_training(engine.source.training)  # type: ignore[return-value]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

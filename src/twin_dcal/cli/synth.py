@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
+from twin_dcal.plural import plural
 
 from .common import Parser, run
 
@@ -64,9 +65,7 @@ def parser() -> Parser:
 
 
 def body(arguments: Sequence[str] | None) -> int:
-    options, dotted = parser().parse(arguments)
-    if dotted:
-        raise ConfigError(f"dcal-synth has no option --{next(iter(dotted))}; see dcal-synth --help")
+    options = parser().parse_options(arguments)
     if options.workers < 1:
         raise ConfigError(f"--workers {options.workers} draw nothing; use 1 or more")
     if options.resume and options.overwrite:
@@ -116,7 +115,8 @@ def _edit(options: Namespace) -> int:
     )
     left_out = ", ".join(f"{count} {reason}" for reason, count in made["left_out"].items()) or "none"
     print(
-        f"{made['photos']:,} photos of {made['people']:,} edited people in {made['twin_pairs']:,} twin pairs, "
+        f"{plural(made['photos'], 'photo')} of {made['people']:,} edited people in "
+        f"{plural(made['twin_pairs'], 'twin pair')}, "
         f"strength {settings.strength:g}: {options.output}\nphotos left out: {left_out}"
     )
     return 0
@@ -146,7 +146,7 @@ def _edit_settings(options: Namespace) -> "Settings":
     told = settings.calibration or {}
     print(
         f"strength {settings.strength:g}: twin EER {told['achieved_eer']:.3f} of {told['network']} over "
-        f"{told['people']} people of train"
+        f"{plural(told['people'], 'person', 'people')} of train"
     )
     return settings
 
@@ -168,7 +168,9 @@ def _draw(options: Namespace) -> int:
     count = generate(
         options.output, settings, workers=options.workers, resume=options.resume, overwrite=options.overwrite
     )
-    print(f"{count:,} photos of {settings.families} families, {settings.difficulty}: {options.output}")
+    print(
+        f"{plural(count, 'photo')} of {settings.families} families, {settings.difficulty}: {options.output}"
+    )
     return 0
 
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 
+from twin_dcal.config import dotted_keys
 from twin_dcal.presets import PRESETS
 
 from .common import Parser, check_launch, launch_options, run
@@ -20,6 +21,7 @@ CONFIG_KEYS = {
 
 def parser() -> Parser:
     parser = Parser(
+        keys=dotted_keys,
         prog="dcal-train",
         description="Train a Dual Cross-Attention verifier.",
         epilog="Any key of the configuration can be given as --section.key VALUE, "

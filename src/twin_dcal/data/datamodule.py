@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from twin_dcal.config import TwinVerificationConfig
 
-from .dataset import FaceDataset, Sample, Unreadable, VirtualFaceDataset
+from .dataset import FaceDataset, ReadImage, Sample, Unreadable, VirtualFaceDataset
 from .faceset import FaceData, FaceSet
+from .images import read_image
 from .manifest import load_face_data
 from .samplers import FamilyBatchSampler, SampleKey
 from .transforms import ImageTransform, eval_transform, train_transform
@@ -101,10 +102,8 @@ class TwinDataModule:
             world_size=world_size,
             person_in=virtual.person_of if virtual else None,
         )
-        if virtual and "cv2" in sys.modules:
-            # A forked worker waits for ever for OpenCV's threads, which stay behind, even where it sets their number to
-            # one: they must end here, before it starts.
-            sys.modules["cv2"].setNumThreads(1)
+        if virtual:
+            _end_threads_of_opencv()
         return DataLoader(
             self.train_dataset(), batch_sampler=sampler, **self._worker_options(persistent=True)
         )
@@ -128,17 +127,20 @@ class TwinDataModule:
 
     def eval_loader(
         self, faces: FaceSet | Sequence[str | Path], batch_size: int | None = None, part: range | None = None,
-        unreadable: Unreadable = "refuse",
+        unreadable: Unreadable = "refuse", read: ReadImage = read_image,
     ) -> DataLoader[Sample]:  # fmt: skip
         """Every image once, in order, without augmentation.
 
         Args: batch_size: None is that of training. part: only the images at these places. unreadable: see `Unreadable`.
+        read: what makes an image of a file that is named by its path.
         """
         seed = self.config.runtime.seed
         if isinstance(faces, FaceSet):
             dataset = FaceDataset(faces, self.evaluation_transform, seed, unreadable)
         else:
-            dataset = FaceDataset.of_paths(faces, self.evaluation_transform, seed, unreadable)
+            dataset = FaceDataset.of_paths(faces, self.evaluation_transform, seed, unreadable, read)
+        if read is not read_image:
+            _end_threads_of_opencv()
         size = batch_size or self.config.training.batch_size
         return DataLoader(dataset, batch_size=size, sampler=part, **self._worker_options(persistent=False))
 
@@ -158,6 +160,13 @@ class TwinDataModule:
             "worker_init_fn": init_worker,
             "generator": generator,
         }
+
+
+def _end_threads_of_opencv() -> None:
+    """End them before workers are forked: one that uses OpenCV waits for ever for threads that stay behind here, even
+    where it sets their number to one."""
+    if "cv2" in sys.modules:
+        sys.modules["cv2"].setNumThreads(1)
 
 
 def init_worker(worker: int) -> None:

@@ -4,7 +4,7 @@ Only decoding proves that a file is sound, and it comes last: while a batch is l
 that cannot be read depends on that file and the sample's key alone, so a resumed run does the same.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self, TypedDict
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from twin_dcal.errors import ImageError
+from twin_dcal.plural import plural
 
 from .faceset import FaceSet
 from .images import read_image
@@ -40,6 +41,8 @@ class Sample(TypedDict):
     """Why the image that was asked for could not be read, in one line with its path; empty if it was."""
 
 
+ReadImage = Callable[[Path], Tensor]
+"""A file as an image before augmentation, uint8 (3, H, W). ImageError for one that cannot be used."""
 Unreadable = Literal["refuse", "replace", "blank"]
 """What comes of an image that cannot be read: an ImageError; another image, of the same person if one of theirs can be
 read; or grey, for callers that leave it out by its `fault`."""
@@ -56,17 +59,18 @@ class FaceDataset(Dataset[Sample]):
     def __init__(
         self, face_set: FaceSet, transform: ImageTransform, seed: int, unreadable: Unreadable = "refuse"
     ) -> None:
-        self._set(face_set.paths, face_set.person_of, face_set.image_families, transform, seed, unreadable)
+        people, families = face_set.person_of, face_set.image_families
+        self._set(face_set.paths, people, families, transform, seed, unreadable, read_image)
 
     @classmethod
     def of_paths(
         cls, paths: Sequence[str | Path], transform: ImageTransform, seed: int = 0,
-        unreadable: Unreadable = "refuse",
+        unreadable: Unreadable = "refuse", read: ReadImage = read_image,
     ) -> Self:  # fmt: skip
-        """Images of unknown people: `person` and `family` are -1."""
+        """Images of unknown people: `person` and `family` are -1. Args: read: what makes an image of a file."""
         dataset = cls.__new__(cls)
         unknown = np.full(len(paths), -1, dtype=np.int64)
-        dataset._set(tuple(Path(path) for path in paths), unknown, unknown, transform, seed, unreadable)
+        dataset._set(tuple(Path(path) for path in paths), unknown, unknown, transform, seed, unreadable, read)
         return dataset
 
     def _set(
@@ -77,7 +81,9 @@ class FaceDataset(Dataset[Sample]):
         transform: ImageTransform,
         seed: int,
         unreadable: Unreadable,
+        read: ReadImage,
     ) -> None:
+        self._read_file = read
         self.paths, self._person_of, self._image_families = paths, person_of, image_families
         self._transform, self._seed, self._unreadable = transform, seed, unreadable
 
@@ -110,7 +116,7 @@ class FaceDataset(Dataset[Sample]):
 
     def _picture(self, index: int, epoch: int) -> Tensor:
         """An image before augmentation, uint8 (3, H, W). ImageError if its file cannot be read."""
-        return read_image(self.paths[index])
+        return self._read_file(self.paths[index])
 
     def _read(self, key: SampleKey) -> tuple[int, Tensor, str]:
         """Index and pixels (3, H, W) of the image that stands for the key, and the fault of its own, if any."""
@@ -125,7 +131,7 @@ class FaceDataset(Dataset[Sample]):
         assert first_error is not None
         if self._unreadable == "blank":
             return key.index, _GREY.clone(), str(first_error)
-        raise ImageError(f"none of {len(self.paths)} images can be read. {first_error}")
+        raise ImageError(f"none of {plural(len(self.paths), 'image')} can be read. {first_error}")
 
     def _candidates(self, key: SampleKey) -> Iterator[int]:
         """The image itself, and to replace it all others in an order of the key's own, the same person's first."""

@@ -11,6 +11,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from twin_dcal.errors import ManifestError
+from twin_dcal.plural import plural
 
 from .findings import first_few
 
@@ -105,8 +106,9 @@ class FaceSet:
         """One phrase: people, families, images, images per person."""
         fewest, median, most = self.images_per_person
         return (
-            f"{self.num_people} people in {self.num_families} families ({self.num_twin_families} of twins), "
-            f"{self.num_images} images, {fewest}–{median:g}–{most} a person"
+            f"{plural(self.num_people, 'person', 'people')} in {plural(self.num_families, 'family', 'families')} "
+            f"({self.num_twin_families} of twins), {plural(self.num_images, 'image')}, "
+            f"{fewest}–{median:g}–{most} a person"
         )
 
 

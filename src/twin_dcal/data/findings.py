@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from twin_dcal.errors import ManifestError
+from twin_dcal.plural import plural
 
 _NUM_SHOWN = 3
 
@@ -29,12 +30,11 @@ def first_few(offenders: Sequence[object]) -> str:
     return f"{', '.join(map(str, offenders[:_NUM_SHOWN]))} and {more} more"
 
 
-def left_out(singular: str, plural: str, reason: str, offenders: Sequence[object]) -> list[Finding]:
+def left_out(one: str, several: str, reason: str, offenders: Sequence[object]) -> list[Finding]:
     """`[]` without offenders, else one finding: count, what, why and the first few offenders."""
     if not offenders:
         return []
-    noun = singular if len(offenders) == 1 else plural
-    return [Finding(f"{len(offenders)} {noun} left out, {reason}: {first_few(offenders)}")]
+    return [Finding(f"{plural(len(offenders), one, several)} left out, {reason}: {first_few(offenders)}")]
 
 
 def texts(findings: Iterable[Finding]) -> tuple[str, ...]:
@@ -47,5 +47,5 @@ def refuse_if_strict(findings: Iterable[Finding], strict: bool, source: object) 
     if strict and losses:
         raise ManifestError(
             f"{source}: {'; '.join(losses)}. "
-            "Mend the data set, or set data.strict to false to go on without them."
+            "Mend the data set, or leave out --strict (data.strict) to go on without them."
         )

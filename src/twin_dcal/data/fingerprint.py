@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from twin_dcal.plural import plural
+
 from .faceset import FaceSet
 from .findings import first_few
 
@@ -52,7 +54,7 @@ def changes(before: Mapping[str, Any], faces: FaceSet) -> list[str]:
 def _about(person: str, before: int, now: int, num_gone: int, new: list[str]) -> list[str]:
     if not (num_gone or new):
         return []
-    parts = [f"{before} images, now {now}"]
+    parts = [f"{plural(before, 'image')}, now {now}"]
     if num_gone:
         parts.append(f"{num_gone} not as before")
     if new:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from twin_dcal.errors import ManifestError
+from twin_dcal.plural import plural
 
 from .paths import PathResolver
 
@@ -32,7 +33,8 @@ def lfw_entries(path: Path, lines: Lines, find: PathResolver) -> Iterator[Entry]
     promised = 2 * counts[-1] * (counts[0] if len(counts) == 2 else 1)
     if len(lines) - 1 != promised:
         raise ManifestError(
-            f"{path}: {len(lines) - 1} pairs, but its first line says {promised}. Take the whole file, as it came."
+            f"{path}: {plural(len(lines) - 1, 'pair')}, but its first line says {promised}. Take the whole file, "
+            "as it came."
         )
     for number, line in lines[1:]:
         place, parts = f"{path}, line {number}", line.split()

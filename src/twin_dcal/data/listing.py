@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_dcal.errors import ManifestError
+from twin_dcal.plural import plural
 
 from .families import SPLITS, split_siblings
 from .findings import Finding, first_few, left_out, note
@@ -117,8 +118,8 @@ def _list_json(path: Path, folder: Path, data_root: Path | None) -> Listing:
     inside = [split for split in splits.values() if split]
     if not inside or len(inside) < len(splits):
         if inside:
-            share = f"{len(splits) - len(inside)} of {len(splits)} images"
-            findings.append(note(f"{share} are outside train/, val/ and test/: those folders set no split"))
+            share = f"{len(splits) - len(inside)} of {plural(len(splits), 'image')}"
+            findings.append(note(f"{share} outside train/, val/ and test/: those folders set no split"))
         return Listing(path, folder, images, {}, tuple(findings), (path,))
     by_split: dict[str, dict[str, tuple[Path, ...]]] = {}
     for person, paths in images.items():

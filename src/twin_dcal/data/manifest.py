@@ -9,6 +9,7 @@ from pathlib import Path
 
 from twin_dcal.config import DataConfig
 from twin_dcal.errors import ManifestError
+from twin_dcal.plural import plural
 
 from .checks import check_images
 from .faceset import FaceData, FaceSet
@@ -77,13 +78,15 @@ def load_face_data(data: DataConfig, seed: int) -> FaceData:
     fit = fit_pairs(twins.pairs, listing.images)
     fit.refuse_misfits(_names(files))
     images, findings = check_images(listing.images, listing.source, thorough=data.strict)
-    findings = [*listing.findings, *twins.findings, *findings, *_about_twins(fit)]
+    findings = [*listing.findings, *twins.findings, *findings, *_about_twins(fit, files)]
     kept_together = fit.kept_together()
     split_of, found = _splits(data, seed, listing, twins, images, kept_together)
     refuse_shared_families(split_of, kept_together, data.split_file or listing.source)
     small = sorted(p for p in images if split_of[p] == "train" and len(images[p]) < data.min_images)
     findings += found
-    findings += left_out("person", "people", f"fewer than {data.min_images} images to train on", small)
+    findings += left_out(
+        "person", "people", f"fewer than {plural(data.min_images, 'image')} to train on", small
+    )
     refuse_if_strict(findings, data.strict, listing.source)
     train, val, test = (
         FaceSet.build({p: images[p] for p in images if split_of[p] == split and p not in small}, family_of)
@@ -142,7 +145,7 @@ def read_face_set(
     people, found = _people_of_split(listing, twins, split)
     listed = {person: listing.images[person] for person in people}
     images, findings = check_images(listed, listing.source, thorough=strict)
-    about_twins = _about_twins(fit, whole)
+    about_twins = _about_twins(fit, files, whole)
     findings = [*listing.findings, *twins.findings, *found, *findings, *about_twins]
     refuse_if_strict(findings, strict, listing.source)
     if not images:
@@ -218,20 +221,24 @@ def _with_siblings(path: Path) -> list[Path]:
     return list(split_siblings(path).values()) or [path]
 
 
-def _about_twins(fit: PairFit, whole: bool = True) -> list[Finding]:
-    """What was found about twins. Args: whole: whether everybody whom the pairs may name is known; of a part, pairs of
-    others are rightly unknown."""
+def _about_twins(fit: PairFit, files: Sequence[Path], whole: bool = True) -> list[Finding]:
+    """What was found about twins.
+
+    Args: files: where the pairs stand; whole: whether everybody whom the pairs may name is known; of a part, pairs of
+    others are rightly unknown.
+    """
     if not fit.pairs:
         return [note(f"no twin pairs ({PAIRS_NAME}): every person is a family of one")]
     if not fit.unknown:
         return []
     if not whole and not fit.near:
-        return [note(f"{len(fit.unknown)} ids of twin pairs are of people who are not here")]
+        return [note(f"{plural(len(fit.unknown), 'id', 'ids')} of twin pairs mean nobody who is here")]
     shown = fit.described() if whole else fit.described()[: len(fit.near)]
-    found = left_out("id", "ids", "in a twin pair but not in the data set", shown)
+    found = left_out("id", "ids", f"in a twin pair of {_names(files)} but not in the data set", shown)
     if not fit.alone:
         return found
-    whom = f"{len(fit.alone)} people count as strangers to their twins: {first_few(fit.alone)}"
+    counted = plural(len(fit.alone), "person counts as a stranger", "people count as strangers")
+    whom = f"{counted} to their twins: {first_few(fit.alone)}"
     return [Finding(f"{finding.text}; {whom}") for finding in found]
 
 

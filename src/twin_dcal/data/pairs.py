@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from twin_dcal.errors import ManifestError
+from twin_dcal.plural import plural
 
 from .checks import real_path
 from .decode import damage
@@ -162,7 +163,7 @@ def _table_entries(path: Path, rows: Iterable[Row]) -> Iterator[tuple[str, Any, 
             )
         if len(cells) != needed:
             raise ManifestError(
-                f"{path}, line {line}: {len(cells)} columns, not {needed}: {shown(' '.join(cells))}. "
+                f"{path}, line {line}: {plural(len(cells), 'column')}, not {needed}: {shown(' '.join(cells))}. "
                 "Write `path path label`, with tabs or commas between them if paths have blanks."
             )
         one, other, label = (cells[column] for column in at)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from twin_dcal.errors import ManifestError
+from twin_dcal.plural import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,8 @@ def split_batch(
     num_people = sum(len(people) for people in families.values())
     if num_people < num_parts:
         raise ManifestError(
-            f"batch {batch[0].batch + 1} of epoch {batch[0].epoch + 1} has {num_people} people for {num_parts} "
+            f"batch {batch[0].batch + 1} of epoch {batch[0].epoch + 1} has "
+            f"{plural(num_people, 'person', 'people')} for {num_parts} "
             "processes. Use fewer processes, or more people."
         )
     room = -(-num_people // num_parts)

@@ -8,6 +8,7 @@ import numpy as np
 
 from twin_dcal.errors import ManifestError
 from twin_dcal.files import write_text
+from twin_dcal.plural import plural
 
 from .faceset import FaceData
 from .families import SPLITS, shared_families
@@ -83,14 +84,14 @@ def apply_split_file(path: Path, num_images: Mapping[str, int], min_images: int)
     unknown = sorted(set(split_of).difference(num_images))
     if unknown:
         raise ManifestError(
-            f"{path}: {len(unknown)} people are not in the data set: {first_few(unknown)}. "
+            f"{path}: {plural(len(unknown), 'person is', 'people are')} not in the data set: {first_few(unknown)}. "
             "Use the split of this data set, or delete the ids."
         )
     absent = sorted(set(num_images).difference(split_of))
     missing = [person for person in absent if num_images[person] >= min_images]
     if missing:
         raise ManifestError(
-            f"{path}: {len(missing)} people of the data set are in no split: {first_few(missing)}. "
+            f"{path}: {plural(len(missing), 'person', 'people')} of the data set in no split: {first_few(missing)}. "
             "Add them to one, or make a new split without data.split_file."
         )
     return split_of | dict.fromkeys(absent, "train")

@@ -43,7 +43,7 @@ class PairFit:
         known = {person for pair in self.pairs for person in pair}.difference(self.unknown)
         if self.pairs and not self.num_families and (whole or self.near or not known):
             raise ManifestError(
-                f"{file}: none of the {len(self.pairs)} twin pairs fits, their ids are not in the data set: "
+                f"{file}: no twin pair fits ({len(self.pairs):,} given), ids are not in the data set: "
                 f"{first_few(self.described())}. Write ids as the data set does, or name the right file."
             )
 
@@ -73,9 +73,9 @@ class PairFit:
         if person not in self.near:
             return person
         near = self.near[person]
-        # Two spellings of one letter look the same on a screen: those are written as escapes.
+        # Two spellings of one letter look the same on a screen: what they are called is said beside them.
         alike = any(unicodedata.normalize("NFC", to) == unicodedata.normalize("NFC", person) for to in near)
-        quoted = ascii if alike else repr
+        quoted = _with_form if alike else repr
         return f"{quoted(person)} (the data set has {' and '.join(quoted(to) for to in near)})"
 
 
@@ -97,6 +97,12 @@ def fit_pairs(pairs: Sequence[Pair], known: Iterable[str]) -> PairFit:
     }
     num_families = sum(len(members) > 1 for members in found.values())
     return PairFit(tuple(pairs), tuple(unknown), near, tuple(sorted(alone)), num_families)
+
+
+def _with_form(person: str) -> str:
+    """A name with the Unicode form that its letters are written in."""
+    forms = [form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, person)]
+    return f"{person!r} in Unicode form {forms[0]}" if forms else f"{person!r} in a mixture of Unicode forms"
 
 
 def _form(person: str) -> str:

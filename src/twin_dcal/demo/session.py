@@ -19,6 +19,7 @@ from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
 from twin_dcal.model_file.provenance import told_of_training
 from twin_dcal.percent import percent
+from twin_dcal.plural import plural
 from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.spelling import nearest
 
@@ -114,7 +115,8 @@ class Session:
         images = images_below(as_written(folder))
         if not 2 <= len(images) <= MAX_FOLDER:
             raise ManifestError(
-                f"{folder}: {len(images)} images; a folder of 2 to {MAX_FOLDER} can be compared pair by pair, "
+                f"{folder}: {plural(len(images), 'image')}; a folder of 2 to {MAX_FOLDER} can be compared pair "
+                "by pair, "
                 "dcal-extract --top_k_similar does larger ones"
             )
         results = self.engine.batch_verify(list(combinations(images, 2)))
@@ -199,7 +201,7 @@ class Session:
 
 
 def _counted(number: int) -> str:
-    return {0: "nothing after it", 1: "1 value"}.get(number, f"{number} values")
+    return plural(number, "value") if number else "nothing after it"
 
 
 def _usage(command: str) -> str:

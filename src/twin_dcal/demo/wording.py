@@ -5,6 +5,7 @@ from typing import Any
 
 from twin_dcal.inference.result import VerificationResult
 from twin_dcal.percent import percent
+from twin_dcal.plural import plural
 
 SET_BY = {
     "checkpoint": "stored with the model", "user": "set by you", "optimize_threshold": "chosen on your pairs",
@@ -54,10 +55,10 @@ def pairs_table(
         lines.append(f"{result['similarity']:>+10.4f}  {word:9}  {one:{width}}  {two}")
     num_same = sum(result["same_person"] for result in decided)
     lines.append(
-        f"{num_same} of {len(decided)} pairs at or above the threshold {decided[0]['threshold']:+.4f}"
+        f"{num_same} of {plural(len(decided), 'pair')} at or above the threshold {decided[0]['threshold']:+.4f}"
     )
     if len(decided) < len(results):
-        lines.append(f"{len(results) - len(decided)} pairs not compared:")
+        lines.append(f"{plural(len(results) - len(decided), 'pair')} not compared:")
         reasons = dict.fromkeys(
             reason for result in results for reason in (result["error"] or "").split("; ")
         )

@@ -9,6 +9,7 @@ from PIL import Image
 
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import replacing
+from twin_dcal.plural import plural
 
 from .dataset import Person, Settings, detector, read_people
 from .difference import difference_map
@@ -42,7 +43,7 @@ def write_contact_sheet(
             break
     if not rows:
         raise ConfigError(
-            f"{faces}: nobody has {photos} photographs that can be edited; ask for fewer with --images"
+            f"{faces}: nobody has {plural(photos, 'photograph')} that can be edited; ask for fewer with --images"
         )
     is_jpeg = path.suffix.lower() in (".jpg", ".jpeg")
     with replacing(path) as file:

@@ -14,6 +14,7 @@ from twin_dcal.files import write_text
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.intervals import Comparison, Difference, Intervals, paired_bootstrap
 from twin_dcal.metrics.pair_stream import SECTIONS, AllPairs, ListedPairs, PairSource, count_pairs
+from twin_dcal.plural import plural
 
 from .embedding_files import read_embeddings
 from .evaluate import EvaluationOptions, family_intervals
@@ -72,7 +73,8 @@ def aligned(first: Run, other: Run) -> tuple[PairSource, PairSource]:
     rows = rows_of_images(b.names, a.names, other.name, first.name)
     if len(rows) != len(b.names):
         raise MetricError(
-            f"{first.name} and {other.name}: {len(a.names)} and {len(b.names)} images. Evaluate both on the same pairs."
+            f"{first.name} and {other.name}: {len(a.names)} and "
+            f"{plural(len(b.names), 'image')}. Evaluate both on the same pairs."
         )
     _refuse_other_people(first, other, rows)
     people, families = (

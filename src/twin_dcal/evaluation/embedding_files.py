@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from twin_dcal.errors import MetricError
 from twin_dcal.files import replacing
 from twin_dcal.metrics.pairs import PairKind
+from twin_dcal.plural import plural
 
 from .match_names import short_ids
 from .protocol import Comparisons, Labels, PairRows
@@ -146,13 +147,17 @@ def _vectors(path: Path, key: str, array: NDArray[Any], names: Sequence[str]) ->
             f"{path}: '{key}' is {array.dtype} of shape {array.shape}, not numbers of (images, width)."
         )
     if len(array) != len(names):
-        raise MetricError(f"{path}: {len(array)} vectors but {len(names)} names. Give one name per row.")
+        raise MetricError(
+            f"{path}: {plural(len(array), 'vector')} but {plural(len(names), 'name')}. Give one name per row."
+        )
     array = array.astype(np.result_type(array.dtype, np.float32), copy=False)
     largest = np.abs(array).max(axis=1)
     for bad, fault in ((~np.isfinite(largest), "NaN or infinity"), (largest == 0, "a zero vector")):
         if bad.any():
             first = names[int(np.argmax(bad))]
-            raise MetricError(f"{path}: {fault} for {int(bad.sum())} images, first: {first}. Leave them out.")
+            raise MetricError(
+                f"{path}: {fault} for {plural(int(bad.sum()), 'image')}, first: {first}. Leave them out."
+            )
     return np.asarray(array / largest[:, None] if array.dtype == np.float64 else array, dtype=np.float32)
 
 
@@ -168,7 +173,9 @@ def _text(path: Path, arrays: Mapping[str, NDArray[Any]], key: str) -> tuple[str
 def _labels(path: Path, arrays: Mapping[str, NDArray[Any]], key: str, num_images: int) -> Labels:
     labels = np.array(_text(path, arrays, key), dtype=np.str_)
     if labels.size != num_images:
-        raise MetricError(f"{path}: {labels.size} {key} for {num_images} images. Give one per image.")
+        raise MetricError(
+            f"{path}: {labels.size} {key} for {plural(num_images, 'image')}. Give one per image."
+        )
     return labels
 
 
@@ -183,7 +190,9 @@ def _pairs(path: Path, arrays: Mapping[str, NDArray[Any]], num_images: int) -> P
         whole and first.size and min(first.min(), second.min()) >= 0 and max(first.max(), second.max()) < num_images
         and np.isin(kinds, list(PairKind)).all()
     ):  # fmt: skip
-        raise MetricError(f"{path}: pair_first, pair_second and pair_kinds do not fit {num_images} images.")
+        raise MetricError(
+            f"{path}: pair_first, pair_second and pair_kinds do not fit {plural(num_images, 'image')}."
+        )
     return PairRows(first.astype(np.int64), second.astype(np.int64), kinds.astype(np.int8))
 
 

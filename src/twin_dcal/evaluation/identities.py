@@ -14,6 +14,7 @@ from twin_dcal.data.pairs import PairList
 from twin_dcal.data.twin_ids import fit_pairs
 from twin_dcal.errors import ManifestError, MetricError
 from twin_dcal.metrics.pairs import PairKind, pair_kinds
+from twin_dcal.plural import plural
 
 from .protocol import Comparisons, PairRows
 
@@ -43,8 +44,8 @@ def with_labels(what: Comparisons, pairs: PairList, data: Comparisons) -> Compar
     missing = images_missing(what, data)
     if missing:
         raise ManifestError(
-            f"{len(missing)} images of {what.source} are not in the data set {data.source}, first: {missing[0]}. Name "
-            "the data set that has them."
+            f"{plural(len(missing), 'image')} of {what.source} not in the data set {data.source}, first: {missing[0]}. "
+            "Name the data set that has all."
         )
     number = {real_name(name): index for index, name in enumerate(data.names)}
     rows = np.array([number[real_name(name)] for name in what.names])
@@ -71,7 +72,7 @@ def _families_by(twin_files: Sequence[Path], people: Iterable[str]) -> tuple[dic
     if not fit.near:  # pairs of people who are not compared are rightly unknown
         return connected_families(fit.pairs), ()
     told = first_few(fit.described()[: len(fit.near)])
-    warning = f"{file}: {len(fit.near)} ids fit nobody: {told}; their twins count as strangers"
+    warning = f"{file}: {plural(len(fit.near), 'id fits', 'ids fit')} nobody: {told}; their twins count as strangers"
     logger.warning("%s", warning)
     return connected_families(fit.pairs), (warning,)
 
@@ -84,7 +85,8 @@ def _with_identities(
     if wrong.size:
         first, second = (pairs.paths[index[wrong[0]]] for index in (pairs.first, pairs.second))
         raise ManifestError(
-            f"{what.source}: {wrong.size} labels contradict the {by}, first: {first} and {second}"
+            f"{what.source}: {plural(wrong.size, 'label contradicts', 'labels contradict')} the {by}, first: "
+            f"{first} and {second}"
         )
     rows = PairRows(pairs.first, pairs.second, kinds)
     return replace(what, people=people, families=families, pairs=rows)

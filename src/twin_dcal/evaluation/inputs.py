@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.data.families import SPLITS, find_twin_pairs
+from twin_dcal.data.findings import first_few
 from twin_dcal.data.listing import is_data_set
 from twin_dcal.data.manifest import read_face_set
 from twin_dcal.data.pairs import PairList, is_pairs_file, read_pairs
 from twin_dcal.errors import ManifestError, MetricError
 from twin_dcal.metrics.pairs import PairKind, pair_kinds
+from twin_dcal.plural import plural
 
 from .embedding_files import Embeddings
 from .identities import (
@@ -106,8 +108,8 @@ def keep_to_split(what: Comparisons, split: str, recorded: Mapping[str, Sequence
         return keep_people(what, recorded[split])
     if met:
         logger.warning(
-            "%s has %d people with ids the model was trained on (%s, …). If they are the same people, these figures "
-            "tell nothing about others.", what.source, len(met), sorted(met)[0],
+            "%s has %s with ids the model was trained on (%s). If they are the same people, these figures tell "
+            "nothing about others.", what.source, plural(len(met), "person", "people"), first_few(sorted(met)),
         )  # fmt: skip
     return what
 
@@ -148,10 +150,10 @@ def join_embeddings(
     rows = rows_of_images(embeddings.names, data.names, embeddings.file, data.source)
     if len(rows) < len(embeddings.names):
         logger.info(
-            "%s: %d of %d vectors are of images of %s",
+            "%s: %d of %s used, those of images of %s",
             embeddings.file,
             len(rows),
-            len(embeddings.names),
+            plural(len(embeddings.names), "vector"),
             data.source,
         )
     return data, embeddings.vectors[rows]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.errors import MetricError
+from twin_dcal.plural import plural
 
 Rows = NDArray[np.intp]
 
@@ -73,7 +74,8 @@ def rows_of_images(names: Sequence[str], images: Sequence[str], file: str, sourc
     missing = np.flatnonzero(row_of < 0)
     if missing.size:
         raise MetricError(
-            f"{file}: {missing.size} of {len(images)} images of {source} are missing, first: {images[missing[0]]}. "
+            f"{file}: {missing.size} of {plural(len(images), 'image')} of {source} missing, first: "
+            f"{images[missing[0]]}. "
             "Add them, or leave them out of the data set."
         )
     return row_of
@@ -88,7 +90,7 @@ def rows_of_names(names: Sequence[str], images: Sequence[str], file: str, source
     missing = np.flatnonzero(rows < 0)
     if missing.size:
         raise MetricError(
-            f"{file}: {missing.size} of {len(names)} images are not in {source}, first: {names[missing[0]]}. "
+            f"{file}: {missing.size} of {plural(len(names), 'image')} not in {source}, first: {names[missing[0]]}. "
             "Name a data set that has them all."
         )
     return rows

@@ -15,6 +15,7 @@ from twin_dcal.errors import MetricError
 from twin_dcal.metrics.fusion import Fusion
 from twin_dcal.metrics.pair_stream import AllPairs, ListedPairs, PairSource
 from twin_dcal.metrics.pairs import PairKind, pair_scores
+from twin_dcal.plural import plural
 
 Labels = NDArray[np.str_]
 Rows = NDArray[np.int64]
@@ -92,21 +93,24 @@ def keep_people(what: Comparisons, people: Sequence[str]) -> Comparisons:
     )
 
 
-def without_images(what: Comparisons, faults: Mapping[int, str]) -> tuple[Comparisons, Rows]:
+def without_images(
+    what: Comparisons, faults: Mapping[int, str], reason: str = "cannot be read"
+) -> tuple[Comparisons, Rows]:
     """The comparisons without some images and the pairs they are in, which their warnings tell, and the rows kept.
 
-    Args: faults: row to the reason why it cannot be read. MetricError if nothing is left to compare.
+    Args: faults: row to what is wrong with it; reason: what that is called where they are listed. MetricError if
+    nothing is left to compare.
     """
     is_kept = np.ones(len(what.names), bool)
     is_kept[list(faults)] = False
     rows = np.flatnonzero(is_kept)
-    (found,) = left_out("image", "images", "cannot be read", [what.names[row] for row in faults])
+    (found,) = left_out("image", "images", reason, [what.names[row] for row in faults])
     told = found.text
     pairs = what.pairs
     if pairs is not None:
         place = np.cumsum(is_kept) - 1
         whole = is_kept[pairs.first] & is_kept[pairs.second]
-        told += f"; {np.count_nonzero(~whole)} of {whole.size} pairs are of such images"
+        told += f"; {np.count_nonzero(~whole)} of {plural(whole.size, 'pair')} with such images"
         pairs = PairRows(place[pairs.first[whole]], place[pairs.second[whole]], pairs.kinds[whole])
     if not rows.size or (pairs is not None and not len(pairs.kinds)):
         raise MetricError(f"{what.source}: nothing left to compare. {told}. {next(iter(faults.values()))}")

@@ -12,6 +12,7 @@ from twin_dcal.metrics.calibration import Calibration, FloatArray, fit_isotonic,
 from twin_dcal.metrics.pair_stream import PairSource
 from twin_dcal.metrics.pairs import PairKind
 from twin_dcal.metrics.score_counts import ScoreArray, ScoreCounts, TwoClasses
+from twin_dcal.plural import plural
 
 from .protocol import family_folds
 from .result import Reliability
@@ -90,7 +91,7 @@ def choose_calibration(source: PairSource, on: str, origin: str, seed: int) -> C
         return CalibrationChoice(platt, on, "platt: families are not known")
     num_families = int(np.unique(source.families).size)
     if num_families < MIN_FAMILIES:
-        reason = f"platt: {num_families} families, fewer than {MIN_FAMILIES}"
+        reason = f"platt: {plural(num_families, 'family', 'families')}, fewer than {MIN_FAMILIES}"
         return CalibrationChoice(platt, on, reason)
     gain = _held_out_gain(genuine, impostor, source, seed)
     if gain.size < 2:

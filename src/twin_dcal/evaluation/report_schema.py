@@ -18,6 +18,7 @@ from twin_dcal.metrics.pair_stream import SECTIONS, CountedPairs
 from twin_dcal.metrics.pairs import PairScores
 from twin_dcal.metrics.score_counts import CountedScores
 from twin_dcal.metrics.thresholds import choose_threshold, counted
+from twin_dcal.plural import plural
 
 from .result import Figures
 from .table import format_table
@@ -128,7 +129,10 @@ def _notes(pairs: CountedPairs, ordered: Mapping[str, CountedScores]) -> list[st
     if len(ordered) < len(SECTIONS):
         notes.append("headline: it needs both twin and unrelated impostor pairs.")
     if pairs.other.size:
-        notes.append(f"{pairs.other.size:,} impostor pairs have no family information; only 'all' has them.")
+        notes.append(
+            f"{plural(pairs.other.size, 'impostor pair has', 'impostor pairs have')} no family information; only "
+            "'all' has them."
+        )
     return notes
 
 
@@ -255,7 +259,7 @@ def _at_the_threshold(point: error_rates.OperatingPoint) -> str:
 
 
 def _too_few(number: int, what: str) -> str:
-    return f"1 {what} pair is too few" if number == 1 else f"{number:,} {what} pairs are too few"
+    return plural(number, f"{what} pair is too few", f"{what} pairs are too few")
 
 
 def _headline_warnings(

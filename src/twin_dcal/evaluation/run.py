@@ -13,6 +13,7 @@ from twin_dcal.locking import locked
 from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
 from twin_dcal.metrics.pair_stream import count_pairs
 from twin_dcal.metrics.thresholds import ThresholdChoice, choose_threshold
+from twin_dcal.plural import plural
 
 from .earlier import make_room
 from .embedding_files import write_embeddings
@@ -148,8 +149,8 @@ def tune_on(
 
 def _described(validation: Scored) -> str:
     what = validation.what
-    people = "" if what.people is None else f"{len(what.known_people())} people, "
-    return f"{what.source}: {people}{len(what.names)} images"
+    people = "" if what.people is None else f"{plural(len(what.known_people()), 'person', 'people')}, "
+    return f"{what.source}: {people}{plural(len(what.names), 'image')}"
 
 
 def save_tuning(system: System, tuning: Tuning) -> None:

@@ -26,6 +26,7 @@ from twin_dcal.files import replacing
 from twin_dcal.metrics.pair_stream import PairBlock, PairSource
 from twin_dcal.metrics.pairs import PairKind
 from twin_dcal.names import restored, written
+from twin_dcal.plural import plural
 
 from .protocol import Comparisons, Labels, PairRows
 
@@ -194,7 +195,7 @@ class _Reader:
         needed = max(self.at[name] for name in (*REQUIRED, *self._optional())) + 1
         for line, row in rows:
             if len(row) < needed:
-                raise self._fault(line, f"{len(row)} columns, not {len(self.columns)}")
+                raise self._fault(line, f"{plural(len(row), 'column')}, not {len(self.columns)}")
             one, other = self._image(line, row, "1"), self._image(line, row, "2")
             if one == other:
                 raise self._fault(
@@ -286,7 +287,7 @@ def _without_repeats(table: ScoreTable, strict: bool) -> ScoreTable:
                 f"{table.place(pair)}: the {what} contradicts line {table.lines[before]}, the same two images "
                 f"({_named(what, values[before])} and {_named(what, values[pair])}). Keep one of them."
             )
-    told = f"{table.place(int(repeats[0]))}: {repeats.size} pairs left out, listed before, this one first"
+    told = f"{table.place(int(repeats[0]))}: {plural(repeats.size, 'pair')} left out, listed before, this one first"
     if strict:
         raise MetricError(f"{told} (strict)")
     logger.warning("%s", told)

@@ -29,6 +29,7 @@ from .score_files import ScoreTable, is_scores_file, read_scores
 
 if TYPE_CHECKING:
     from twin_dcal.checkpoint import LoadedModel
+    from twin_dcal.embed import Prepare
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +78,10 @@ class System(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class ModelSystem:
-    """A checkpoint: images are embedded with its own preprocessing."""
+    """A checkpoint: images are embedded with its own preprocessing.
+
+    align, prepare: how faces are found in photographs, in a word and as what does it; crops are taken as they are.
+    """
 
     path: str
     loaded: "LoadedModel"
@@ -86,6 +90,8 @@ class ModelSystem:
     feature_type: FeatureType = "combined"
     batch_size: int = 32
     num_workers: int = 2
+    align: str = "never"
+    prepare: "Prepare | None" = None
 
     def comparisons(self, data: str | None, split: str) -> Comparisons:
         if data is None:
@@ -106,10 +112,11 @@ class ModelSystem:
         if not is_main():
             return told
         size, landmarks = self.loaded.preprocessing.image_size, self.loaded.preprocessing.landmarks
-        told = (*told, *told_of_faces([Path(name) for name in what.names], size, landmarks))
+        if self.prepare is None:
+            told = (*told, *told_of_faces([Path(name) for name in what.names], size, landmarks))
         if known is None:
             return told
-        found = looks_of_files(what.names, size, _LOOKED_AT)
+        found = looks_of_files(what.names, size, _LOOKED_AT, self.prepare)
         return (*told, *known.told_of_many(found))
 
     def scored_with(self, what: Comparisons, feature_type: FeatureType) -> Scored:
@@ -118,10 +125,12 @@ class ModelSystem:
 
         vectors, faults = embed_images(
             self.loaded, what.names, batch_size=self.batch_size, num_workers=self.num_workers,
-            feature_type=feature_type, strict=self.files.strict,
+            feature_type=feature_type, strict=self.files.strict, prepare=self.prepare,
         )  # fmt: skip
         if faults:
-            what, rows = without_images(what, faults)
+            what, rows = without_images(
+                what, faults, "cannot be read" if self.prepare is None else "cannot be read or show no face"
+            )
             vectors = vectors[rows]
             logger.warning("%s", what.warnings[-1])
         fusion = self.loaded.fusion if feature_type == "combined" else None
@@ -170,6 +179,8 @@ class ModelSystem:
             "trained_on": trained_on(loaded.training),
         }  # fmt: skip
         preprocessing = loaded.preprocessing.to_dict()
+        if self.prepare is not None:
+            preprocessing["align"] = self.align
         return {"model": model, "feature_type": self.feature_type, "preprocessing": preprocessing}
 
 

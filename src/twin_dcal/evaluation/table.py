@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from twin_dcal.metrics.pair_stream import SECTIONS
+from twin_dcal.plural import plural
 
 from .result import Figures
 
@@ -22,7 +23,7 @@ def format_table(figures: Figures) -> str:
     head = ["impostors", *(f"TAR@{level} %" for level in levels)]
     lines += ["", *aligned([head, *(_tar_row(name, figures[name], len(levels)) for name in SECTIONS)])]
     threshold = "none (no pair accepted)" if figures["threshold"] is None else f"{figures['threshold']:.4f}"
-    lines += ["", f"{figures['all']['num_genuine']:,} genuine pairs."]
+    lines += ["", f"{plural(figures['all']['num_genuine'], 'genuine pair')}."]
     lines.append(f"acc: at threshold {threshold} (from: {figures['threshold_source'] or 'not stated'}).")
     lines.append("TAR@x: share of genuine pairs accepted where the false match rate is at most x.")
     lines += _about_intervals(figures["intervals"])
@@ -119,6 +120,7 @@ def _about_intervals(intervals: Figures | None) -> list[str]:
     if intervals is None:
         return []
     return [
-        f"[low, high]: {intervals['level']:.0%} interval by resampling {intervals['num_families']} families "
-        f"({intervals['num_replicates']:,} replicates)."
+        f"[low, high]: {intervals['level']:.0%} interval by resampling "
+        f"{plural(intervals['num_families'], 'family', 'families')} "
+        f"({plural(intervals['num_replicates'], 'replicate')})."
     ]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from twin_dcal.evaluation.table import aligned, wrapped
 from twin_dcal.metrics.confidence import Interval, plain_interval, rate_interval
+from twin_dcal.plural import plural
 
 from .study import SIGNED, UNSIGNED, Row, Study
 
@@ -181,7 +182,7 @@ def _shown(figure: Mapping[str, float | None], scale: float, digits: int) -> str
 
 def _remarks(told: Findings) -> list[str]:
     pairs = " and ".join(
-        f"{count['pairs']} {kind} pairs of {count['families']} families"
+        f"{plural(count['pairs'], f'{kind} pair')} of {plural(count['families'], 'family', 'families')}"
         for kind, count in told["pairs"].items()
     )
     lines = [

@@ -11,6 +11,7 @@ from twin_dcal.config import ImageSize
 from twin_dcal.data.fit import fit, sides
 from twin_dcal.inference.aligning import prepare_file
 from twin_dcal.inference.backend import Backend
+from twin_dcal.plural import plural
 from twin_dcal.synth.known import know
 from twin_dcal.synth.photo import draw_photo
 from twin_dcal.synth.settings import Settings
@@ -32,7 +33,7 @@ def some_of(names: Sequence[str], size: ImageSize, source: str) -> CheckFaces:
     """Up to NUM_CHECKED image files, evenly spaced over the list. ImageError for one that cannot be read."""
     chosen = np.unique(np.linspace(0, len(names) - 1, NUM_CHECKED).round().astype(int))
     pixels = np.stack([prepare_file("never", size, None, "command", names[at]) for at in chosen])
-    return CheckFaces(pixels, f"{len(pixels)} faces of {source}")
+    return CheckFaces(pixels, f"{plural(len(pixels), 'face')} of {source}")
 
 
 def drawn(size: ImageSize, num_families: int = 4) -> CheckFaces:

@@ -31,6 +31,7 @@ from twin_dcal.inference.backend import FeatureType
 from twin_dcal.inference.engine import OnError, TwinInferenceEngine
 from twin_dcal.locking import locked
 from twin_dcal.model_file.provenance import trained_on
+from twin_dcal.plural import plural
 from twin_dcal.prepare.detector import is_available
 
 from .loading import Loaded, loader
@@ -167,7 +168,7 @@ def _open_parts(folder: Path, key: str) -> int:
     if about.is_file() and about.read_text("utf-8") == json.dumps(key):
         found = len(list(folder.glob("part-*.npz")))
         if found:
-            logger.info("going on after %d images of an interrupted run", found * PART)
+            logger.info("going on after %s of an interrupted run", plural(found * PART, "image"))
         return found
     if folder.exists():
         shutil.rmtree(folder)
@@ -223,7 +224,7 @@ def _join(
             total += len(names)
     if not written:
         shutil.rmtree(parts)
-        raise ImageError(f"none of {len(images)} images can be used; first: {failed[0][1]}")
+        raise ImageError(f"none of {plural(len(images), 'image')} can be used; first: {failed[0][1]}")
     return tuple(written), total, tuple(failed)
 
 

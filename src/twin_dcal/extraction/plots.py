@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from twin_dcal.files import replacing
+from twin_dcal.plural import plural
 from twin_dcal.report.projection import principal_components, tsne
 from twin_dcal.report.rendering import render
 from twin_dcal.report.theme import LIGHT, drawing
@@ -38,7 +39,9 @@ def plot_features(
         planes.append(("features_tsne", method, plane))
     for stem, title, places in planes:
         with drawing(stem):
-            figure = plane_figure(places, folders, f"{title}: {chosen.size:,} of {len(names):,} images")
+            figure = plane_figure(
+                places, folders, f"{title}: {chosen.size:,} of {plural(len(names), 'image')}"
+            )
             picture = render(figure, stem, "png")
         with replacing(folder / f"{stem}.png") as file:
             file.write(picture)
@@ -59,7 +62,7 @@ def plane_figure(places: NDArray[np.float64], folders: Sequence[str], title: str
         )  # fmt: skip
     axes.set(xticks=[], yticks=[], aspect="equal")
     axes.spines[:].set_visible(False)
-    axes.set_title(f"{title}, {len(members):,} folders", loc="left")
+    axes.set_title(f"{title}, {plural(len(members), 'folder')}", loc="left")
     if 1 < len(members) <= MAX_NAMED:
         legend = figure.legend(loc="outside right upper", frameon=False)
         for text in legend.get_texts():

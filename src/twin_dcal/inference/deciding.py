@@ -54,10 +54,7 @@ class Deciding:
 
     def moved(self, threshold: float, set_by: str = "user") -> Self:
         """The same at another threshold, with the rates it has on the same pairs. ConfigError outside [-1, 1]."""
-        _check_number("threshold", threshold, "-1 and 1")
-        if not _LOWEST <= threshold <= _HIGHEST:
-            raise ConfigError(f"threshold {threshold}: a similarity lies between -1 and 1")
-        value = float(threshold)
+        value = checked_similarity(threshold)
         return replace(self, threshold=value, origin={"set_by": set_by, **self._told_rates(value)})
 
     def moved_to_probability(self, probability: float, set_by: str = "user") -> Self:
@@ -137,6 +134,14 @@ class Deciding:
             return {}
         data = {"data": self.error_curve.data, "impostors": rates.on}
         return {**data, "fmr": rates.fmr, "fnmr": rates.fnmr}
+
+
+def checked_similarity(threshold: float) -> float:
+    """A threshold as a float. ConfigError for what is no number between -1 and 1."""
+    _check_number("threshold", threshold, "-1 and 1")
+    if not _LOWEST <= threshold <= _HIGHEST:
+        raise ConfigError(f"threshold {threshold}: a similarity lies between -1 and 1")
+    return float(threshold)
 
 
 def _check_number(what: str, value: object, ends: str) -> None:

@@ -17,11 +17,12 @@ from twin_dcal.metrics.fusion import similarity_matrix, similarity_rows
 from twin_dcal.metrics.pairs import PairKind, split_by_kind
 from twin_dcal.metrics.thresholds import ThresholdChoice
 from twin_dcal.model_file.provenance import told_of_attention, told_of_training
+from twin_dcal.plural import plural
 from twin_dcal.prepare.align import FaceChoice
 
 from .aligning import Align, Aligner, FaceInfo, Prepared, Surface, of_both
 from .backend import Backend, FeatureType, ModelSource, open_backend
-from .deciding import Deciding
+from .deciding import Deciding, checked_similarity
 from .images import ImageInput, read_pixels
 from .result import RESULT_KEYS, VerificationResult
 
@@ -138,14 +139,14 @@ class TwinInferenceEngine:
         same = np.asarray(labels)
         if same.shape != (len(listed),):
             raise ConfigError(
-                f"labels of shape {same.shape} for {len(listed)} pairs; give 1 or 0 for each pair"
+                f"labels of shape {same.shape} for {plural(len(listed), 'pair')}; give 1 or 0 for each pair"
             )
         wrong = [label for label in same.tolist() if label not in (0, 1)]
         if wrong:
             raise ConfigError(f"label {wrong[0]!r}: give 1 for one person, 0 for two people")
         kinds = np.where(same == 1, PairKind.GENUINE, PairKind.OTHER)
         scores = split_by_kind(self._similarities(listed, 32, "raise")[0], kinds)
-        told = f"{len(listed)} pairs given to optimize_threshold"
+        told = f"{plural(len(listed), 'pair')} given to optimize_threshold"
         self._deciding, choice = self._deciding.of_pairs(scores, metric, told)
         return choice
 
@@ -164,8 +165,9 @@ class TwinInferenceEngine:
         backend.store(deciding)
 
     def rates(self, threshold: float) -> Rates | None:
-        """Error rates of deciding at `threshold`, on the pairs that results are from; None where none are known."""
-        return self._deciding.rates(threshold)
+        """Error rates of deciding at `threshold`, on the pairs that results are from; None where none are known.
+        ConfigError for one outside [-1, 1]."""
+        return self._deciding.rates(checked_similarity(threshold))
 
     def verify_pair(
         self, img1: ImageInput, img2: ImageInput, return_attention: bool = False, *,
@@ -320,36 +322,41 @@ class TwinInferenceEngine:
         """
         row_of: dict[object, int] = {}
         distinct: list[ImageInput] = []
+        called: list[str] = []
         chosen: list[FaceChoice] = []
         rows = np.empty((len(pairs), 2), np.intp)
         for at, pair in enumerate(pairs):
             for side, image in enumerate(pair):
-                key = _identity(image), faces[side]
+                # A missing picture is named by its own place, whichever others are missing too.
+                key = (at, side) if image is None else _identity(image), faces[side]
                 if key not in row_of:
                     row_of[key] = len(distinct)
                     distinct.append(image)
+                    called.append(f"pair {at}, img{side + 1}")
                     chosen.append(faces[side])
                 rows[at, side] = row_of[key]
         _check_batch_size(batch_size)
-        features, seen = self._embed(distinct, "combined", batch_size, on_error, chosen)
+        features, seen = self._embed(distinct, "combined", batch_size, on_error, chosen, called)
         scores = similarity_rows(features[rows[:, 0]], features[rows[:, 1]], self.source.fusion)
         of_pairs = [(seen[one], seen[two]) for one, two in rows.tolist()]
         return np.asarray(np.clip(scores, -1, 1), np.float32), of_pairs
 
     def _embed(
         self, images: Sequence[ImageInput], feature_type: FeatureType, batch_size: int, on_error: OnError,
-        faces: Sequence[FaceChoice] | None = None,
+        faces: Sequence[FaceChoice] | None = None, called: Sequence[str] | None = None,
     ) -> tuple[Features, list[FaceInfo | str]]:  # fmt: skip
         """Features (N, E) of pictures, and what was seen in them; a row of zeros and the reason where one cannot be
-        used, unless that is to be raised. Args: faces: which of each picture, by default the largest."""
+        used, unless that is to be raised. Args: faces: which of each picture, by default the largest; called: what
+        pictures without a path are called, by default their number."""
         chosen = faces or ["largest"] * len(images)
+        names = called or [f"image {number}" for number in range(len(images))]
         rows = [self.backend.embed(np.empty((0, *sides(self.source.image_size), 3), np.uint8), feature_type)]
         seen: list[FaceInfo | str] = []
         for start in range(0, len(images), batch_size):
             pixels, used = [], []
             for at, image in enumerate(images[start : start + batch_size]):
                 try:
-                    picture = self.prepare_image(image, f"image {start + at}", chosen[start + at])
+                    picture = self.prepare_image(image, names[start + at], chosen[start + at])
                 except ImageError as error:
                     if on_error == "raise":
                         raise
@@ -418,7 +425,7 @@ def _pairs(given: Iterable[Any]) -> list[tuple[ImageInput, ImageInput]]:
             raise ConfigError(f"pair {number} is a {type(pair).__name__}; give two pictures, (one, other)")
         if len(pair) != 2:
             raise ConfigError(
-                f"pair {number} has {len(pair)} parts; give two pictures, (one, other), without a label"
+                f"pair {number} has {plural(len(pair), 'part')}; give two pictures, (one, other), without a label"
             )
         listed.append((pair[0], pair[1]))
     return listed

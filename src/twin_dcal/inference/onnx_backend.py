@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from twin_dcal.data.fit import sides
 from twin_dcal.errors import ConfigError, ModelError
 from twin_dcal.model_file.room import room
+from twin_dcal.plural import plural
 from twin_dcal.privacy import set_privacy_defaults
 
 from .backend import FeatureType, ModelSource, unit_rows
@@ -77,7 +78,7 @@ class OnnxBackend:
             rows.append(self._run(part, feature_type))
             if rows[-1].shape != (len(part), length):
                 raise ModelError(
-                    f"{self.source.path}: damaged: its graph gives {rows[-1].shape} for {len(part)} images"
+                    f"{self.source.path}: damaged: its graph gives {rows[-1].shape} for {plural(len(part), 'image')}"
                 )
         return unit_rows(np.concatenate(rows), self.source.path)
 

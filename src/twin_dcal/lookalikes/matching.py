@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.errors import ConfigError, MetricError
+from twin_dcal.plural import plural
 
 Vectors = NDArray[np.float32]
 
@@ -82,7 +83,7 @@ def find_lookalikes(
     """
     if len(ids) < 2 or (top is not None and top < 1):
         raise ConfigError(
-            f"{len(ids)} people, top {top}: look-alikes need 2 people or more, and top 1 or more"
+            f"{plural(len(ids), 'person', 'people')}, top {top}: look-alikes need 2 people or more, and top 1 or more"
         )
     nearest = _nearest(means_PE, min(limits.neighbours, len(ids) - 1))
     first, second = _mutual(nearest)

@@ -15,6 +15,8 @@ from twin_dcal.errors import ConfigError, MetricError
 from twin_dcal.evaluation.embedding_files import read_embeddings
 from twin_dcal.evaluation.inputs import DataFiles, join_embeddings, read_comparisons
 from twin_dcal.files import write_text
+from twin_dcal.model_file.provenance import told_of_model
+from twin_dcal.plural import plural
 from twin_dcal.report.html import page_style
 from twin_dcal.report.thumbnails import thumbnail
 from twin_dcal.report.wording import shown
@@ -28,8 +30,11 @@ _MAX_SHOWN_PAIRS = 300
 
 @dataclass(frozen=True)
 class Suggested:
+    """Pairs and the files that tell them. warnings: why the vectors may not tell who looks alike."""
+
     found: LookAlikes
     files: tuple[Path, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def suggest(
@@ -56,7 +61,9 @@ def suggest(
         )
     ids, means = identity_means(vectors, people.tolist())
     if len(ids) < 2:
-        raise MetricError(f"{embeddings}: vectors of {len(ids)} person; look-alikes need 2 people or more")
+        raise MetricError(
+            f"{embeddings}: vectors of {plural(len(ids), 'person', 'people')}; look-alikes need 2 people or more"
+        )
     found = find_lookalikes(ids, means, limits, top)
     if not found.pairs:
         raise MetricError(
@@ -68,7 +75,7 @@ def suggest(
     write_text(written[1], _table(found))
     write_text(written[2], _sheet(found, limits, typical))
     write_text(written[0], json.dumps([[pair.one, pair.other] for pair in found.pairs], indent=1) + "\n")
-    return Suggested(found, written)
+    return Suggested(found, written, told_of_model(stored.metadata.get("model")))
 
 
 def _typical_images(

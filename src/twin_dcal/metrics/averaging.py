@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_dcal.plural import plural
+
 from .confidence import p_value_of_zero, plain_interval
 from .family_bootstrap import Drawn, WeightedCounts, draw, families_of
 from .intervals import COMPARED, FIGURES, MIN_FAMILIES
@@ -70,7 +72,7 @@ def resample(source: PairSource, num_replicates: int, seed: int) -> Resampled:
         return Resampled(exact, {}, {}, 0, "the families of the pairs are not known")
     families = families_of(source)
     if families.size < MIN_FAMILIES:
-        why = f"only {families.size} families; an interval needs {MIN_FAMILIES} or more"
+        why = f"only {plural(families.size, 'family', 'families')}; an interval needs {MIN_FAMILIES} or more"
         return Resampled(exact, {}, {}, families.size, why)
     drawn = draw(source, counts, families, None, num_replicates, seed)
     again: dict[Key, NDArray[np.float64]] = {}

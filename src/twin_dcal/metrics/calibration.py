@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from twin_dcal.errors import MetricError
+from twin_dcal.plural import plural
 
 from .error_rates import ScoreArray, sort_scores
 
@@ -147,7 +148,8 @@ def _checked_isotonic(given: Mapping[str, Any]) -> Isotonic:
         sound and probabilities[0] >= 0 and probabilities[-1] <= 1 and _is_number(prior) and 0 < prior < 1
     ):
         raise MetricError(
-            f"calibration: {scores.size} scores must rise, {probabilities.size} probabilities in [0, 1] must not "
+            f"calibration: {plural(scores.size, 'score')} must rise, {probabilities.size} probabilities in [0, "
+            "1] must not "
             f"fall, and prior {prior!r} must lie between 0 and 1. Fit it again."
         )
     return Isotonic(
@@ -162,7 +164,9 @@ def _is_number(value: object) -> bool:
 def _without_nan(scores: ArrayLike) -> FloatArray:
     values = np.asarray(scores, dtype=np.float64)
     if np.isnan(values).any():
-        raise MetricError(f"calibration: {int(np.isnan(values).sum())} of {values.size} scores are NaN.")
+        raise MetricError(
+            f"calibration: {int(np.isnan(values).sum())} of {plural(values.size, 'score')} NaN."
+        )
     return values
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from twin_dcal.errors import MetricError
+from twin_dcal.plural import plural
 
 from .score_counts import (
     CountedScores,
@@ -374,7 +375,7 @@ def few_errors(num_false_matches: int, num_false_non_matches: int) -> str:
     """Which counts of errors are below `MIN_ERRORS`, as in "1 false match and 3 false non-matches"; "" if none is."""
     counts = {"match": num_false_matches, "non-match": num_false_non_matches}
     return " and ".join(
-        f"{count} false {name if count == 1 else f'{name}es'}"
+        plural(count, f"false {name}", f"false {name}es")
         for name, count in counts.items()
         if count < MIN_ERRORS
     )

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.errors import MetricError
+from twin_dcal.plural import plural
 
 from . import error_rates, replicates
 from .confidence import Interval, p_value_of_zero, plain_interval, rate_interval
@@ -319,7 +320,8 @@ def _units_behind(figure: str, section: str, drawn: Drawn) -> int:
 
 
 def _too_few(num_units: int) -> str:
-    return f"only {num_units} families have such pairs; an interval needs {MIN_FAMILIES} or more."
+    have = plural(num_units, "family has", "families have")
+    return f"only {have} such pairs; an interval needs {MIN_FAMILIES} or more."
 
 
 def _families(source: PairSource, counts: CountedPairs) -> tuple[NDArray[np.intp], str | None]:
@@ -328,7 +330,7 @@ def _families(source: PairSource, counts: CountedPairs) -> tuple[NDArray[np.intp
         reason = "the families of the pairs are not known; intervals resample families."
         return np.empty(0, np.intp), reason
     families = families_of(source)
-    reason = f"only {families.size} families; an interval needs {MIN_FAMILIES} or more."
+    reason = f"only {plural(families.size, 'family', 'families')}; an interval needs {MIN_FAMILIES} or more."
     return families, reason if families.size < MIN_FAMILIES else None
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from twin_dcal.errors import MetricError
+from twin_dcal.plural import plural
 
 from .fusion import Fusion, similarity_matrix
 from .pairs import PairKind, image_labels, normalize_rows, row_numbers, run_ends
@@ -98,7 +99,7 @@ class AllPairs:
         unit = normalize_rows(embeddings)
         if len(unit) != self.people.size:
             raise MetricError(
-                f"{len(unit)} embeddings but {self.people.size} labels. Give one label per image."
+                f"{plural(len(unit), 'embedding')} but {plural(self.people.size, 'label')}. Give one label per image."
             )
         order = np.lexsort((self.people, self.families))
         self._fusion = fusion
@@ -171,7 +172,7 @@ class ListedPairs:
         sizes = [self._kind.size, *(rows.size for rows in given_rows if rows is not None)]
         if any(size != self._score.size for size in sizes) or len(sizes) == 2:
             raise MetricError(
-                f"pairs: {self._score.size} scores, {sizes[0]} kinds and {sizes[1:] or 'no'} image rows. "
+                f"pairs: {plural(self._score.size, 'score')}, {sizes[0]} kinds and {sizes[1:] or 'no'} image rows. "
                 "Give one kind per score, and both image rows or none."
             )
         self._rows = self._checked_rows(given_rows)
@@ -336,7 +337,7 @@ def _listed_scores(scores: ArrayLike) -> ScoreArray:
     bad = np.flatnonzero(~np.isfinite(array))
     if bad.size:
         raise MetricError(
-            f"pairs: {bad.size} of {array.size} scores are NaN or infinite, first pair {bad[0]}. "
+            f"pairs: {bad.size} of {plural(array.size, 'score')} NaN or infinite, first pair {bad[0]}. "
             "Leave out pairs that could not be scored, and say how many."
         )
     return array

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from twin_dcal.errors import MetricError
+from twin_dcal.plural import plural
 
 from .fusion import Fusion, similarity_matrix, similarity_rows
 
@@ -149,7 +150,9 @@ def all_pair_scores(
     person, family = image_labels(person_of, family_of_image)
     unit = normalize_rows(embeddings)
     if len(unit) != person.size:
-        raise MetricError(f"{len(unit)} embeddings but {person.size} labels. Give one label per image.")
+        raise MetricError(
+            f"{plural(len(unit), 'embedding')} but {plural(person.size, 'label')}. Give one label per image."
+        )
     order = np.lexsort((person, family))
     person_end, family_end = run_ends(person[order]), run_ends(family[order])
     rows = np.arange(order.size)
@@ -211,7 +214,7 @@ def row_numbers(values: ArrayLike, total: int) -> NDArray[np.integer[Any]]:
         raise MetricError(f"pairs: expected a list of row numbers, given {rows.dtype} of shape {rows.shape}.")
     if rows.size and (rows.min() < 0 or rows.max() >= total):
         raise MetricError(
-            f"pairs: row numbers {rows.min()} to {rows.max()} for {total} images. Use 0 to {total - 1}."
+            f"pairs: row numbers {rows.min()} to {rows.max()} for {plural(total, 'image')}. Use 0 to {total - 1}."
         )
     return rows
 
@@ -219,4 +222,6 @@ def row_numbers(values: ArrayLike, total: int) -> NDArray[np.integer[Any]]:
 def _refuse_rows(bad: NDArray[np.bool_], what: str, advice: str) -> None:
     if bad.any():
         shown = ", ".join(str(row) for row in np.flatnonzero(bad)[:5])
-        raise MetricError(f"embeddings: {int(bad.sum())} of {bad.size} rows {what} (row {shown}). {advice}")
+        raise MetricError(
+            f"embeddings: {int(bad.sum())} of {plural(bad.size, 'row')} {what} (row {shown}). {advice}"
+        )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from twin_dcal.errors import MetricError
+from twin_dcal.plural import plural
 
 ScoreArray = NDArray[np.floating[Any]]
 Counts = NDArray[np.intp]
@@ -264,6 +265,6 @@ def _refuse_all_equal(scores: TwoClasses) -> None:
     parts = observed(scores)
     if min(part.lowest for part in parts) == max(part.highest for part in parts):
         raise MetricError(
-            f"all {scores.num_genuine} genuine and {scores.num_impostors} impostor scores are the same: "
+            f"all of {scores.num_genuine} genuine and {plural(scores.num_impostors, 'impostor score')} are the same: "
             "no threshold can tell them apart. Look for a collapsed model (every embedding the same)."
         )

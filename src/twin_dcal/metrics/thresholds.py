@@ -9,6 +9,7 @@ import numpy as np
 
 from twin_dcal.errors import MetricError
 from twin_dcal.percent import percent
+from twin_dcal.plural import plural
 
 from . import error_rates
 from .confidence import highest_rate
@@ -94,7 +95,7 @@ def choose_on(scores: TwoClasses, metric: str, on: str) -> ThresholdChoice:
         threshold = (gap[0] + gap[1]) / 2
     if math.isinf(threshold):
         raise MetricError(
-            f"threshold by '{metric}': on {scores.num_impostors} {on} impostors only rejecting every pair "
+            f"threshold by '{metric}': on {plural(scores.num_impostors, f'{on} impostor')} only rejecting every pair "
             "meets it. Choose by 'eer', or train further."
         )
     at = error_rates.error_rates_at(scores, threshold)

@@ -5,7 +5,7 @@ on photographs does the same with drawn faces. Sharpness, texture, noise and col
 (`benchmarks/familiarity.py`, docs/inference.md). numpy and Pillow only.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +17,7 @@ from twin_dcal.config import ImageSize
 from twin_dcal.data.decode import decode_pixels, read_bytes
 from twin_dcal.data.fit import fit
 from twin_dcal.errors import ImageError
+from twin_dcal.plural import plural
 
 Floats = NDArray[np.float64]
 
@@ -115,7 +116,8 @@ class Familiarity:
         if not beyond.size or beyond.mean() <= max(_MANY, _TIMES / (self.num_validation + 1)):
             return ()
         return (
-            f"{beyond.mean():.0%} of {beyond.size:,} pictures looked at are unlike those the model was trained on "
+            f"{beyond.mean():.0%} of {plural(beyond.size, 'picture')} looked at are unlike those the model was "
+            "trained on "
             f"(sharpness, texture, colours): further from them than {LIMIT:.0%} of its validation pictures",
         )
 
@@ -147,12 +149,19 @@ def familiarity_of(
     return Familiarity.of(looks_of_files(train, image_size), looks_of_files(validation, image_size), data)
 
 
-def looks_of_files(paths: Sequence[Path | str], image_size: ImageSize, most: int = MAX_IMAGES) -> Floats:
-    """(N, D) statistics of at most so many files, evenly chosen; those that cannot be read are left out."""
+def looks_of_files(
+    paths: Sequence[Path | str], image_size: ImageSize, most: int = MAX_IMAGES,
+    prepare: Callable[[str], NDArray[np.uint8]] | None = None,
+) -> Floats:  # fmt: skip
+    """(N, D) statistics of at most so many files, evenly chosen; those that cannot be read are left out.
+
+    Args: prepare: a file as the network takes it; None takes its central part.
+    """
     rows = []
     for path in paths[:: max(1, -(-len(paths) // most))]:
         try:
-            rows.append(looks(fit(decode_pixels(read_bytes(path), path), image_size)))
+            pixels = prepare(str(path)) if prepare else fit(decode_pixels(read_bytes(path), path), image_size)
+            rows.append(looks(pixels))
         except ImageError:
             continue
     return np.array(rows).reshape(len(rows), NUM_LOOKS)

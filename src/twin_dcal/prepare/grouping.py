@@ -8,6 +8,7 @@ from itertools import pairwise
 from twin_dcal.data.families import connected_families
 from twin_dcal.data.splits import draw_splits
 from twin_dcal.data.twin_ids import PairFit
+from twin_dcal.plural import plural
 
 from .judging import Crop
 
@@ -60,7 +61,8 @@ def draw(
     notes = []
     if sessions.num_unknown:
         notes.append(
-            f"{sessions.num_unknown:,} photos do not say when or with which camera they were taken: if people of two "
+            f"{plural(sessions.num_unknown, 'photo does', 'photos do')} not say when or with which camera: if "
+            "people of two "
             "families were photographed in one session, that is not known and may fall into two splits."
         )
     if shares is None:
@@ -81,7 +83,8 @@ def draw(
         groups = families
     elif linked:
         notes.append(
-            f"{len(linked)} pairs of people of different families share a session and are in one split."
+            f"{plural(len(linked), 'pair')} of people of different families with a session in common: in one "
+            "split each."
         )
     fractions = {"val": shares[1], "test": shares[2]}
     return Split(draw_splits(people, groups, fractions, seed), tuple(notes))

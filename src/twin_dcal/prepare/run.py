@@ -13,6 +13,7 @@ from twin_dcal.data.twin_ids import PairFit, fit_pairs
 from twin_dcal.errors import ManifestError
 from twin_dcal.files import write_text
 from twin_dcal.locking import locked
+from twin_dcal.plural import plural
 
 from . import judging, placing
 from .detector import FaceDetector
@@ -72,7 +73,8 @@ def _prepare(job: Job, sources: Sources, named: PairFit, embed: Embed | None, th
     _write(done, stop)
     if stop:
         raise ManifestError(
-            f"{len(conflicts)} photos show a picture that is also under another person, first: {conflicts[0].name} is "
+            f"{plural(len(conflicts), 'photo shows', 'photos show')} a picture that is also under another "
+            f"person, first: {conflicts[0].name} is "
             f"{conflicts[0].detail}. No data set is written. Mend the folders ({job.output / PAGE_NAME} shows all), or "
             "leave such pictures out with --conflicts drop."
         )
@@ -134,9 +136,13 @@ def _notes(fit: PairFit, people: set[str], judged: bool) -> tuple[str, ...]:
     notes = []
     lost = fit_pairs(fit.pairs, people | set(fit.unknown)).unknown
     if fit.unknown:
-        notes.append(f"{len(fit.unknown)} ids of twin pairs have no photos: {first_few(fit.described())}")
+        notes.append(
+            f"{plural(len(fit.unknown), 'id of a twin pair has', 'ids of twin pairs have')} no photos: "
+            f"{first_few(fit.described())}"
+        )
     if lost:
-        notes.append(f"{len(lost)} people of twin pairs have no usable photo left: {first_few(lost)}")
+        whose = plural(len(lost), "person of a twin pair has", "people of twin pairs have")
+        notes.append(f"{whose} no usable photo left: {first_few(lost)}")
     if not fit.pairs:
         notes.append("No twin pairs are named: everybody is a family of one.")
     if not judged:

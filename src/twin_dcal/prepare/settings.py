@@ -102,7 +102,8 @@ class PrepareConfig(Section):
             raise ConfigError(f"{source}: " + "; ".join(_explain(item) for item in error.errors())) from None
 
 
-def _keys() -> list[str]:
+def setting_keys() -> list[str]:
+    """Dotted names of all settings."""
     sections: dict[str, type[Section]] = {"crops": Crops, "quality": Limits, "duplicates": Duplicates}
     return [f"{section}.{name}" for section, kind in sections.items() for name in kind.model_fields]
 
@@ -110,8 +111,8 @@ def _keys() -> list[str]:
 def _explain(item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(place, _keys(), 1)
+        near = difflib.get_close_matches(place, setting_keys(), 1)
         return f"unknown key '{place}'" + (
-            f"; did you mean '{near[0]}'?" if near else f"; keys: {', '.join(_keys())}"
+            f"; did you mean '{near[0]}'?" if near else f"; keys: {', '.join(setting_keys())}"
         )
     return f"{place}: {item['msg'].removeprefix('Value error, ')} (given: {str(item['input'])[:60]})"

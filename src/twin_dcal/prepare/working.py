@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from twin_dcal.errors import ImageError
+from twin_dcal.plural import plural
 from twin_dcal.workers import begin_worker, interrupts_held
 
 from .detector import FaceDetector
@@ -51,7 +52,8 @@ def _round(pool: ProcessPoolExecutor, paths: Sequence[Path]) -> Iterator[Record]
             yield from future.result()
         except BrokenProcessPool:
             raise ImageError(
-                f"a process died at one of {len(part)} photos from {part[0]} on. What is done is kept: go on with the "
+                f"a process died at one of {plural(len(part), 'photo')} from {part[0]} on. What is done is kept: "
+                "go on with the "
                 "same command and --workers 1 to see which."
             ) from None
 

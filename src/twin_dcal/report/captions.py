@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from twin_dcal.evaluation.result import Evaluation
+from twin_dcal.plural import plural
 
 from .plots import confusion_rows
 from .theme import KIND_NAMES, SECTION_NAMES
-from .wording import count, number, percent, plural
+from .wording import count, number, percent
 
 
 @dataclass(frozen=True)

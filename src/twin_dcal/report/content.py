@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twin_dcal.evaluation.result import Evaluation, FamilyErrors, Figures, PersonErrors
+from twin_dcal.plural import plural
 
 from .wording import (
     DASH,
@@ -14,7 +15,6 @@ from .wording import (
     number_interval,
     percent,
     percent_interval,
-    plural,
     rate_name,
 )
 
@@ -300,13 +300,13 @@ def _threshold(figures: Figures, name_of: Callable[[str], str]) -> str:
 
 
 def _pairs(everyone: Mapping[str, Any], figures: Figures) -> str:
-    parts = [(everyone.get("num_genuine"), "genuine")]
+    parts: list[tuple[Any, ...]] = [(everyone.get("num_genuine"), "genuine", "genuine")]
     known = [(name, (figures.get(name) or {}).get("num_impostors")) for name in ("twin", "unrelated")]
-    parts += [(value, f"{name} impostors") for name, value in known]
+    parts += [(value, f"{name} impostor") for name, value in known]
     total = everyone.get("num_impostors")
     other = None if total is None else total - sum(value or 0 for _, value in known)
-    parts.append((other or None, "impostors of unknown relation"))
-    return ", ".join(f"{count(value)} {name}" for value, name in parts if value is not None)
+    parts.append((other or None, "impostor of unknown relation", "impostors of unknown relation"))
+    return ", ".join(plural(value, *names) for value, *names in parts if value is not None)
 
 
 def _protocol(figures: Figures) -> str:

@@ -10,10 +10,11 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from twin_dcal.evaluation.result import Evaluation, FamilyErrors, Figures, Histograms
+from twin_dcal.plural import plural
 
 from .labels import write_beside
 from .theme import KIND_NAMES, LIGHT
-from .wording import count, number, percent, plural, shortened, shown
+from .wording import count, number, percent, shortened, shown
 
 WIDTH_INCHES = 4.9
 MAX_BINS = 80
@@ -140,7 +141,7 @@ def _histogram_row(
     shares = 100 * counts / counts.sum()
     axes.stairs(shares, bins.edges, fill=True, color=colour, alpha=0.22, linewidth=0)
     axes.stairs(shares, bins.edges, color=colour, linewidth=1.1)
-    told = f"{KIND_NAMES[kind]}: {count(int(counts.sum()))} pairs"
+    told = f"{KIND_NAMES[kind]}: {plural(int(counts.sum()), 'pair')}"
     if threshold is not None:
         low, high = (bins.edges[0], threshold) if kind == "genuine" else (threshold, bins.edges[-1])
         _solid_part(axes, shares, bins.edges, (low, high), colour)
@@ -215,8 +216,7 @@ def _cell(axes: Axes, column: int, line: int, value: int, total: int, colour: st
             Rectangle((column + 0.02, line + 0.05), 0.96, 0.9, fill=False, edgecolor=colour, linewidth=1.2)
         )
     axes.text(column + 0.5, line + 0.38, percent(share), ha="center", va="center", fontsize=10)
-    noun = "error" if value == 1 else "errors"
-    told = f"{count(value)} {noun}" if wrong else f"{count(value)} of {count(total)}"
+    told = plural(value, "error") if wrong else f"{count(value)} of {count(total)}"
     axes.text(column + 0.5, line + 0.7, told, ha="center", va="center", fontsize=8, color=LIGHT["muted"])
 
 

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from twin_dcal.evaluation.result import Evaluation, Points
+from twin_dcal.plural import plural
 
 from .labels import write_beside
 from .theme import LIGHT
@@ -142,9 +143,9 @@ def embedding_figure(evaluation: Evaluation, projection: Projection) -> Figure:
 
 def _extent(projection: Projection, num_people: int) -> str:
     shown_images = len(projection.people)
-    images = f"{shown_images:,}" if shown_images == projection.num_images else (
-        f"{shown_images:,} of {projection.num_images:,}")  # fmt: skip
-    return f"{images} images, {num_people:,} people, twins joined"
+    part = "" if shown_images == projection.num_images else f"{shown_images:,} of "
+    people = plural(num_people, "person", "people")
+    return f"{part}{plural(projection.num_images, 'image')}, {people}, twins joined"
 
 
 def _name_worst(

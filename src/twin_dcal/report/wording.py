@@ -59,11 +59,6 @@ def count(value: int | None) -> str:
     return DASH if value is None else f"{value:,}"
 
 
-def plural(value: int, noun: str, several: str | None = None) -> str:
-    """1 → "1 family", 2 → "2 families"."""
-    return f"{value:,} {noun if value == 1 else several or noun + 's'}"
-
-
 def rate_name(rate: float) -> str:
     """A rate that was asked for: 0.001 → "10⁻³", 0.0025 → "0.0025"."""
     exponent = round(math.log10(rate)) if rate > 0 else 0

@@ -155,7 +155,7 @@ class Checkpointer:
         self.unreadable.restore(state.get("unreadable", {}).items())
         if len(state["rng"]) != distributed.world_size():
             logger.warning(
-                "%s: was written by %d processes, now there are %d: the run goes on, but not to the same bits",
+                "%s: number of processes when it was written %d, now %d: the run goes on, but not to the same bits",
                 path, len(state["rng"]), distributed.world_size(),
             )  # fmt: skip
         logger.info("resuming at epoch %d, batch %d", self.progress.epoch + 1, self.progress.batch + 1)

@@ -16,6 +16,7 @@ from twin_dcal.data.findings import first_few
 from twin_dcal.data.fingerprint import changes, fingerprint
 from twin_dcal.device import amp_dtype
 from twin_dcal.errors import ConfigError, ManifestError, ModelError
+from twin_dcal.plural import plural
 
 from .state import MAY_CHANGE
 
@@ -33,7 +34,8 @@ def check_processes(config: TwinVerificationConfig, device: torch.device) -> Non
     people = training.batch_size // training.images_per_person
     if size > 1 and people < 2 * size:
         raise ConfigError(
-            f"training.batch_size {training.batch_size} holds {people} people; {size} processes need 2 each: use "
+            f"training.batch_size {training.batch_size} holds {plural(people, 'person', 'people')}; {size} "
+            "processes need 2 each: use "
             f"at least {2 * size * training.images_per_person}, or fewer processes"
         )
     if size > 1 and config.runtime.strategy == "fsdp" and amp_dtype(config.runtime, device) == torch.float16:
@@ -79,7 +81,8 @@ def check_data(state: Mapping[str, Any], data: FaceData, path: Path, strict: boo
     """
     if state["people"] != list(data.train.people):
         raise ModelError(
-            f"{path}: was trained on {len(state['people'])} people that are not the {data.train.num_people} of this "
+            f"{path}: was trained on {plural(len(state['people']), 'person', 'people')}, not the "
+            f"{data.train.num_people} of this "
             "data set; pass the run's split.json as data.split_file"
         )
     told = state.get("data")

@@ -91,8 +91,8 @@ def told_of_faces(paths: Sequence[Path], size: ImageSize, known: ArrayLike | Non
         return ()
     return (
         f"the pictures look like photographs, not like aligned crops: in {len(found)} of them faces lie {apart:.0%} of "
-        "the side from where crops have them. Only the central square of each is seen here: align them with "
-        "dcal-prepare first",
+        "the side from where crops have them. Only the central square of each is seen here: align them, with "
+        "dcal-evaluate --align auto or with dcal-prepare first",
     )
 
 

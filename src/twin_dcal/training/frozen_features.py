@@ -28,6 +28,7 @@ from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_folder, owner_only, write_text
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.models.preprocessing import Preprocessing
+from twin_dcal.plural import plural
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +123,10 @@ def _compute(
     total = faces.num_images * num_views
     num_bytes = 2 * total * sum(int(np.prod(shape)) for shape in outputs)
     logger.info(
-        "frozen features: %d views of %d images, %.2f GB", num_views, faces.num_images, num_bytes / 1e9
+        "frozen features: %s of %s, %.2f GB",
+        plural(num_views, "view"),
+        plural(faces.num_images, "image"),
+        num_bytes / 1e9,
     )
     make_folder(files[0].parent)
     begun = [file.with_suffix(".part") for file in files]

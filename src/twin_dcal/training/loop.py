@@ -30,6 +30,7 @@ from twin_dcal.losses import DCALLoss
 from twin_dcal.models.backbone import Frozen
 from twin_dcal.models.face_backbone import FaceBackbone
 from twin_dcal.models.preprocessing import Preprocessing
+from twin_dcal.plural import plural
 
 from .batchnorm import BatchStatistics, share_statistics
 from .checkpointing import Checkpointer, Trained
@@ -248,7 +249,8 @@ class Trainer:
         place = f"{what} at epoch {progress.epoch + 1}, batch {progress.batch}"
         if progress.skipped > allowed:
             raise ModelError(
-                f"{place}; {progress.skipped} batches had none that is finite and training.max_skipped_batches is "
+                f"{place}; {plural(progress.skipped, 'batch', 'batches')} had none that is finite and "
+                "training.max_skipped_batches is "
                 f"{allowed}: lower training.learning_rate, or set runtime.amp to off. The batch's images: "
                 f"{told}"
             )

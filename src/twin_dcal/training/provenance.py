@@ -11,6 +11,7 @@ from twin_dcal.errors import ConfigError
 from twin_dcal.model_file.familiarity import MIN_IMAGES, Familiarity, familiarity_of
 from twin_dcal.model_file.provenance import DRAWN, FACE_NETWORK, OTHER_MODEL, told_of_training
 from twin_dcal.models.face.open import is_face_network
+from twin_dcal.plural import plural
 from twin_dcal.synth.folder import SETTINGS_NAME, read_settings
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,8 @@ class Provenance:
     def familiarity(self) -> Familiarity | None:
         """What training pictures look like, and how far validation pictures are from them; None where there are few."""
         train, validation = self._data.train.paths, self._data.val.paths
-        told = f"validation: {self._data.val.num_people} people, {len(validation)} images"
+        people = plural(self._data.val.num_people, "person", "people")
+        told = f"validation: {people}, {plural(len(validation), 'image')}"
         found = familiarity_of(train, validation, self._config.data.image_size, told)
         if found is None:
             logger.info(

@@ -55,6 +55,10 @@ def train(
         raise ConfigError(
             f"runtime.output_dir {folder}: its name is no UTF-8, which TensorBoard needs; name another"
         )
+    launched = distributed.launch()
+    may_hold_a_run = overwrite or validate_only or resume is not None
+    if not (may_hold_a_run or launched.is_launched):  # processes agree on it below
+        _refuse_run(folder)  # before data are read, which may take minutes
     config = check_tracking(config)
     data = TwinDataModule(config)
     data.setup()
@@ -67,8 +71,8 @@ def train(
     ):  # fmt: skip
         check_sameness(config, data.face_data)
         # Launchers of several nodes count restarts each for themselves.
-        (restarted,) = distributed.any_of([distributed.launch().restarts > 0])
-        may_hold_a_run = overwrite or validate_only or resume is not None or restarted
+        (restarted,) = distributed.any_of([launched.restarts > 0])
+        may_hold_a_run = may_hold_a_run or restarted
         # Only rank 0 needs to see the files: on another node the folder may be another one.
         distributed.on_rank_zero(lambda: None if may_hold_a_run else _refuse_run(folder))
         if validate_only:

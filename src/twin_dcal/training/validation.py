@@ -18,6 +18,7 @@ from twin_dcal.metrics.pair_stream import AllPairs, PairSource
 from twin_dcal.metrics.pairs import PairScores, all_pair_scores
 from twin_dcal.metrics.thresholds import choose_threshold, counted
 from twin_dcal.models.preprocessing import Preprocessing
+from twin_dcal.plural import plural
 
 from .parallel import Parallel
 from .unreadable import UnreadableImages
@@ -93,7 +94,9 @@ def run_validation(
         return None
     kept = np.array([row for row in range(faces.num_images) if row not in faults], np.intp)
     read = embeddings[kept], faces.person_of[kept], faces.image_families[kept]
-    source = f"validation: {len(np.unique(read[1]))} people, {len(kept)} images"
+    source = (
+        f"validation: {plural(len(np.unique(read[1])), 'person', 'people')}, {plural(len(kept), 'image')}"
+    )
     model = parallel.objective.model
     if data.config.model.fusion != "auto" or not model.backbone.untouched_dim:
         return validate(all_pair_scores(*read), source, pairs=AllPairs(*read))

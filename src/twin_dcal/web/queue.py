@@ -13,6 +13,8 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
+from twin_dcal.plural import plural
+
 from .access import Refusal
 from .uploads import Refused
 
@@ -91,9 +93,8 @@ class BoundedQueue:
         if self.requests >= self._max_requests or (
             self.requests and self.bytes + num_bytes > self._max_bytes
         ):
-            reason = (
-                f"{self.requests} requests are being answered or wait; ask again in {RETRY_SECONDS} seconds"
-            )
+            are = plural(self.requests, "request is", "requests are")
+            reason = f"{are} being answered or waiting; ask again in {RETRY_SECONDS} seconds"
             raise Refused(Refusal(429, reason, {"Retry-After": str(RETRY_SECONDS)}))
         self.requests += 1
         self.bytes += num_bytes

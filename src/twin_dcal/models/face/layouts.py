@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from twin_dcal.errors import ModelError
+from twin_dcal.plural import plural
 
 from . import adaface, inception_resnet, iresnet, timm_face, vit
 from .network import FaceInput, FaceNetwork
@@ -244,7 +245,7 @@ def _fit(prefix: str, names: Names, spare: tuple[str, ...], shapes: Shapes) -> F
 def _differences(fit: Fit) -> str:
     parts = []
     if fit.missing:
-        parts.append(f"{len(fit.missing)} tensors are missing ({some(fit.missing)})")
+        parts.append(f"{plural(len(fit.missing), 'tensor is', 'tensors are')} missing ({some(fit.missing)})")
     if fit.left_over:
         parts.append(f"{len(fit.left_over)} are left over ({some(fit.left_over)})")
     if fit.misshapen:

@@ -1,0 +1,62 @@
+"""A wrong option: every command suggests what can be typed there, and nothing else."""
+
+import re
+
+import pytest
+
+from twin_dcal.cli import ablate, demo, evaluate_options, export, extract, lookalikes, prepare, synth, train
+from twin_dcal.config import dotted_keys
+from twin_dcal.errors import ConfigError
+from twin_dcal.prepare.settings import setting_keys
+
+COMMANDS = (ablate, demo, evaluate_options, export, extract, lookalikes, prepare, synth, train)
+KEYS = {ablate: dotted_keys, train: dotted_keys, prepare: setting_keys}
+TRIED = sorted(
+    {key.rpartition(".")[2] for key in dotted_keys()} | {"output_dir", "lr", "gpu", "epochs", "photo"}
+)
+
+
+def refusal(command, *arguments):
+    required = {"--embeddings": "x.npz", "--model": "x.pth", "--output": "x"}
+    parser = command.parser()
+    needed = [action for action in parser._actions if action.required]
+    given = [text for action in needed for text in (*action.option_strings[:1],
+             required.get((action.option_strings or [""])[0], "x"))]  # fmt: skip
+    with pytest.raises(ConfigError) as caught:
+        parser.parse([*given, *arguments])
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__.rpartition(".")[2])
+def test_only_its_own_options_and_keys_are_suggested(command):
+    own = {name for action in command.parser()._actions for name in action.option_strings}
+    keys = set(KEYS[command]()) if command in KEYS else set()
+    suggested = 0
+    for name in TRIED:
+        wrong = f"--{name}x"
+        for argument in (wrong, f"--training.{name}x") if command not in KEYS else (wrong,):
+            for found in re.findall("did you mean '(.*)'", refusal(command, argument, "1")):
+                assert found in own | keys, argument
+                suggested += 1
+    assert suggested > 3
+
+
+@pytest.mark.parametrize(
+    ("command", "argument", "meant"),
+    [
+        (lookalikes, "--output_dir", "--output"), (extract, "--ouput", "--output"), (demo, "--imag1", "--img1"),
+        (extract, "--training.batch_size", "--batch_size"), (demo, "--gpu", "--device"),
+        (evaluate_options, "--data-dri", "--data_dir"), (train, "--batch-size", "training.batch_size"),
+        (prepare, "--jpeg_quality", "crops.jpeg_quality"), (train, "--lr", "training.learning_rate"),
+    ],
+)  # fmt: skip
+def test_the_nearest_is_suggested(command, argument, meant):
+    assert f"did you mean '{meant}'?" in refusal(command, argument, "1")
+
+
+@pytest.mark.parametrize("command", [extract, demo, evaluate_options, export, lookalikes, synth])
+def test_a_command_without_keys_says_so(command):
+    prog = command.parser().prog
+    told = refusal(command, "--model.dropout", "1")
+    assert told.startswith(f"{prog} has no option --model.dropout")
+    assert told.endswith(f"see {prog} --help")
