@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny import tiny_values
 
-sys.path.insert(0, str(Path(__file__).parent / "verification"))
+sys.path.insert(0, str(Path(__file__).parent / "evaluation"))
 from made_faces import all_listed, faces
 
 from twin_dcal.ablation import runs as ablation_runs

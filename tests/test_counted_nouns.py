@@ -72,7 +72,7 @@ def sentences(path):
                 if is_number(part) and isinstance(after, ast.Constant) and COUNTED.match(after.value):
                     name = path.relative_to(SOURCE).as_posix()
                     if not after.value.startswith(f" {NEVER_ONE.get(name, name)}"):
-                        yield f"{name}:{node.lineno}: {ast.unparse(part)[2:-1]}{after.value[:30]}"
+                        yield f"{name}:{node.lineno}: {ast.unparse(part)}{after.value[:30]}"
 
 
 def test_no_sentence_counts_by_itself():

@@ -177,7 +177,7 @@ def test_a_byte_order_mark_is_fine(folder):
     [
         ([["a", "b"], ["a", "a"]], "1 twin pair left out, an id paired with itself: a"),
         ([["a", "b"], ["b", "a"]], "1 twin pair left out, listed before: b-a"),
-        ([["a", "b"], ["a", "zz"]], "1 id left out, in a twin pair but not in the data set: zz"),
+        ([["a", "b"], ["a", "zz"]], "twin_pairs_infor.json but not in the data set: zz"),
     ],
 )
 def test_faults_of_twin_pairs_that_are_left_out(folder, write_json, pairs, finding):

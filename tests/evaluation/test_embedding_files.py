@@ -144,7 +144,7 @@ def test_damaged_files(tmp_path):
     [
         ({"ids": ["a", "b"]}, r"no features or embeddings or vectors.*it has ids"),
         ({"features": np.eye(2)}, r"no image_paths or paths or ids"),
-        ({"features": np.eye(2), "ids": ["a"]}, r"2 vectors but 1 names"),
+        ({"features": np.eye(2), "ids": ["a"]}, r"2 vectors but 1 name\."),
         ({"features": np.zeros(3), "ids": ["a", "b", "c"]}, r"of shape \(3,\)"),
         ({"features": np.empty((0, 4)), "ids": np.array([], str)}, r"shape \(0, 4\)"),
         ({"features": np.array([["x"]]), "ids": ["a"]}, r"not numbers"),

@@ -150,7 +150,7 @@ def test_images_embeddings_and_scores_give_one_report(made, tmp_path, suffix):
 @pytest.mark.parametrize(
     ("vectors", "message"),
     [
-        (np.ones((48, 4), np.float32), r"genuine .* scores are the same"),
+        (np.ones((48, 4), np.float32), r"all scores are the same, those of .* genuine"),
         (np.full((48, 4), np.nan, np.float32), r"48 of 48 rows hold NaN"),
         (np.zeros((48, 4), np.float32), r"48 of 48 rows are all zero"),
     ],

@@ -60,7 +60,7 @@ def test_listed_pairs_take_their_kinds_from_the_data_set(tiny_faces, tmp_path):
     assert known.people.tolist() == ["6a", "6a", "6b", "7a"]
     assert known.protocol == {"name": "listed", "num_pairs": 3}
     listed.write_text(lines[0].replace(" 1", " 0"))
-    with pytest.raises(ManifestError, match=r"pairs\.txt: 1 labels contradict the data set \S+, first"):
+    with pytest.raises(ManifestError, match=r"pairs\.txt: 1 label contradicts the data set \S+, first"):
         read_comparisons(listed, files, "test")
 
 
@@ -296,7 +296,7 @@ def test_twin_pairs_that_cannot_be_joined_with_a_list_are_refused_or_told(tiny_f
     path = listed(tmp_path, [*rows, (tiny_faces / "test/6a/2.png", tiny_faces / "test/7a/3.png", 1)])
     twins = tmp_path / "twin_pairs_infor.json"
     twins.write_text('[["6a", "6b"]]')
-    with pytest.raises(ManifestError, match="1 labels contradict the people by name"):
+    with pytest.raises(ManifestError, match="1 label contradicts the people by name"):
         read_comparisons(path, DataFiles(twin_pairs=str(twins)), "test")
     what = read_comparisons(path, NOTHING, "test")
     assert what.people is None

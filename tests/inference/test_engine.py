@@ -656,7 +656,7 @@ def test_threads_share_a_detector(model_path, photograph):
 @pytest.mark.parametrize(
     ("pair", "told"),
     [
-        (("a.jpg",), r"pair 1 has 1 parts; give two pictures"),
+        (("a.jpg",), r"pair 1 has 1 part; give two pictures"),
         (("a.jpg", "b.jpg", 1), r"pair 1 has 3 parts; give two pictures, \(one, other\), without a label"),
         ((), r"pair 1 has 0 parts"),
         ("ab", r"pair 1 is a str; give two pictures"),

@@ -291,7 +291,7 @@ def test_float32_stays_float32():
         ([0.1, math.nan], [0.2], "genuine scores: 1 of 2 are NaN or infinite"),
         ([0.1], [math.inf, 0.0, -math.inf], "impostor scores: 2 of 3 are NaN or infinite"),
         ([-math.inf, 0.1], [0.2], "genuine scores: 1 of 2 are NaN or infinite"),
-        ([0.5, 0.5], [0.5], "all 2 genuine and 1 impostor scores are the same"),
+        ([0.5, 0.5], [0.5], "those of 2 genuine and 1 impostor pair:"),
         ([[0.5]], [0.1], r"shape \(1, 1\)"),
         (["a"], [0.1], "array of numbers"),
         ([True], [0.1], "array of numbers"),
@@ -389,7 +389,7 @@ def test_ranks_and_neighbours_of_a_tally():
 
 
 def test_counted_classes_that_cannot_be_told_apart_are_errors():
-    with pytest.raises(MetricError, match="all 2 genuine and 3 impostor scores are the same"):
+    with pytest.raises(MetricError, match="those of 2 genuine and 3 impostor pairs"):
         count_scores(counted([1, 1]), [counted([1]), counted([1, 1])])
     with pytest.raises(MetricError, match="impostor scores: there are none"):
         count_scores(counted([1, 2]), [counted([])])

@@ -220,7 +220,7 @@ def test_sections_and_their_impostors():
         alone.has("other")
     with pytest.raises(MetricError, match="genuine scores: there are none"):
         count_pairs(ListedPairs([3.0, 2], [1, 3])).section("all")
-    with pytest.raises(MetricError, match="all 1 genuine and 2 impostor scores are the same"):
+    with pytest.raises(MetricError, match="those of 1 genuine and 2 impostor pairs"):
         count_pairs(ListedPairs([2.0, 2, 2], [0, 1, 2])).section("all")
 
 
@@ -239,7 +239,7 @@ ONE = {"people": [0, 0, 1, 2], "families": [0, 0, 0, 1]}
         (([0.1, 0.2], [0.0, 1.0]), {}, "more than PairKind"),
         (([0.1], [0], [0]), {}, "both image rows or none"),
         (([0.1], [0], None, [0]), {}, "both image rows or none"),
-        (([0.1], [0], [0, 1], [1, 2]), {}, "1 scores"),
+        (([0.1], [0], [0, 1], [1, 2]), {}, "1 score, 1 kinds"),
         (([0.1], [0], [0], [4]), ONE, "row numbers 4 to 4 for 4 images"),
         (([0.1], [0], [-1], [1]), ONE, "row numbers -1"),
         (([0.1], [0], [0.5], [1.0]), ONE, "list of row numbers"),

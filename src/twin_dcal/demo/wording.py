@@ -20,7 +20,7 @@ def told(result: VerificationResult) -> str:
     """Decision, score, threshold, error rates and time, a line each."""
     score = "none (the model has no calibration)"
     if result.verification_score is not None:
-        score = f"{result.verification_score:.3f} (probability of one person, where one and two are equally likely)"
+        score = f"{result.verification_score:.3f} (probability of one person, if one and two are as likely beforehand)"
     lines = [
         f"decision    {decision_words(result.verification_decision)}",
         f"similarity  {result.similarity:+.4f} (from -1 to 1; same from {result.threshold:+.4f})",
@@ -29,8 +29,8 @@ def told(result: VerificationResult) -> str:
     ]
     if result.estimated_fmr is not None and result.estimated_fnmr is not None:
         lines.append(
-            f"at this similarity  {percent(result.estimated_fmr)} of validation impostors are as alike or more, "
-            f"{percent(result.estimated_fnmr)} of genuine pairs less alike"
+            f"in validation  {percent(result.estimated_fmr)} of impostor pairs were as similar or more, "
+            f"{percent(result.estimated_fnmr)} of genuine pairs were less similar"
         )
     lines += [f"warning     {in_words(warning)}" for warning in result.warnings]
     lines.append(f"time        {result.elapsed_ms:.0f} ms")

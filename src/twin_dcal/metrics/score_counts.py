@@ -265,6 +265,7 @@ def _refuse_all_equal(scores: TwoClasses) -> None:
     parts = observed(scores)
     if min(part.lowest for part in parts) == max(part.highest for part in parts):
         raise MetricError(
-            f"all of {scores.num_genuine} genuine and {plural(scores.num_impostors, 'impostor score')} are the same: "
+            f"all scores are the same, those of {scores.num_genuine} genuine and "
+            f"{plural(scores.num_impostors, 'impostor pair')}: "
             "no threshold can tell them apart. Look for a collapsed model (every embedding the same)."
         )

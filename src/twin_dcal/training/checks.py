@@ -28,7 +28,8 @@ def check_processes(config: TwinVerificationConfig, device: torch.device) -> Non
     size, training = distributed.world_size(), config.training
     if 0 < training.num_epochs <= training.warmup_epochs:
         logger.warning(
-            "warm-up (%g epochs) is as long as training (%d): the peak learning rate is never reached",
+            "training ends within its warm-up (%g of %d epochs): the learning rate only rises and stays below its peak. "
+            "Training goes on like this; set training.warmup_epochs lower to reach it",
             training.warmup_epochs, training.num_epochs,
         )  # fmt: skip
     people = training.batch_size // training.images_per_person

@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from twin_dcal.files import replacing
 
@@ -47,4 +48,5 @@ def curves_figure(lines: list[Mapping[str, float]]) -> Figure | None:
             axes.legend(fontsize=7, frameon=False)
         axes.grid(alpha=0.3)
     rows[-1].set_xlabel("epoch")
+    rows[-1].xaxis.set_major_locator(MaxNLocator(integer=True))  # there are no half epochs
     return figure

@@ -66,7 +66,8 @@ def crop_landmarks(config: TwinVerificationConfig, paths: Sequence[Path]) -> Poi
     }
     nearest = min(apart, key=lambda name: apart[name])
     logger.info(
-        "crops: in %d of %d faces lie %.1f %% of the side from template '%s'%s", len(found), len(chosen),
+        "data.crop_template: faces were found in %d of %d crops looked at; they lie %.1f %% of the side from where "
+        "template '%s' has them%s", len(found), len(chosen),
         100 * apart[nearest], nearest, "" if apart[nearest] < _SAME else "; the measured places are used",
     )  # fmt: skip
     return TEMPLATES[nearest] if apart[nearest] < _SAME else measured

@@ -161,7 +161,7 @@ def test_a_tensor_missing_left_over_or_of_another_shape_is_one_line(case, monkey
     layout, shapes, _ = CASES[case]
     table = random_table(shapes())
     first = next(iter(table))
-    with pytest.raises(ModelError, match=rf"1 tensors are missing \({first}\)") as error:
+    with pytest.raises(ModelError, match=rf"1 tensor is missing \({first}\)") as error:
         load(layout, {key: value for key, value in table.items() if key != first}, "file")
     assert "\n" not in str(error.value)
     with pytest.raises(ModelError, match=r"1 are left over \(gate\)"):
