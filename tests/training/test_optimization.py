@@ -140,4 +140,4 @@ def test_a_warm_up_that_never_ends_is_told_where_there_is_training(num_epochs, w
         {"training.num_epochs": num_epochs, "training.warmup_epochs": warmup}
     )
     check_processes(config, torch.device("cpu"))
-    assert ("training ends within its warm-up" in caplog.text) is is_told
+    assert ("ends within its warm-up" in caplog.text) is is_told

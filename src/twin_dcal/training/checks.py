@@ -28,9 +28,9 @@ def check_processes(config: TwinVerificationConfig, device: torch.device) -> Non
     size, training = distributed.world_size(), config.training
     if 0 < training.num_epochs <= training.warmup_epochs:
         logger.warning(
-            "training ends within its warm-up (%g of %d epochs): the learning rate only rises and stays below its peak. "
+            "training (%d epochs) ends within its warm-up (%g): the learning rate only rises, below its peak. "
             "Training goes on like this; set training.warmup_epochs lower to reach it",
-            training.warmup_epochs, training.num_epochs,
+            training.num_epochs, training.warmup_epochs,
         )  # fmt: skip
     people = training.batch_size // training.images_per_person
     if size > 1 and people < 2 * size:
