@@ -82,10 +82,9 @@ def draw(
         )
         groups = families
     elif linked:
-        notes.append(
-            f"{plural(len(linked), 'pair')} of people of different families with a session in common: in one "
-            "split each."
-        )
+        of = "of people of different families"
+        share = plural(len(linked), f"pair {of} share a session and is", f"pairs {of} share a session and are")
+        notes.append(f"{share} in one split.")
     fractions = {"val": shares[1], "test": shares[2]}
     return Split(draw_splits(people, groups, fractions, seed), tuple(notes))
 
