@@ -83,7 +83,9 @@ def draw(
         groups = families
     elif linked:
         of = "of people of different families"
-        share = plural(len(linked), f"pair {of} share a session and is", f"pairs {of} share a session and are")
+        share = plural(
+            len(linked), f"pair {of} share a session and is", f"pairs {of} share a session and are"
+        )
         notes.append(f"{share} in one split.")
     fractions = {"val": shares[1], "test": shares[2]}
     return Split(draw_splits(people, groups, fractions, seed), tuple(notes))
