@@ -5,7 +5,7 @@
     python benchmarks/edited_twins.py blind --faces FACES --output DIR [--strength 0.84]
     python benchmarks/edited_twins.py speed --faces FACES
 
-robustness: both photographs of every test pair are made worse in the same way; EER with 95 % intervals that resample
+robustness: both photographs of every test pair are made worse in the same way; EER with 95 % intervals that leave out
 families, and the errors at the threshold that is stored with the model. realism: a small network learns to tell edited
 photographs of training people from others, and is asked about test people. blind: a sheet to try that by eye. speed:
 photographs a second of one core, by CPU time.
@@ -35,7 +35,7 @@ from twin_dcal.edits.looking import Seen, look
 from twin_dcal.edits.recipes import RECIPES, edited
 from twin_dcal.edits.truth import Shot, read_truth
 from twin_dcal.inference.engine import TwinInferenceEngine
-from twin_dcal.metrics.averaging import resample
+from twin_dcal.metrics.averaging import jackknife
 from twin_dcal.metrics.confidence import plain_interval
 from twin_dcal.metrics.error_rates import auc, error_rates_at, sort_scores
 from twin_dcal.metrics.pair_stream import AllPairs, count_pairs
@@ -144,13 +144,13 @@ def row(engine: TwinInferenceEngine, name: str, features: NDArray[np.float32], s
     # The twins are the selves of one person; look-alikes of the source are strangers here, as in the set's description.
     people, families = zip(*((shot.person, shot.source_person) for shot in shots), strict=True)
     source = AllPairs(features, people, families, engine.source.fusion)
-    counts, found = count_pairs(source), resample(source, 500, 0)
+    counts, found = count_pairs(source), jackknife(source)
     twins = counts.section("twin")
     at = error_rates_at(twins, engine.threshold)
     cells = []
     for section in ("twin", "unrelated"):
-        value, again = found.exact[section, "eer"], found.again[section, "eer"]
-        ends = plain_interval(value, again, num_units=found.num_units[section], level=0.95)
+        value, without = found.exact[section, "eer"], found.left_out[section, "eer"]
+        ends = plain_interval(value, without, num_units=found.num_units[section], level=0.95)
         cells.append(f"{100 * value:.1f} [{100 * max(ends.low, 0):.1f}, {100 * ends.high:.1f}]")
     title = f"{Path(engine.source.path).parent.parent.name}: {name} ({len(shots)} photographs)"
     return f"| {title} | {cells[0]} | {auc(twins):.3f} | {cells[1]} | {at.fmr:.1%}, {at.fnmr:.1%} |"

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/face_folds.py --network FILE.onnx --data_dir FACES --output_dir DIR
 
 Each fold trains on the other folds' families (a tenth of all for validation) and is tested once; the pairs of all folds
-together make the figures, and intervals resample families. Finished runs are not repeated.
+together make the figures, and intervals leave out families. Finished runs are not repeated.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from twin_dcal.data.manifest import load_face_data
 from twin_dcal.evaluation.compare import open_stored
 from twin_dcal.evaluation.inputs import DataFiles
 from twin_dcal.evaluation.systems import Sampling
-from twin_dcal.metrics.averaging import Resampled, mean_difference, resample
+from twin_dcal.metrics.averaging import JackknifedRun, jackknife, mean_difference
 from twin_dcal.metrics.pair_stream import PairBlock, PairSource
 
 VARIANTS = (Variant(label="untouched", changes=(("training.num_epochs", 0),)), Variant(label="face"))
@@ -103,13 +103,13 @@ def write_folds(config: TwinVerificationConfig, num_folds: int, folder: Path) ->
     return paths
 
 
-def pooled(folder: Path, num_folds: int, variant: str, seed: int) -> Resampled:
+def pooled(folder: Path, num_folds: int, variant: str, seed: int) -> JackknifedRun:
     files = [
         folder / f"fold{fold}" / variant / f"seed{seed}/evaluation/embeddings.npz"
         for fold in range(num_folds)
     ]
     sources = [open_stored(file, DataFiles(), Sampling()).scored(None, "test").source for file in files]
-    return resample(Pooled(tuple(sources)), 1000, 0)
+    return jackknife(Pooled(tuple(sources)))
 
 
 def main() -> None:

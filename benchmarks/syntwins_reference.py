@@ -22,7 +22,7 @@ from PIL import Image
 from twin_dcal.checkpoint import load_model
 from twin_dcal.cli.train import main as train
 from twin_dcal.embed import embed_images
-from twin_dcal.metrics.intervals import bootstrap
+from twin_dcal.metrics.intervals import family_intervals
 from twin_dcal.metrics.pair_stream import AllPairs, ListedPairs, PairSource
 from twin_dcal.metrics.pairs import PairKind
 from twin_dcal.models.backbone import build_backbone
@@ -110,7 +110,7 @@ def labels(shots: list[Shot]) -> tuple[list[str], list[int]]:
 
 
 def auc(source: PairSource, section: str) -> str:
-    made = bootstrap(source).figures[section]["roc_auc"]
+    made = family_intervals(source).figures[section]["roc_auc"]
     return f"{made.estimate:.3f} [{made.low:.3f}, {made.high:.3f}]"
 
 

@@ -1,9 +1,14 @@
 """A tiny generated data set and a tiny model, shared by tests that need a whole run."""
 
 import json
+import os
 import shutil
 import signal
+import sys
 from pathlib import Path
+
+# Before torch reads it, and for the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from PIL import Image
 from tiny import tiny_values
 
 from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.files import replacing
 from twin_dcal.privacy import set_privacy_defaults
 
 set_privacy_defaults()  # tests import the libraries that read them in any order
@@ -41,6 +47,30 @@ def interrupts_as_before():
     assert after is before, (
         "a handler of Ctrl-C is left behind: it would end a later test, and all tests with it"
     )
+
+
+@pytest.fixture
+def drawn_curves():
+    """Requested by tests that look at `training_curves.png`; see `undrawn_curves`."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn_curves(request):
+    """Training in a test's own process leaves a blank picture of curves: drawing it took a third of a tiny run."""
+    run = sys.modules.get("twin_dcal.training.run")
+    if run is None or "drawn_curves" in request.fixturenames:
+        yield
+        return
+    before = run.write_curves
+    run.write_curves = blank_curves
+    yield
+    run.write_curves = before
+
+
+def blank_curves(folder: Path) -> Path:
+    with replacing(folder / "training_curves.png") as file:
+        Image.new("L", (1, 1)).save(file, "PNG")
+    return folder / "training_curves.png"
 
 
 @pytest.fixture(scope="session")

@@ -28,9 +28,9 @@ from twin_dcal.evaluation.compare import Run, compare
 from twin_dcal.evaluation.evaluate import EvaluationOptions
 from twin_dcal.evaluation.protocol import Comparisons, pair_source
 from twin_dcal.evaluation.systems import Scored
-from twin_dcal.metrics import confidence, family_bootstrap
-from twin_dcal.metrics.averaging import mean_difference, resample
-from twin_dcal.metrics.intervals import paired_bootstrap
+from twin_dcal.metrics import confidence
+from twin_dcal.metrics.averaging import jackknife, mean_difference
+from twin_dcal.metrics.intervals import paired_intervals
 from twin_dcal.report.comparison import (
     Overlaid,
     comparison_figure,
@@ -164,7 +164,6 @@ def test_wrong_variants_files_are_one_line(text, message, tmp_path, capsys):
         (["--seeds", "0"], "--seeds 0: train with at least 1 seed"),
         (["--seeds", "-2"], "--seeds -2"),
         (["--max_unrelated", "0"], "--max_unrelated 0"),
-        (["--num_replicates", "5"], "5 replicates are too few"),
         (
             ["--model.branches", '["sa"]'],
             "--model.branches: dcal-ablate sets it for every run; use --branches",
@@ -372,11 +371,11 @@ def test_a_set_without_splits_is_split_once_by_runtime_seed(tiny_faces, tmp_path
 
 @pytest.mark.parametrize("section", ["twin", "unrelated", "all"])
 @pytest.mark.parametrize("figure", ["eer", "roc_auc"])
-def test_with_one_seed_it_is_the_paired_bootstrap(section, figure):
+def test_with_one_seed_it_is_the_paired_jackknife(section, figure):
     what, vectors = faces(7, images_each=3)
     a, b = (pair_source(*noisy(what, vectors, noise, seed)) for noise, seed in ((0.4, 0), (0.7, 1)))
-    wanted = paired_bootstrap(a, b, num_replicates=150, seed=3).differences[section][figure]
-    found = mean_difference([resample(a, 150, 3)], [resample(b, 150, 3)], (section, figure))
+    wanted = paired_intervals(a, b).differences[section][figure]
+    found = mean_difference([jackknife(a)], [jackknife(b)], (section, figure))
     assert found.by_seed == (wanted.difference,)
     assert (found.difference, found.low, found.high, found.p_value) == (
         wanted.difference, wanted.low, wanted.high, wanted.p_value,
@@ -384,7 +383,7 @@ def test_with_one_seed_it_is_the_paired_bootstrap(section, figure):
 
 
 def repeated_auc(pairs, kinds, weights):
-    """AUC of pairs repeated as often as their families were drawn, by a loop over genuine pairs."""
+    """AUC of the pairs of families that weigh 1, by a loop over genuine pairs."""
     genuine = [
         (score, weights[i] * (weights[j] if i != j else 1))
         for i, j, score, kind in pairs
@@ -400,33 +399,34 @@ def repeated_auc(pairs, kinds, weights):
 
 @pytest.mark.parametrize(("section", "kinds"), [("twin", ("twin",)), ("unrelated", ("unrelated",))])
 def test_the_interval_is_of_the_mean_over_seeds_with_the_same_families(section, kinds):
-    """A second way: repeat the pairs of every run as the one draw says, average, spread."""
+    """A second way: leave a family out of every run, average, spread."""
     what, vectors = faces(6, images_each=2)
     family = np.unique(what.families, return_inverse=True)[1]
     runs = [
         [noisy(what, vectors, noise, seed) for seed in seeds]
         for noise, seeds in ((0.8, (5, 6)), (0.3, (7, 8)))
     ]
-    weights = family_bootstrap.multiplicities(6, 100, np.random.default_rng((1, 2)))
+    weights = 1 - np.eye(6)
     pairs = [
         [[(family[i], family[j], s, k) for i, j, s, k in all_listed(*run)] for run in side] for side in runs
     ]
     aucs = np.array(
         [[[repeated_auc(run, kinds, each) for each in weights] for run in side] for side in pairs]
     )
-    again = (aucs[0] - aucs[1]).mean(axis=0)
+    without = (aucs[0] - aucs[1]).mean(axis=0)
     exact = np.array([[repeated_auc(run, kinds, np.ones(6)) for run in side] for side in pairs])
     by_seed = exact[0] - exact[1]
 
-    ours, theirs = ([resample(pair_source(*run), 100, 1) for run in side] for side in runs)
+    ours, theirs = ([jackknife(pair_source(*run)) for run in side] for side in runs)
     found = mean_difference(ours, theirs, (section, "roc_auc"), level=0.9)
     np.testing.assert_allclose(found.by_seed, by_seed, rtol=1e-9)
-    reach = confidence.t_quantile(0.9, 5) * again.std()
+    of = confidence.spread(without, 6)
+    reach = confidence.t_quantile(0.9, of.freedom) * of.error
     assert found.difference == pytest.approx(by_seed.mean())
     assert (found.low, found.high) == pytest.approx(
         (by_seed.mean() - reach, by_seed.mean() + reach), rel=1e-5
     )
-    p_value = max(confidence.two_sided_p(by_seed.mean() / again.std(), 5), 1 / 101)
+    p_value = confidence.two_sided_p(by_seed.mean() / of.error, of.freedom)
     assert found.p_value == pytest.approx(p_value, rel=1e-4)
 
 
@@ -505,7 +505,7 @@ def test_the_markdown_table_has_a_row_for_each_variant_and_kind_of_impostor(summ
     assert lines[-1].startswith(
         "Test split: 48 genuine, 72 twin and 1,008 unrelated pairs; mean ± standard deviation"
     )
-    assert "8 families (200 replicates" in lines[-1]
+    assert "jackknife over 8 families" in lines[-1]
     assert "over seeds 0, 1." in lines[-1]
     assert "Without an interval" not in lines[-1]
 
@@ -549,7 +549,7 @@ def cells():
         summary = {"seeds": [0], "variants": [told, {**told, "variant": "sa+pwca"}],
                    "differences": [{"variant": "sa+pwca", "against": "sa",
                                     "sections": {"all": {"eer": each, "roc_auc": each}}}],
-                   "intervals": {"refusal": "none today", "level": 0.95, "num_replicates": 1000}}  # fmt: skip
+                   "intervals": {"refusal": "none today", "level": 0.95}}  # fmt: skip
         lines = markdown(summary).splitlines()
         return [cell.strip() for cell in lines[3].strip("|").split("|")], lines[-1]
 
@@ -660,5 +660,3 @@ def test_a_plan_refuses_what_it_cannot_do(tmp_path):
     config = TwinVerificationConfig.preset("debug")
     with pytest.raises(ConfigError, match="--seeds 0"):
         Plan(config, (SA,), 0, tmp_path)
-    with pytest.raises(MetricError, match="99 replicates are too few"):
-        Plan(config, (SA,), 1, tmp_path, num_replicates=99).effort  # noqa: B018

@@ -153,7 +153,7 @@ def test_the_table_tells_who_is_better_by_how_much(two, tmp_path):
     assert {line.count("|") for line in rows} == {9}
     assert "| twin | same |" in text
     assert "+0.00 [+0.00, +0.00] | 1.000" in text
-    assert "over 8 families (100 replicates)" in text
+    assert "jackknife over 8 families" in text
     curve = json.loads((tmp_path / "comparison.json").read_text())["runs"][0]["sections"]["twin"]["curve"]
     corners = error_rates.roc(count_pairs(runs[0].scored.source).section("twin"), corners_only=True)
     exact = set(zip(corners.fmr.tolist(), corners.fnmr.tolist(), strict=True))

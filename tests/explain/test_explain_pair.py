@@ -109,16 +109,16 @@ def test_a_picture_beside_itself_has_nothing_different(loaded):
     assert all(match.strength > 0 for match in told.matches)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_other_weights_make_other_maps(loaded, method):
+def test_other_weights_make_other_maps(loaded):
     """Adebayo et al. 2018: a map that survives shuffled weights tells of the picture, not of the model."""
     shuffled = with_shuffled_weights(loaded.model, 0)
-    agreement = []
+    agreement = {method: [] for method in METHODS}
     for seed in range(6):
         pair = normalized(loaded, faces(seed))
-        maps = [attributions(model, pair)[method] for model in (loaded.model, shuffled)]
-        agreement.append(rank_correlation(maps[0][0], maps[1][0]))
-    assert abs(np.mean(agreement)) < 0.5
+        ours, other = (attributions(model, pair) for model in (loaded.model, shuffled))
+        for method, found in agreement.items():
+            found.append(rank_correlation(ours[method][0], other[method][0]))
+    assert {method: found for method, found in agreement.items() if abs(np.mean(found)) >= 0.5} == {}
 
 
 def test_what_cannot_be_explained_is_one_clear_line(loaded):

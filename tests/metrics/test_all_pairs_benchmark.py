@@ -15,23 +15,23 @@ def run(script, *options):
 
 
 def test_small_run_passes():
-    done = run("all_pairs.py", "--images", "700", "--dim", "8", "--threads", "1", "--replicates", "100")
+    done = run("all_pairs.py", "--images", "700", "--dim", "8", "--threads", "1")
     assert done.returncode == 0, done.stderr
     assert "244,650 pairs, 175 families" in done.stdout
     assert "headline: twin_fmr" in done.stdout
     assert "PASS" in done.stdout
 
 
-@pytest.mark.parametrize("options", [("--images", "10"), ("--replicates", "99"), ("--threads", "0")])
+@pytest.mark.parametrize("options", [("--images", "10"), ("--dim", "0"), ("--threads", "0")])
 def test_impossible_sizes_are_the_users_mistake(options):
     assert run("all_pairs.py", *options).returncode == 2
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [(), ("--methods",)])
-def test_a_few_repetitions_of_the_coverage_simulation(options):
-    small = ("--repetitions", "3", "--families", "20", "--replicates", "100", "--population", "1000")
-    done = run("coverage.py", *small, *options)
+def test_a_few_repetitions_of_the_coverage_simulation():
+    done = run(
+        "coverage.py", "--repetitions", "3", "--processes", "1", "--designs", "15 families, 2–20 images"
+    )
     assert done.returncode in (0, 1), done.stderr  # three repetitions prove nothing about coverage
     assert "| twin EER" in done.stdout
     assert "3 repetitions each" in done.stdout

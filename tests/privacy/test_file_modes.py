@@ -31,7 +31,7 @@ def open_to_others(folder):
     ]
 
 
-def test_what_the_commands_write(tiny_faces, tmp_path, capsys):
+def test_what_the_commands_write(tiny_faces, tmp_path, capsys, drawn_curves):
     data = ["--data_dir", str(tiny_faces)]
     run, quiet = tmp_path / "new" / "run", ["--num_workers", "0"]
     assert train_command.main([*TINY, *data, "--output_dir", str(run)]) == 0
@@ -55,14 +55,14 @@ def test_what_the_commands_write(tiny_faces, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_what_an_ablation_writes(tiny_faces, tmp_path, capsys):
+def test_what_an_ablation_writes(tiny_faces, tmp_path, capsys, drawn_curves):
     arguments = [*TINY, "--data_dir", str(tiny_faces), "--branches", "sa", "--seeds", "1"]
     assert ablate.main([*arguments, "--output_dir", str(tmp_path / "ablation")]) == 0
     assert list((tmp_path / "ablation").rglob("*.pth"))
     assert open_to_others(tmp_path) == []
 
 
-def test_what_a_run_from_python_writes(tiny_config, tmp_path):
+def test_what_a_run_from_python_writes(tiny_config, tmp_path, drawn_curves):
     train(tiny_config.override({"training.num_epochs": 1}))
     assert list(tmp_path.rglob("events.*"))
     assert open_to_others(tmp_path) == []

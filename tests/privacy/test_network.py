@@ -1,12 +1,14 @@
 """Nothing is asked of the network: the whole chain, run where every attempt is seen (benchmarks/watch_network.py)."""
 
 import importlib.util
+import itertools
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +54,10 @@ def watched(tmp_path):
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home")}
 
+    numbers = itertools.count()
+
     def run(*command, at_least=0, **more):
-        log = tmp_path / "asked.json"
+        log = tmp_path / f"asked_{next(numbers)}.json"
         done = subprocess.run(
             [sys.executable, str(WATCH), "--log", str(log), "--", *map(str, command)],
             env=environment | more, cwd=tmp_path, capture_output=True, text=True, timeout=280,
@@ -174,9 +178,7 @@ def test_an_exported_model_asks_nothing_and_leaves_nothing(watched, tiny_faces, 
     exported, pair = model.with_suffix(".onnx"), ["--img1", one, "--img2", other, *AS_CROPS]
     asked, code, said = watched(*module("demo", "--model", exported, *pair), TMPDIR=str(tmp_path))
     assert (asked, code in (0, 1)) == ({}, True), said
-    assert_silent(watched(*prompt(exported, *pictures), at_least=HELD, TMPDIR=str(tmp_path)))
-    visit = [sys.executable, "-c", VISIT, str(HELD), exported, *pictures]
-    assert_silent(watched(*visit, at_least=HELD, TMPDIR=str(tmp_path)))
+    assert_page_and_prompt_are_silent(watched, exported, pictures, TMPDIR=str(tmp_path))
     left = [path for path in tmp_path.rglob("*") if "onnxruntime" in str(path) or path.name == ".ses"]
     assert left == [], "an id and what was to be sent"
 
@@ -242,12 +244,19 @@ def prompt(model, one, other):
     ]
 
 
+def assert_page_and_prompt_are_silent(watched, model, pictures, **more):
+    """Both are held for as long, so they are watched at once, each in a network of its own."""
+    held = [[sys.executable, "-c", VISIT, str(HELD), model, *pictures], prompt(model, *pictures)]
+    with ThreadPoolExecutor(2) as pool:
+        for result in pool.map(lambda command: watched(*command, at_least=HELD, **more), held):
+            assert_silent(result)
+
+
 def test_the_page_and_the_prompt_ask_nothing(watched, tiny_faces, tmp_path):
     pytest.importorskip("uvicorn")
     model = tiny_model(tmp_path, threshold=Threshold(0.5, ORIGIN))
     pictures = sorted((tiny_faces / "test").glob("*/*.png"))[:2]
-    assert_silent(watched(sys.executable, "-c", VISIT, str(HELD), model, *pictures, at_least=HELD))
-    assert_silent(watched(*prompt(model, *pictures), at_least=HELD))
+    assert_page_and_prompt_are_silent(watched, model, pictures)
 
 
 def test_mlflow_on_this_machine_asks_nothing(watched, tiny_faces, tmp_path):

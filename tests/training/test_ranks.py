@@ -23,13 +23,18 @@ CNN = {
               "branches": ["sa", "glca"], "dropout": 0.0, "drop_path": 0.0},
     "training": {"optimizer": "sgd", "learning_rate": 1e-2},
 }  # fmt: skip
-BF16 = {**CNN, "runtime": {"amp": "bf16"}, "training": {**CNN["training"], "learning_rate": 1e-3}}
+BF16 = {
+    **CNN,
+    "runtime": {"amp": "bf16"},
+    "training": {**CNN["training"], "learning_rate": 1e-3, "num_epochs": 1},
+}
 ALONE_TOO = {
     "plain": PLAIN,
-    "batch": {**PLAIN, "loss": {"softmax_over": "batch"}, "training": {"optimizer": "sgd", "accumulation_steps": 2}},
+    "batch": {**PLAIN, "loss": {"softmax_over": "batch"},
+              "training": {"optimizer": "sgd", "accumulation_steps": 2, "num_epochs": 1}},
     "own_losses": {**PLAIN, "loss": {"across_ranks": False, "triplet_weight": 0.0}},
-    "cnn": CNN,
-    "adamw": {**PLAIN, "training": {"clip_norm": None}},
+    "cnn": {**CNN, "training": {**CNN["training"], "num_epochs": 1}},
+    "adamw": {**PLAIN, "training": {"clip_norm": None, "num_epochs": 1}},
 }  # fmt: skip
 """Configurations in which nothing depends on which process an image is in."""
 

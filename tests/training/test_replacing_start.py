@@ -56,7 +56,7 @@ def test_it_survives_a_training_state():
 
 def scripted(monkeypatch, gains):
     """The start at .40, then epochs with these gains, which differ by 0.07 between family draws."""
-    wave = 0.1 * np.cos(np.arange(200))
+    wave = 0.1 * np.cos(np.arange(20)) / 3
     figures = [0.4, *(0.4 - gain for gain in gains)]
     found = iter(
         Standing(figure, tuple((figure + (wave if epoch else 0 * wave)).tolist()), 20)

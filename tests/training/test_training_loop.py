@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from twin_dcal.checkpoint import load_model
@@ -31,7 +32,7 @@ def weights(trainer):
     return {key: value.clone() for key, value in trainer.model.state_dict().items()}
 
 
-def test_a_run_leaves_everything_behind(tiny_config, tmp_path):
+def test_a_run_leaves_everything_behind(tiny_config, tmp_path, drawn_curves):
     result = train(tiny_config)
     folder = tmp_path / "run"
     assert result.finished
@@ -39,6 +40,9 @@ def test_a_run_leaves_everything_behind(tiny_config, tmp_path):
     assert {"best_model.pth", "last.pth", "config.json", "split.json", "metrics.jsonl"} <= {
         path.name for path in folder.iterdir()
     }
+    with Image.open(folder / "training_curves.png") as curves:
+        assert curves.width >= 800
+        assert len(curves.convert("RGB").getcolors(2**24)) > 50
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]
     wanted = {"train/loss", "train/sa", "train/glca", "train/pwca", "val/twin_eer", "val/unrelated_auc"}

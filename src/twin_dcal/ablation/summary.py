@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from twin_dcal.evaluation.compare import Run, aligned, compare
 from twin_dcal.evaluation.evaluate import EvaluationOptions
 from twin_dcal.evaluation.result import Figures
-from twin_dcal.metrics.averaging import Resampled, mean_difference, resample
+from twin_dcal.metrics.averaging import JackknifedRun, jackknife, mean_difference
 from twin_dcal.metrics.intervals import COMPARED
 from twin_dcal.metrics.pair_stream import SECTIONS
 
@@ -15,7 +15,7 @@ from .variants import Variant
 
 SCHEMA_VERSION = 1
 LEVEL = 0.95
-METHOD = "paired family bootstrap of the mean over seeds, Student t"
+METHOD = "paired family jackknife of the mean over seeds, Student t"
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,36 +35,38 @@ def summarize(runs: Iterable[ScoredRun], effort: EvaluationOptions) -> Figures:
         Each is let go before the next is taken, but for the first.
     Returns: what ablation.json holds. MetricError where runs do not score the same pairs.
     """
-    resampled: dict[Variant, list[Resampled]] = {}
+    jackknifed: dict[Variant, list[JackknifedRun]] = {}
     variants: dict[Variant, Figures] = {}
     warnings: dict[str, None] = {}
     first: Run | None = None
     for run in runs:
-        # In the first run's order, so that families have the same numbers, and the same are drawn.
+        # In the first run's order, so that families have the same numbers, and the same are left out.
         source = run.scores.scored.source if first is None else aligned(first, run.scores)[1]
         first = first or run.scores
         warnings |= dict.fromkeys(run.scores.scored.what.warnings)
-        resampled.setdefault(run.variant, []).append(resample(source, effort.num_replicates, effort.seed))
+        figures = jackknife(source, effort.seed, intervals=effort.num_replicates > 0)
+        jackknifed.setdefault(run.variant, []).append(figures)
         start = {"variant": run.variant.name, "branches": list(run.variant.branches), "runs": []}
         told = {"seed": run.seed, **run.about, "sections": _sections(run.scores)}
         variants.setdefault(run.variant, start)["runs"].append(told)
     for each in variants.values():
         each["sections"] = _over_seeds(each["runs"])
-    head, *others = resampled
-    one = resampled[head][0]
+    head, *others = jackknifed
+    one = jackknifed[head][0]
     return {
         "schema_version": SCHEMA_VERSION,
         "seeds": [each["seed"] for each in variants[head]["runs"]],
         "variants": list(variants.values()),
         "differences": [
             {"variant": other.name, "against": head.name,
-             "sections": _differences(resampled[other], resampled[head])}
+             "sections": _differences(jackknifed[other], jackknifed[head])}
             for other in others
         ],
         "warnings": list(warnings),
         "intervals": {
             "level": LEVEL, "method": METHOD, "num_families": one.num_families,
-            "num_replicates": effort.num_replicates, "seed": effort.seed, "refusal": one.refusal or None,
+            "num_replicates": 0 if one.refusal else one.num_families, "seed": effort.seed,
+            "refusal": one.refusal or None,
         },
     }  # fmt: skip
 
@@ -91,7 +93,7 @@ def _over_seeds(runs: Sequence[Figures]) -> Figures:
     return sections
 
 
-def _differences(ours: Sequence[Resampled], theirs: Sequence[Resampled]) -> Figures:
+def _differences(ours: Sequence[JackknifedRun], theirs: Sequence[JackknifedRun]) -> Figures:
     sections: Figures = {}
     for section, figure in ours[0].exact:
         told = asdict(mean_difference(ours, theirs, (section, figure), LEVEL))

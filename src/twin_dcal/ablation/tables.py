@@ -71,7 +71,7 @@ def latex(summary: Figures) -> str:
 
 
 def explained(summary: Figures) -> str:
-    """What the table shows, with its numbers of seeds, pairs, families and replicates; one paragraph."""
+    """What the table shows, with its numbers of seeds, pairs, and families; one paragraph."""
     return " ".join(_sentences(summary))
 
 
@@ -100,8 +100,8 @@ def _sentences(summary: Figures) -> Iterator[str]:
         yield f"No intervals: {told['refusal']}."
         return
     yield (
-        f"In brackets the {told['level']:.0%} interval, p two-sided, of a paired bootstrap over {told['num_families']} "
-        f"families ({told['num_replicates']:,} replicates, the same families for every run), not corrected for the "
+        f"In brackets the {told['level']:.0%} interval, p two-sided, of a paired jackknife over {told['num_families']} "
+        f"families (the same are left out of every run), not corrected for the "
         "number of comparisons: how the difference of these models would vary with other families, not with other "
         "seeds."
     )

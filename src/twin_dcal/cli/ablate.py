@@ -26,7 +26,7 @@ def parser() -> Parser:
         description="Train every combination of branches with every seed, evaluate each on the test split and compare: "
         "ablation.md, ablation.tex (booktabs), ablation.json and DET curves. Finished runs are not repeated.",
         epilog="Any key of the configuration can be given as --section.key VALUE. runtime.seed draws the split, which "
-        "is the same for all runs, and the bootstrap.",
+        "is the same for all runs.",
     )
     option = parser.option
     option(
@@ -53,7 +53,12 @@ def parser() -> Parser:
     option("output_dir", metavar="DIR", default="runs/ablation", help="a folder per run, tables and plots")
     option("overwrite", action="store_true", help="train all runs anew, finished ones too")
     option("max_unrelated", type=int, metavar="N", help="compare a random N of the unrelated pairs")
-    option("num_replicates", type=int, default=1000, help="of the family bootstrap; 0 leaves out intervals")
+    option(
+        "num_replicates",
+        type=int,
+        default=1000,
+        help="0 leaves out intervals; nothing is drawn, so any other number is alike",
+    )
     option("device", help="auto, cpu, cuda, cuda:0")
     return parser
 

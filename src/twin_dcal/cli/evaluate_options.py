@@ -68,8 +68,13 @@ def _data_options(parser: Parser) -> None:
     option("strict", action="store_true", help="whatever would be left out is an error")
     option("max_unrelated", type=int, metavar="N", help="compare a random N of the unrelated pairs")
     option("folds", type=int, default=0, metavar="K", help="also K-fold figures, folds by family")
-    option("num_replicates", type=int, default=1000, help="of the family bootstrap; 0 leaves out intervals")
-    option("seed", type=int, default=0, help="of samples, folds and the bootstrap")
+    option(
+        "num_replicates",
+        type=int,
+        default=1000,
+        help="0 leaves out intervals; nothing is drawn, so any other number is alike",
+    )
+    option("seed", type=int, default=0, help="of samples and folds")
 
 
 def _threshold_options(parser: Parser) -> None:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from twin_dcal.errors import ConfigError, MetricError
 from twin_dcal.files import write_text
 from twin_dcal.metrics import error_rates
-from twin_dcal.metrics.intervals import Comparison, Difference, Intervals, paired_bootstrap
+from twin_dcal.metrics.intervals import Comparison, Difference, Intervals, paired_intervals
 from twin_dcal.metrics.pair_stream import SECTIONS, AllPairs, ListedPairs, PairSource, count_pairs
 from twin_dcal.plural import plural
 
 from .embedding_files import read_embeddings
-from .evaluate import EvaluationOptions, family_intervals
+from .evaluate import EvaluationOptions, intervals_of
 from .inputs import DataFiles
 from .match_names import rows_of_images
 from .result import Figures
@@ -100,9 +100,7 @@ def compare(runs: Sequence[Run], effort: EvaluationOptions) -> Figures:
     for other, figures in zip(runs[1:], told[1:], strict=True):
         pair = aligned(runs[0], other)
         if effort.num_replicates:
-            found = _difference(
-                paired_bootstrap(*pair, num_replicates=effort.num_replicates, seed=effort.seed)
-            )
+            found = _difference(paired_intervals(*pair, seed=effort.seed))
         else:
             found = _difference_alone(told[0], figures)
         differences.append({"run": other.name, "against": runs[0].name, **found})
@@ -197,7 +195,7 @@ def _refuse_other_people(first: Run, other: Run, rows: NDArray[np.intp]) -> None
 
 def _alone(run: Run, effort: EvaluationOptions) -> Figures:
     counts = count_pairs(run.scored.source)
-    intervals = family_intervals(run.scored.source, counts, None, effort)
+    intervals = intervals_of(run.scored.source, counts, None, effort)
     sections = {}
     for name in SECTIONS:
         if counts.has(name):
@@ -226,14 +224,14 @@ def _curve(scores: error_rates.CountedScores) -> Mapping[str, list[float]]:
 
 
 def _difference(pair: Comparison) -> Figures:
-    """Other run minus first run: what the bootstrap gives, turned round."""
+    """Other run minus first run: what the jackknife gives, turned round."""
     sections = {
         section: {name: _turned(each) for name, each in figures.items()}
         for section, figures in pair.differences.items()
     }
     return {
         "level": pair.level, "method": pair.method, "num_families": pair.num_families,
-        "num_replicates": pair.num_replicates, "seed": pair.seed, "sections": sections,
+        "num_replicates": pair.num_units, "seed": pair.seed, "sections": sections,
         "refusals": dict(pair.refusals),
     }  # fmt: skip
 
@@ -273,7 +271,8 @@ def _difference_cells(found: Figures | None, section: str) -> list[str]:
             cells += [told, ""]
             continue
         low, high = (f"{scale * each[end]:+.{digits}f}" for end in ("low", "high"))
-        cells += [f"{told} [{low}, {high}]", f"{each['p_value']:.3f}"]
+        p_value = "<0.001" if each["p_value"] < 0.001 else f"{each['p_value']:.3f}"
+        cells += [f"{told} [{low}, {high}]", p_value]
     return cells
 
 
@@ -286,7 +285,6 @@ def _explained(comparison: Figures) -> list[str]:
     refused = {f"{each['run']}: {why}" for each in differences for why in each["refusals"].values()}
     return [
         f"Differences are to {first['against']}: {first['level']:.0%} interval and two-sided p-value of a paired "
-        f"bootstrap over {first['num_families']} families ({first['num_replicates']:,} replicates), not corrected for "
-        f"the number of comparisons. {better}",
+        f"jackknife over {first['num_families']} families, not corrected for the number of comparisons. {better}",
         *sorted(refused),
     ]

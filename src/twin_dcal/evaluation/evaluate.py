@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_dcal.errors import MetricError
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.calibration import Calibration
-from twin_dcal.metrics.intervals import MIN_REPLICATES, Intervals, bootstrap
+from twin_dcal.metrics.intervals import Intervals, family_intervals
 from twin_dcal.metrics.pair_stream import SECTIONS, CountedPairs, PairSource, count_pairs
 from twin_dcal.metrics.pairs import PairKind
 from twin_dcal.metrics.score_counts import CountedScores
@@ -41,7 +40,8 @@ class Decision:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How much to compute. num_replicates: 0 leaves out intervals; num_folds: 0 leaves out the k-fold figures."""
+    """How much to compute. num_replicates: 0 leaves out intervals, any other number makes them; num_folds: 0 leaves out
+    the k-fold figures."""
 
     num_replicates: int = 1000
     seed: int = 0
@@ -51,10 +51,6 @@ class EvaluationOptions:
 
     def __post_init__(self) -> None:
         requested_far(self.fold_metric)
-        if 0 < self.num_replicates < MIN_REPLICATES:
-            raise MetricError(
-                f"{self.num_replicates} replicates are too few for intervals: use {MIN_REPLICATES} or more, or 0."
-            )
 
 
 def evaluate(
@@ -73,7 +69,7 @@ def evaluate(
     threshold = decision.threshold
     if threshold is None:
         threshold = choose_threshold(counts, "eer").threshold
-    intervals = family_intervals(source, counts, threshold, effort)
+    intervals = intervals_of(source, counts, threshold, effort)
     given = None if decision.threshold is None else threshold
     figures = evaluation_figures(counts, given, decision.source, intervals)
     figures = _in_order(figures, what, effort, about or {})
@@ -111,16 +107,15 @@ def _calibrated(
     }  # fmt: skip
 
 
-def family_intervals(
+def intervals_of(
     source: PairSource, counts: CountedPairs, threshold: float | None, effort: EvaluationOptions
 ) -> Intervals | None:
-    """Intervals by resampling families; None where they are switched off."""
+    """Intervals by leaving out families; None where they are switched off."""
     if not effort.num_replicates:
         return None
-    return bootstrap(
-        source, counts=counts, threshold=threshold, headline_fmr=HEADLINE_FMR,
-        num_replicates=effort.num_replicates, seed=effort.seed,
-    )  # fmt: skip
+    return family_intervals(
+        source, counts=counts, threshold=threshold, headline_fmr=HEADLINE_FMR, seed=effort.seed
+    )
 
 
 def _in_order(
@@ -129,7 +124,7 @@ def _in_order(
     """The figures with what they are of in front."""
     notes = figures["notes"]
     if not effort.num_replicates:
-        notes = [*notes, "no intervals: switched off (0 replicates)."]
+        notes = [*notes, "no intervals: switched off."]
     warnings = [*figures["warnings"], *what.warnings]
     first = {"schema_version": figures["schema_version"], **about, "protocol": _protocol(what)}
     return {**first, **figures, "notes": notes, "warnings": warnings, "calibration": None, "folds": None}

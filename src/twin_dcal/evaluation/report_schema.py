@@ -102,7 +102,7 @@ def _about_intervals(intervals: Intervals | None) -> Figures | None:
         "method": intervals.method,
         "num_families": intervals.num_families,
         "num_units": intervals.num_units,
-        "num_replicates": intervals.num_replicates,
+        "num_replicates": intervals.num_units,  # one for each unit left out
         "seed": intervals.seed,
     }
 

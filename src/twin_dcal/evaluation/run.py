@@ -17,7 +17,7 @@ from twin_dcal.plural import plural
 
 from .earlier import make_room
 from .embedding_files import write_embeddings
-from .evaluate import Decision, EvaluationOptions, evaluate, family_intervals
+from .evaluate import Decision, EvaluationOptions, evaluate, intervals_of
 from .inputs import refuse_shared_families
 from .protocol import Comparisons
 from .reliability import CalibrationChoice, choose_calibration
@@ -180,7 +180,7 @@ def _features(system: System, test: Scored, effort: EvaluationOptions) -> dict[s
     told: dict[str, Figures] = {}
     for feature, scored in system.scored_apart(test).items():
         counts = count_pairs(scored.source)
-        intervals = family_intervals(scored.source, counts, None, effort)
+        intervals = intervals_of(scored.source, counts, None, effort)
         figures = evaluation_figures(counts, None, None, intervals)
         told[feature] = {name: figures[name] for name in ("twin", "unrelated", "all")}
     return told

@@ -120,7 +120,6 @@ def _about_intervals(intervals: Figures | None) -> list[str]:
     if intervals is None:
         return []
     return [
-        f"[low, high]: {intervals['level']:.0%} interval by resampling "
-        f"{plural(intervals['num_families'], 'family', 'families')} "
-        f"({plural(intervals['num_replicates'], 'replicate')})."
+        f"[low, high]: {intervals['level']:.0%} interval by leaving out each of "
+        f"{plural(intervals['num_families'], 'family', 'families')}."
     ]

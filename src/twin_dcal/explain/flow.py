@@ -67,7 +67,7 @@ def explain_evaluation(
             f"{what.source}: --explain needs genuine pairs and impostors; use a set that has both"
         )
     measured = study(source, pairs, truth, wanted.seed)
-    told = findings(measured, wanted.seed) | {"data": what.source, "method": wanted.method}
+    told = findings(measured) | {"data": what.source, "method": wanted.method}
     write_text(home / "explanations.json", json.dumps(told, indent=1) + "\n")
     write_text(home / "explanations.md", markdown(told))
     files = [home / "explanations.md", *_draw(source, pairs, truth, home / FIGURES_FOLDER, wanted)]

@@ -27,7 +27,7 @@ KINDS = ("twin", "genuine")
 
 @dataclass(frozen=True)
 class StudyPair:
-    """Two image files; kind: "twin" or "genuine" ("impostor" where twins are unknown); family: what is resampled."""
+    """Two image files; kind: "twin" or "genuine" ("impostor" where twins are unknown); family: their unit."""
 
     first: str
     second: str

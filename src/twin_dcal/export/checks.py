@@ -13,7 +13,7 @@ from twin_dcal.inference.backend import Backend
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.metrics.fusion import Fusion
-from twin_dcal.metrics.intervals import paired_bootstrap
+from twin_dcal.metrics.intervals import paired_intervals
 from twin_dcal.metrics.pair_stream import PairSource, count_pairs
 
 Features = NDArray[np.float32]
@@ -96,6 +96,6 @@ def compare_auc(
 
 def _interval(before: PairSource, after: PairSource) -> tuple[float | None, float | None, int]:
     """95 % interval of the difference in twin AUC over families, where there are enough of them."""
-    made = paired_bootstrap(after, before)
+    made = paired_intervals(after, before)
     found = made.differences.get("twin", {}).get("roc_auc")
     return (None, None, made.num_families) if found is None else (found.low, found.high, made.num_families)

@@ -1,10 +1,9 @@
-"""Confidence intervals by resampling families. Method, coverage and speed: docs/intervals.md.
+"""Confidence intervals by leaving out families. Method, coverage and speed: docs/intervals.md.
 
-The spread of a figure is its standard deviation over replicates in which families are drawn with replacement (see
-`resampling`). Its interval is the figure ± t spreads, on the logit scale for figures in [0, 1], with Student's t for
-one degree of freedom less than families: chosen by measured coverage, as percentile, basic and BCa intervals of the
-same replicates covered less with 20 families. A figure of exactly 0 or 1 has no spread; its far bound is that of
-Clopper and Pearson with one trial per family (per pair of families for the FMR of unrelated pairs).
+The standard error of a figure comes from its values without each family in turn (`family_jackknife`), the interval from
+these on the logit scale for figures in [0, 1] (`confidence`). Nothing is drawn at random: the same pairs
+give the same interval. What is chosen on the scores (EER, TAR@FAR, the headline's threshold, best accuracy) is chosen
+anew without each family; the decision threshold stays.
 """
 
 import math
@@ -20,23 +19,30 @@ from twin_dcal.plural import plural
 
 from . import error_rates, replicates
 from .confidence import Interval, p_value_of_zero, plain_interval, rate_interval
-from .family_bootstrap import Drawn, draw, families_of
+from .family_jackknife import LeftOut, families_of, leave_out_each
 from .pair_stream import SECTIONS, AllPairs, CountedPairs, PairSource, count_pairs
 from .pairs import PairKind
 from .replicates import Replicates
 from .score_counts import TwoClasses
 
-__all__ = ["Band", "Comparison", "Difference", "Interval", "Intervals", "bootstrap", "paired_bootstrap"]
+__all__ = [
+    "Band",
+    "Comparison",
+    "Difference",
+    "Interval",
+    "Intervals",
+    "family_intervals",
+    "paired_intervals",
+]
 
 FMR_LEVELS = (1e-1, 1e-2, 1e-3, 1e-4)
 MIN_FAMILIES = 5
-MIN_REPLICATES = 100
 BAND_LOWEST, BAND_POINTS_PER_DECADE, BAND_FALSE_MATCHES = 1e-6, 10, 10
-METHOD = "family bootstrap, Student t, logit scale"
+METHOD = "family jackknife, Student t, logit scale, corrected for skewness"
 
 Floats = NDArray[np.float64]
 
-# Each figure of a whole section: on all pairs, and on every replicate.
+# Each figure of a whole section: on all pairs, and on what is left without each family.
 FIGURES: Mapping[str, tuple[Callable[[TwoClasses], float], Callable[[Replicates], Floats]]] = {
     "eer": (lambda scores: error_rates.eer(scores).eer, replicates.eer),
     "roc_auc": (error_rates.auc, replicates.roc_auc),
@@ -65,18 +71,18 @@ class Intervals:
 
     figures: section ("twin", "unrelated", "all"; those with impostors) -> figure -> Interval. Figures: eer, roc_auc,
         best_accuracy, best_f1, d_prime, pr_auc, average_precision; with a threshold: accuracy, fmr, fnmr, tar, f1;
-        tar_at_far_0.1 … tar_at_far_0.0001 and fnmr_at_fmr_0.1 … fnmr_at_fmr_0.0001 (threshold chosen anew in every
-        replicate), of the levels the pairs support. A figure without an interval is missing and named in `refusals`.
-    headline: "twin_fmr" and "fnmr" at the threshold chosen on unrelated pairs, anew in every replicate; empty without
-        twin or unrelated pairs. headline_fmr: the FMR used there: the asked one, or the smallest supported; else None.
+        tar_at_far_0.1 … tar_at_far_0.0001 and fnmr_at_fmr_0.1 … fnmr_at_fmr_0.0001, of the levels
+        the pairs support. A figure without an interval is missing and named in `refusals`.
+    headline: "twin_fmr" and "fnmr" at the threshold chosen on unrelated pairs; empty without twin or unrelated pairs.
+        headline_fmr: the FMR used there: the asked one, or the smallest supported; else None.
     bands: section -> Band.
     refusals: section, "section.figure" or "headline" -> why there is no interval; "" if there are none at all.
-    num_families: families that were resampled; num_units: what was drawn (families, or random groups of them).
+    num_families: families that have pairs; num_units: what was left out in turn (families, or random groups of them,
+        which `seed` chooses).
     """
 
     level: float
-    num_replicates: int
-    seed: int
+    seed: int = 0
     num_families: int = 0
     num_units: int = 0
     method: str = METHOD
@@ -114,11 +120,10 @@ class Comparison:
     """Differences of two systems: section -> "eer", "roc_auc" -> Difference; the rest as in `Intervals`."""
 
     level: float
-    num_replicates: int
-    seed: int
+    seed: int = 0
     num_families: int = 0
     num_units: int = 0
-    method: str = "paired family bootstrap, Student t"
+    method: str = "paired family jackknife, Student t"
     differences: dict[str, dict[str, Difference]] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
 
@@ -127,63 +132,62 @@ class Comparison:
         return {**vars(self), "differences": {name: _plain(each) for name, each in self.differences.items()}}
 
 
-def bootstrap(
+def family_intervals(
     source: PairSource, *, threshold: float | None = None, counts: CountedPairs | None = None,
-    headline_fmr: float = 1e-4, num_replicates: int = 1000, seed: int = 0, level: float = 0.95,
+    headline_fmr: float = 1e-4, seed: int = 0, level: float = 0.95,
 ) -> Intervals:  # fmt: skip
-    """Intervals of every figure by resampling families with replacement.
+    """Intervals of every figure by leaving out each family in turn.
 
-    Args: counts: those of `count_pairs(source)`, if at hand (saves a walk); threshold: the decision threshold, fixed in
-        every replicate; None leaves out the figures that need one.
+    Args: counts: those of `count_pairs(source)`, if at hand (saves a walk); threshold: the decision threshold, the same
+        without any family; None leaves out the figures that need one. seed: of groups of families, where there are very
+        many.
     Returns: Intervals; where none can be had (families unknown, fewer than 5), empty with the reason in `refusals`.
         MetricError for bad arguments, no genuine or no impostor pair, or scores that are all the same.
     """
-    _check_arguments(num_replicates, level, threshold, headline_fmr)
+    _check_arguments(level, threshold, headline_fmr)
     counts = count_pairs(source) if counts is None else counts
     counts.section("all")
     families, reason = _families(source, counts)
     if reason:
-        return Intervals(level, num_replicates, seed, families.size, refusals={"": reason})
-    drawn = draw(source, counts, families, threshold, num_replicates, seed)
-    made = Intervals(level, num_replicates, seed, families.size, drawn.units.num_units)
+        return Intervals(level, seed, families.size, refusals={"": reason})
+    left_out = leave_out_each(source, counts, families, threshold, seed)
+    made = Intervals(level, seed, families.size, left_out.units.num_units)
     for name in filter(counts.has, SECTIONS):
-        _add_section(made, name, counts.section(name), drawn, threshold)
+        _add_section(made, name, counts.section(name), left_out, threshold)
     if not (counts.has("twin") and counts.has("unrelated")):
         return made
     used = max(headline_fmr, 1 / counts.unrelated.size)
-    _add_headline(made, counts, drawn, used)
+    _add_headline(made, counts, left_out, used)
     return replace(made, headline_fmr=used)
 
 
-def paired_bootstrap(
-    a: PairSource, b: PairSource, *, num_replicates: int = 1000, seed: int = 0, level: float = 0.95
-) -> Comparison:
-    """Differences a - b in EER and AUC of every section, the same families drawn for both.
+def paired_intervals(a: PairSource, b: PairSource, *, seed: int = 0, level: float = 0.95) -> Comparison:
+    """Differences a - b in EER and AUC of every section, the same families left out for both.
 
-    The p-value is that of Student's t for difference / spread, so it is below 1 - level just where the interval leaves
-    out 0; it is never below 1 / (num_replicates + 1). MetricError unless both hold the same pairs in the same order.
+    The p-value is that of Student's t for difference / standard error, so it is below 1 - level just where the interval
+    leaves out 0. MetricError unless both hold the same pairs in the same order.
     """
-    _check_arguments(num_replicates, level)
+    _check_arguments(level)
     _refuse_other_pairs(a, b)
     counts_a, counts_b = count_pairs(a), count_pairs(b)
     sections = [name for name in SECTIONS if counts_a.has(name)]
     exact_a, exact_b = _compared_exactly(counts_a, sections), _compared_exactly(counts_b, sections)
     families, reason = _families(a, counts_a)
     if reason:
-        return Comparison(level, num_replicates, seed, families.size, refusals={"": reason})
-    drawn = draw(a, counts_a, families, None, num_replicates, seed)
-    again_a = _compared_again(drawn, sections)
-    drawn = draw(b, counts_b, families, None, num_replicates, seed)  # the same units and multiplicities
-    again_b = _compared_again(drawn, sections)
-    made = Comparison(level, num_replicates, seed, families.size, drawn.units.num_units)
-    for name, figure in again_a:
-        num_units = _units_behind(figure, name, drawn)
+        return Comparison(level, seed, families.size, refusals={"": reason})
+    left_out = leave_out_each(a, counts_a, families, None, seed)
+    without_a = _compared_without(left_out, sections)
+    left_out = leave_out_each(b, counts_b, families, None, seed)  # the same units
+    without_b = _compared_without(left_out, sections)
+    made = Comparison(level, seed, families.size, left_out.units.num_units)
+    for name, figure in without_a:
+        num_units = _units_behind(figure, name, left_out)
         if num_units < MIN_FAMILIES:
             made.refusals[name] = _too_few(num_units)
         else:
-            again = again_a[name, figure] - again_b[name, figure]
+            without = without_a[name, figure] - without_b[name, figure]
             values = exact_a[name, figure], exact_b[name, figure]
-            made.differences.setdefault(name, {})[figure] = _difference(*values, again, num_units, level)
+            made.differences.setdefault(name, {})[figure] = _difference(*values, without, num_units, level)
     return made
 
 
@@ -193,28 +197,28 @@ def _compared_exactly(counts: CountedPairs, sections: Sequence[str]) -> dict[tup
     }
 
 
-def _compared_again(drawn: Drawn, sections: Sequence[str]) -> dict[tuple[str, str], Floats]:
+def _compared_without(left_out: LeftOut, sections: Sequence[str]) -> dict[tuple[str, str], Floats]:
     return {
-        (name, figure): FIGURES[figure][1](_replicates_of(drawn, name))
+        (name, figure): FIGURES[figure][1](_samples_of(left_out, name))
         for name in sections
         for figure in COMPARED
     }
 
 
 def _add_section(
-    made: Intervals, name: str, scores: TwoClasses, drawn: Drawn, threshold: float | None
+    made: Intervals, name: str, scores: TwoClasses, left_out: LeftOut, threshold: float | None
 ) -> None:
     """Put the intervals and the band of a section, or why there is none, into `made`."""
-    these = _replicates_of(drawn, name)
-    if _units_behind("", name, drawn) < MIN_FAMILIES:
-        made.refusals[name] = _too_few(_units_behind("", name, drawn))
-    values = {figure: (exact(scores), again(these)) for figure, (exact, again) in FIGURES.items()}
+    these = _samples_of(left_out, name)
+    if _units_behind("", name, left_out) < MIN_FAMILIES:
+        made.refusals[name] = _too_few(_units_behind("", name, left_out))
+    values = {figure: (exact(scores), without(these)) for figure, (exact, without) in FIGURES.items()}
     if threshold is not None:
-        at, at_again = (
+        at, at_without = (
             error_rates.error_rates_at(scores, threshold),
-            replicates.at_column(these, drawn.column(threshold)),
+            replicates.at_column(these, left_out.column(threshold)),
         )
-        values |= {figure: (getattr(at, figure), at_again[figure]) for figure in AT_THRESHOLD}
+        values |= {figure: (getattr(at, figure), at_without[figure]) for figure in AT_THRESHOLD}
     fmr, fnmr = these.fmr, these.fnmr
     for asked in FMR_LEVELS:
         point = error_rates.operating_point(scores, asked)
@@ -223,12 +227,12 @@ def _add_section(
             values[f"fnmr_at_fmr_{asked:g}"] = (point.fnmr, missed)
             values[f"tar_at_far_{asked:g}"] = (point.tar, 1 - missed)
     section: dict[str, Interval] = {}
-    for figure, (estimate, again) in values.items():
-        _add(section, made, (name, figure), estimate, again, drawn)
+    for figure, (estimate, without) in values.items():
+        _add(section, made, (name, figure), estimate, without, left_out)
     if section:
         made.figures[name] = section
     if name not in made.refusals:
-        made.bands[name] = _band(scores, fmr, fnmr, _units_behind("", name, drawn), made.level)
+        made.bands[name] = _band(scores, fmr, fnmr, _units_behind("", name, left_out), made.level)
 
 
 def _add(
@@ -236,12 +240,12 @@ def _add(
     made: Intervals,
     where: tuple[str, str],
     estimate: float,
-    again: Floats,
-    drawn: Drawn,
+    without: Floats,
+    left_out: LeftOut,
 ) -> None:
     """One interval into `to`, or the reason why not into the refusals (unless the section's own says it)."""
     name, figure = where
-    num_units = _units_behind(figure, name, drawn)
+    num_units = _units_behind(figure, name, left_out)
     reason = None
     if num_units < MIN_FAMILIES:
         reason = _too_few(num_units)
@@ -251,51 +255,53 @@ def _add(
         if made.refusals.get(name) != reason:
             made.refusals[f"{name}.{figure}"] = reason
     elif figure == "d_prime":
-        to[figure] = plain_interval(estimate, again, num_units=num_units, level=made.level)
+        to[figure] = plain_interval(estimate, without, num_units=num_units, level=made.level)
     else:
         over_pairs = figure == "fmr" and name != "twin"
-        trials = max(num_units, drawn.num_unit_pairs) if over_pairs else num_units
-        to[figure] = rate_interval(estimate, again, num_units=num_units, num_trials=trials, level=made.level)
+        trials = max(num_units, left_out.num_unit_pairs) if over_pairs else num_units
+        to[figure] = rate_interval(
+            estimate, without, num_units=num_units, num_trials=trials, level=made.level
+        )
 
 
-def _add_headline(made: Intervals, counts: CountedPairs, drawn: Drawn, fmr: float) -> None:
-    """Twin FMR and FNMR at the threshold that gives `fmr` on unrelated pairs, chosen anew in every replicate."""
+def _add_headline(made: Intervals, counts: CountedPairs, left_out: LeftOut, fmr: float) -> None:
+    """Twin FMR and FNMR at the threshold that gives `fmr` on unrelated pairs, chosen anew without each family."""
     threshold = error_rates.operating_point(counts.section("unrelated"), fmr).threshold
     at = error_rates.error_rates_at(counts.section("twin"), threshold)
-    twin, unrelated = _replicates_of(drawn, "twin"), _replicates_of(drawn, "unrelated")
+    twin, unrelated = _samples_of(left_out, "twin"), _samples_of(left_out, "unrelated")
     columns = replicates.column_at_fmr(unrelated.fmr, fmr)
-    if _units_behind("", "headline", drawn) < MIN_FAMILIES:
-        made.refusals["headline"] = _too_few(_units_behind("", "headline", drawn))
-    for figure, estimate, again in (("twin_fmr", at.fmr, twin.fmr), ("fnmr", at.fnmr, twin.fnmr)):
-        _add(made.headline, made, ("headline", figure), estimate, replicates.pick(again, columns), drawn)
+    if _units_behind("", "headline", left_out) < MIN_FAMILIES:
+        made.refusals["headline"] = _too_few(_units_behind("", "headline", left_out))
+    for figure, estimate, without in (("twin_fmr", at.fmr, twin.fmr), ("fnmr", at.fnmr, twin.fnmr)):
+        _add(made.headline, made, ("headline", figure), estimate, replicates.pick(without, columns), left_out)
 
 
 def _band(scores: TwoClasses, fmr: Floats, fnmr: Floats, num_units: int, level: float) -> Band:
     """FNMR where the FMR is at most each of a row of FMRs, from ten false matches on to 1 (where it is 0).
 
-    With fewer, replicates jump between a few scores and the band is a row of spikes.
+    With fewer, the threshold jumps between a few scores and the band is a row of spikes.
     """
     lowest = math.log10(min(max(BAND_FALSE_MATCHES / scores.num_impostors, BAND_LOWEST), 1.0))
     asked = np.minimum(np.logspace(lowest, 0, 1 + math.ceil(-lowest * BAND_POINTS_PER_DECADE)), 1.0)
     low, high = np.zeros(asked.size), np.zeros(asked.size)
     for index, level_asked in enumerate(asked[:-1]):
         estimate = error_rates.operating_point(scores, float(level_asked)).fnmr
-        again = replicates.pick(fnmr, replicates.column_at_fmr(fmr, level_asked))
-        interval = rate_interval(estimate, again, num_units=num_units, num_trials=num_units, level=level)
+        without = replicates.pick(fnmr, replicates.column_at_fmr(fmr, level_asked))
+        interval = rate_interval(estimate, without, num_units=num_units, num_trials=num_units, level=level)
         low[index], high[index] = interval.low, interval.high
     return Band(asked, low, high)
 
 
-def _difference(a: float, b: float, again: Floats, num_units: int, level: float) -> Difference:
-    around = plain_interval(a - b, again, num_units=num_units, level=level)
-    p_value = p_value_of_zero(a - b, again, num_units=num_units)
+def _difference(a: float, b: float, without: Floats, num_units: int, level: float) -> Difference:
+    around = plain_interval(a - b, without, num_units=num_units, level=level)
+    p_value = p_value_of_zero(a - b, without, num_units=num_units)
     return Difference(
         a, b, a - b, max(around.low, -1.0), min(around.high, 1.0), p_value, around.num_undefined
     )
 
 
-def _replicates_of(drawn: Drawn, section: str) -> Replicates:
-    counts = drawn.counts
+def _samples_of(left_out: LeftOut, section: str) -> Replicates:
+    counts = left_out.counts
     if section == "all":
         impostor = counts[PairKind.TWIN] + counts[PairKind.UNRELATED]
     else:
@@ -303,9 +309,9 @@ def _replicates_of(drawn: Drawn, section: str) -> Replicates:
     return replicates.replicates(counts[PairKind.GENUINE], impostor)
 
 
-def _units_behind(figure: str, section: str, drawn: Drawn) -> int:
+def _units_behind(figure: str, section: str, left_out: LeftOut) -> int:
     """How many units have pairs of the kinds that a figure rests on."""
-    having = drawn.having
+    having = left_out.having
     impostors = {
         "twin": having[PairKind.TWIN],
         "unrelated": having[PairKind.UNRELATED],
@@ -327,7 +333,7 @@ def _too_few(num_units: int) -> str:
 def _families(source: PairSource, counts: CountedPairs) -> tuple[NDArray[np.intp], str | None]:
     """Numbers of the families that have pairs, and the reason why they allow no interval, if any."""
     if source.families is None or counts.other.size:
-        reason = "the families of the pairs are not known; intervals resample families."
+        reason = "the families of the pairs are not known; intervals leave out families."
         return np.empty(0, np.intp), reason
     families = families_of(source)
     reason = f"only {plural(families.size, 'family', 'families')}; an interval needs {MIN_FAMILIES} or more."
@@ -360,13 +366,7 @@ def _refuse_other_pairs(a: PairSource, b: PairSource) -> None:
     )
 
 
-def _check_arguments(
-    num_replicates: int, level: float, threshold: float | None = None, headline_fmr: float = 1.0
-) -> None:
-    if num_replicates < MIN_REPLICATES:
-        raise MetricError(
-            f"{num_replicates} replicates are too few for an interval. Use {MIN_REPLICATES} or more."
-        )
+def _check_arguments(level: float, threshold: float | None = None, headline_fmr: float = 1.0) -> None:
     if not 0 < level < 1:
         raise MetricError(f"confidence level {level} is not between 0 and 1. Use 0.95.")
     if threshold is not None and math.isnan(threshold):

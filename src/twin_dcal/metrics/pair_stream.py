@@ -147,7 +147,7 @@ class ListedPairs:
 
     Args: scores (P,): any range, float32 or float64, kept as they are; kinds (P,): PairKind; first, second (P,): image
         rows, both or neither; people, families (N,): labels of the images, None where unknown (without families there
-        is no family bootstrap). MetricError for no pairs, lengths that differ, kinds that are none, NaN, row numbers
+        are no intervals). MetricError for no pairs, lengths that differ, kinds that are none, NaN, row numbers
         outside the labels, an image paired with itself, or kinds that contradict the labels.
     """
 

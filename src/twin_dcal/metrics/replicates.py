@@ -1,8 +1,8 @@
-"""The figures of `metrics`, of many weighted replicates at once.
+"""The figures of `metrics`, of many jackknife replicates at once: the pairs that are left without each family.
 
-A replicate has a weight in every score bin and for each class; thresholds are the bins' lower ends. Where bins are the
-distinct scores, a figure is exactly that of the pairs repeated as often as they weigh. Every function returns one
-number per replicate, NaN where a class is empty. Legend: R replicates, B bins.
+A replicate has a number of pairs in every score bin and for each class; thresholds are the bins' lower ends. Where bins
+are the distinct scores, a figure is exactly that of the pairs. Every function returns one number per replicate, NaN
+where a class is empty. Legend: R replicates, B bins.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .family_bootstrap import WeightedCounts
+from .family_jackknife import WeightedCounts
 
 Floats = NDArray[np.float64]
 

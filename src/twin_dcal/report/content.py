@@ -344,6 +344,4 @@ def _intervals(figures: Figures) -> str:
     parts = [level_name(figures), str(told.get("method") or "")]
     if told.get("num_families"):
         parts.append(plural(told["num_families"], "family", "families"))
-    if told.get("num_replicates"):
-        parts.append(plural(told["num_replicates"], "replicate"))
     return ", ".join(part for part in parts if part)

@@ -28,7 +28,7 @@ class _Schema(BaseModel):
 
 class _Standing(_Schema):
     figure: _Number
-    again: list[_Figure]
+    left_out: list[_Figure]
     num_families: _Count
 
 

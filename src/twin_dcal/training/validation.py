@@ -28,7 +28,7 @@ from .unreadable import UnreadableImages
 class Validation:
     """Figures of one validation, and the threshold, calibration and error curve of its scores.
 
-    source: the scored pairs, for whoever draws families again.
+    source: the scored pairs, for whoever leaves out families.
     """
 
     figures: Mapping[str, float]

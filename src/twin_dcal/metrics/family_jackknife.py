@@ -1,13 +1,12 @@
-"""Pairs counted by family, kind and score bin, and their weighted counts when families are drawn again.
+"""Pairs counted by family, kind and score bin, and what is left of them without each family: the jackknife.
 
-Families are drawn with replacement; family f is drawn w_f times. A genuine or twin pair of family f then counts w_f
-times, an unrelated pair of families f and g w_f w_g times; the pairs between two copies of one family are left out,
-since no such comparison was ever made. For pairwise data this is the vertex bootstrap of Fogliato, Patil & Perona,
-"Confidence intervals for error rates in 1:1 matching tasks", arXiv 2306.01198, over families in place of people; see
-also Conti & Clémençon, "Assessing uncertainty in similarity scoring", arXiv 2211.07245.
+Pairs that share a family are not independent; families are. Leaving out one family at a time, with every pair that
+touches it, shows how far a figure hangs on each (Arvesen, "Jackknifing U-statistics", Annals of Mathematical Statistics
+40, 1969, over families in place of observations). Unlike drawing families with replacement, it sees the weight of a
+family that holds a large part of the pairs (docs/intervals.md).
 
-A replicate never looks at pairs: these are counted once by (family, bin) and (two families, bin), and the counts of all
-replicates are two matrix products. Legend: U units (families, or groups of families), B bins, R rows of weights.
+Pairs are walked once; what is left without a family is all pairs less those that touch it. Legend: U units (families,
+or groups of families), B bins.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,12 +21,11 @@ from .score_counts import ScoreArray, ScoreCounts, rounded_up
 
 Floats = NDArray[np.float64]
 
-MAX_UNITS, NUM_GROUPS = 300, 256
+MAX_UNITS, NUM_GROUPS = 1000, 500
 MAX_EDGES = 1024
 TAIL_STEP = 1.03
 NUM_QUANTILES = 128
 TABLE_FROM = 1 << 26
-ROWS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,28 +44,24 @@ class Units:
 
 @dataclass(frozen=True, eq=False)
 class Binned:
-    """How many pairs, and which sums of their scores, each unit or pair of units has.
+    """How many pairs of each kind, and which sums of their scores, touch each unit.
 
-    edges: (B - 1,) ascending; the bin of a score is the number of edges at or below it. genuine, twin: (U, B).
-    unrelated: (C, B), the C pairs of units `first_unit`, `second_unit` (C,). Moments: (U or C, 2), the sums of
-    score - centre and of its square.
+    edges: (B - 1,) ascending; the bin of a score is the number of edges at or below it. pairs: kind to (U, B), an
+    unrelated pair at both of its units. totals: kind to (B,), every pair once. moments, total_moments: (U, 2) and (2,),
+    the sums of score - centre and of its square. num_unit_pairs: pairs of two units that have unrelated pairs.
     """
 
     edges: ScoreArray
-    centre: float
-    genuine: Floats
-    twin: Floats
-    unrelated: NDArray[np.float32]
-    first_unit: NDArray[np.intp]
-    second_unit: NDArray[np.intp]
-    genuine_moments: Floats
-    twin_moments: Floats
-    unrelated_moments: Floats
+    pairs: Mapping[PairKind, Floats]
+    totals: Mapping[PairKind, Floats]
+    moments: Mapping[PairKind, Floats]
+    total_moments: Mapping[PairKind, Floats]
+    num_unit_pairs: int
 
 
 @dataclass(frozen=True, eq=False)
 class WeightedCounts:
-    """One class of every replicate: weight in each bin (R, B), and weighted sums of score - centre and its square."""
+    """One class of R replicates: pairs in each bin (R, B), and sums of score - centre and its square (R, 2)."""
 
     bins: Floats
     moments: Floats
@@ -77,8 +71,8 @@ class WeightedCounts:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """Replicates of a source: its bin edges, what was drawn, and the weighted counts of each kind.
+class LeftOut:
+    """What is left of a source without each unit: its bin edges, the units, and the counts of each kind (U, B).
 
     having: how many units have pairs of a kind; num_unit_pairs: how many pairs of units have unrelated pairs.
     """
@@ -94,39 +88,35 @@ class Drawn:
         return int(ScoreCounts(self.edges).num_at_or_above(threshold))
 
 
-def draw(
+def leave_out_each(
     source: PairSource,
     counts: CountedPairs,
     families: NDArray[np.intp],
     threshold: float | None,
-    num_replicates: int,
     seed: int,
-) -> Drawn:
-    """Draw families with replacement, `num_replicates` times.
+) -> LeftOut:
+    """Leave out every family in turn.
 
-    The same families, seed and number give the same multiplicities, whatever the scores are.
     Args: families: numbers of those that have pairs, see `families_of`. threshold: is made an edge; None for none.
+        seed: of the groups, where there are more than MAX_UNITS families.
     """
     units = make_units(families, np.random.default_rng((seed, 1)))
-    edges = choose_edges(counts, threshold)
-    binned = bin_pairs(source, counts, edges, units)
-    weights = multiplicities(units.num_units, num_replicates, np.random.default_rng((seed, 2)))
-    met = binned.unrelated.any(axis=1)
-    between = met & (binned.first_unit != binned.second_unit)
-    in_pairs = np.unique(np.concatenate([binned.first_unit[met], binned.second_unit[met]]))
-    having = {
-        PairKind.GENUINE: int(binned.genuine.any(axis=1).sum()),
-        PairKind.TWIN: int(binned.twin.any(axis=1).sum()),
-        PairKind.UNRELATED: in_pairs.size,
+    binned = bin_pairs(source, counts, choose_edges(counts, threshold), units)
+    having = {kind: int(pairs.any(axis=1).sum()) for kind, pairs in binned.pairs.items()}
+    left = {
+        kind: WeightedCounts(
+            binned.totals[kind] - binned.pairs[kind], binned.total_moments[kind] - binned.moments[kind]
+        )
+        for kind in binned.pairs
     }
-    return Drawn(edges, units, weigh(binned, weights), having, int(between.sum()))
+    return LeftOut(binned.edges, units, left, having, binned.num_unit_pairs)
 
 
 def make_units(families: NDArray[np.intp], rng: np.random.Generator) -> Units:
     """Each family is a unit; more than MAX_UNITS families are put into NUM_GROUPS random groups of nearly equal size.
 
-    Drawing groups is a valid cluster bootstrap too (every family is in one group and groups are independent); it only
-    estimates the spread from fewer, larger units. Families of one group share its multiplicity.
+    Leaving out groups is a valid jackknife too (every family is in one group and groups are independent); it only
+    estimates the spread from fewer, larger units.
 
     Args: families: numbers of the families that have pairs, in any order, repeated or not.
     """
@@ -177,60 +167,29 @@ def choose_edges(counts: CountedPairs, threshold: float | None) -> ScoreArray:
 def bin_pairs(source: PairSource, counts: CountedPairs, edges: ScoreArray, units: Units) -> Binned:
     """Count the pairs of a source by unit, kind and bin, in one walk."""
     assert source.families is not None
-    num_bins, num_units = edges.size + 1, units.num_units
-    num_codes = num_units * (num_units + 1) // 2
+    shape, num_units = (units.num_units, edges.size + 1), units.num_units
     centre = _centre(counts)
-    per_unit = {kind: np.zeros((num_units, num_bins)) for kind in (PairKind.GENUINE, PairKind.TWIN)}
-    between = np.zeros(num_codes * num_bins, np.int32)
-    moments = {kind: np.zeros((num_units, 2)) for kind in per_unit} | {
-        PairKind.UNRELATED: np.zeros((num_codes, 2))
-    }
+    kinds = (PairKind.GENUINE, PairKind.TWIN, PairKind.UNRELATED)
+    pairs, totals = {kind: np.zeros(shape) for kind in kinds}, {kind: np.zeros(shape[1]) for kind in kinds}
+    moments = {kind: np.zeros((num_units, 2)) for kind in kinds}
+    total_moments = {kind: np.zeros(2) for kind in kinds}
+    met = np.zeros((num_units, num_units), np.bool_)
     bin_of, unit_of = _bin_finder(edges, source), units.of(source.families)
     for block in _of_one_kind(source):
         kind = PairKind(int(block.kind[0]))
-        code = unit_of[block.first]
-        if kind == PairKind.UNRELATED:
-            code = _code(code, unit_of[block.second])
-        offset = block.score.astype(np.float64) - centre
-        for power, weights in enumerate((offset, offset * offset)):
-            moments[kind][:, power] += np.bincount(code, weights, minlength=len(moments[kind]))
-        code = code * np.int32(num_bins) + bin_of(block.score)
-        if kind == PairKind.UNRELATED:
-            np.add.at(between, code, np.int32(1))
-        else:
-            per_unit[kind] += np.bincount(code, minlength=per_unit[kind].size).reshape(num_units, num_bins)
-    second, first = np.tril_indices(num_units)  # in the order of their codes
-    return Binned(
-        edges, centre, per_unit[PairKind.GENUINE], per_unit[PairKind.TWIN],
-        between.reshape(num_codes, num_bins).astype(np.float32), first, second,
-        moments[PairKind.GENUINE], moments[PairKind.TWIN], moments[PairKind.UNRELATED],
-    )  # fmt: skip
-
-
-def weigh(binned: Binned, weights: Floats) -> dict[PairKind, WeightedCounts]:
-    """Weighted counts of genuine, twin and unrelated pairs for rows of multiplicities (R, U).
-
-    The products of unrelated pairs are taken in float32: exact up to 2^24, beyond that to 7 digits.
-    """
-    unrelated = np.empty((len(weights), binned.edges.size + 1))
-    moments = np.empty((len(weights), 2))
-    for start in range(0, len(weights), ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        products = weights[part][:, binned.first_unit] * weights[part][:, binned.second_unit]
-        unrelated[part] = products.astype(np.float32) @ binned.unrelated
-        moments[part] = products @ binned.unrelated_moments
-    return {
-        PairKind.GENUINE: WeightedCounts(weights @ binned.genuine, weights @ binned.genuine_moments),
-        PairKind.TWIN: WeightedCounts(weights @ binned.twin, weights @ binned.twin_moments),
-        PairKind.UNRELATED: WeightedCounts(unrelated, moments),
-    }
-
-
-def multiplicities(num_units: int, num_replicates: int, rng: np.random.Generator) -> Floats:
-    """(R, U) how often each unit is drawn when U are drawn with replacement."""
-    return rng.multinomial(num_units, np.full(num_units, 1 / num_units), size=num_replicates).astype(
-        np.float64
-    )
+        bins, offset = bin_of(block.score), block.score.astype(np.float64) - centre
+        first, second = unit_of[block.first], unit_of[block.second]
+        met[first, second] |= kind == PairKind.UNRELATED
+        totals[kind] += np.bincount(bins, minlength=shape[1])
+        total_moments[kind] += offset.sum(), offset @ offset
+        apart = first != second  # a pair within one unit touches it once
+        for unit, part in ((first, slice(None)), (second[apart], apart)):
+            code = unit * np.int64(shape[1]) + bins[part]
+            pairs[kind] += np.bincount(code, minlength=pairs[kind].size).reshape(shape)
+            for power, weights in enumerate((offset[part], offset[part] ** 2)):
+                moments[kind][:, power] += np.bincount(unit, weights, minlength=num_units)
+    num_unit_pairs = int(np.triu(met | met.T, 1).sum())
+    return Binned(edges, pairs, totals, moments, total_moments, num_unit_pairs)
 
 
 def _tail_ranks(total: int) -> NDArray[np.intp]:
@@ -252,12 +211,6 @@ def _of_one_kind(source: PairSource) -> Iterator[PairBlock]:
     for block in source.blocks():
         for kind in block.kinds():
             yield block.only(kind)
-
-
-def _code(first: NDArray[np.int32], second: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Number of an unordered pair of units: position in the lower triangle, row by row."""
-    high, low = np.maximum(first, second), np.minimum(first, second)
-    return np.asarray(high * (high + 1) // 2 + low)
 
 
 def _bin_finder(edges: ScoreArray, source: PairSource) -> Callable[[ScoreArray], NDArray[np.int32]]:
