@@ -148,7 +148,7 @@ def test_resuming_with_other_people_is_refused(tiny_config, tmp_path):
     trainer.checkpoints.face_data = type(trainer.data.face_data)(
         faces.subset(faces.people[:-1]), trainer.data.face_data.val, trainer.data.face_data.test, (), 0
     )
-    with pytest.raises(ModelError, match=r"trained on 8 people .* split\.json"):
+    with pytest.raises(ModelError, match=r"trained on 8 people, .* split\.json"):
         resume(trainer, tmp_path / "run" / "last.pth")
 
 
