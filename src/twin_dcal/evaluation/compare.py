@@ -285,6 +285,7 @@ def _explained(comparison: Figures) -> list[str]:
     refused = {f"{each['run']}: {why}" for each in differences for why in each["refusals"].values()}
     return [
         f"Differences are to {first['against']}: {first['level']:.0%} interval and two-sided p-value of a paired "
-        f"jackknife over {first['num_families']} families, not corrected for the number of comparisons. {better}",
+        f"jackknife over {plural(first['num_families'], 'family', 'families')}, not corrected for the number of "
+        f"comparisons. {better}",
         *sorted(refused),
     ]
