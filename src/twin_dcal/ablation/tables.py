@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from twin_dcal.evaluation.result import Figures
+from twin_dcal.evaluation.table import p_value_cell
 from twin_dcal.metrics.intervals import MIN_FAMILIES
 
 DASH = "–"
@@ -133,7 +134,7 @@ def _cells(section: Figures, difference: Figures | None) -> Iterator[str]:
             continue
         ends = ", ".join(_signed(scale * each[end], digits) for end in ("low", "high"))
         yield f"{value} [{ends}]"
-        yield "<0.001" if each["p_value"] < 0.001 else f"{each['p_value']:.3f}"
+        yield p_value_cell(each["p_value"])
 
 
 def _signed(value: float, digits: int) -> str:

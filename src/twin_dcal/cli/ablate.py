@@ -57,7 +57,7 @@ def parser() -> Parser:
         "num_replicates",
         type=int,
         default=1000,
-        help="0 leaves out intervals; nothing is drawn, so any other number is alike",
+        help="0 leaves out intervals; any other number changes nothing",
     )
     option("device", help="auto, cpu, cuda, cuda:0")
     return parser

@@ -72,7 +72,7 @@ def _data_options(parser: Parser) -> None:
         "num_replicates",
         type=int,
         default=1000,
-        help="0 leaves out intervals; nothing is drawn, so any other number is alike",
+        help="0 leaves out intervals; any other number changes nothing",
     )
     option("seed", type=int, default=0, help="of samples and folds")
 

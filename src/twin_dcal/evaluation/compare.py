@@ -23,6 +23,7 @@ from .match_names import rows_of_images
 from .result import Figures
 from .score_files import is_scores_file, read_scores
 from .systems import EmbeddingsSystem, Sampling, Scored, ScoresSystem, System
+from .table import p_value_cell
 
 SCHEMA_VERSION = 1
 CURVE_POINTS = 200
@@ -271,8 +272,7 @@ def _difference_cells(found: Figures | None, section: str) -> list[str]:
             cells += [told, ""]
             continue
         low, high = (f"{scale * each[end]:+.{digits}f}" for end in ("low", "high"))
-        p_value = "<0.001" if each["p_value"] < 0.001 else f"{each['p_value']:.3f}"
-        cells += [f"{told} [{low}, {high}]", p_value]
+        cells += [f"{told} [{low}, {high}]", p_value_cell(each["p_value"])]
     return cells
 
 

@@ -123,3 +123,8 @@ def _about_intervals(intervals: Figures | None) -> list[str]:
         f"[low, high]: {intervals['level']:.0%} interval by leaving out each of "
         f"{plural(intervals['num_families'], 'family', 'families')}."
     ]
+
+
+def p_value_cell(p_value: float) -> str:
+    """Three digits of a p-value."""
+    return "<0.001" if p_value < 0.001 else f"{p_value:.3f}"

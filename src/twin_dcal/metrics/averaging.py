@@ -17,20 +17,12 @@ from numpy.typing import NDArray
 from twin_dcal.plural import plural
 
 from .confidence import p_value_of_zero, plain_interval
-from .family_jackknife import LeftOut, WeightedCounts, families_of, leave_out_each
-from .intervals import COMPARED, FIGURES, MIN_FAMILIES
+from .family_jackknife import families_of, leave_out_each
+from .intervals import MIN_FAMILIES, compared_exactly, compared_without, units_behind
 from .pair_stream import SECTIONS, PairSource, count_pairs
-from .pairs import PairKind
-from .replicates import replicates
 
 Key = tuple[str, str]
 """Section and figure."""
-
-_KINDS = {
-    "twin": (PairKind.TWIN,),
-    "unrelated": (PairKind.UNRELATED,),
-    "all": (PairKind.TWIN, PairKind.UNRELATED),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +58,7 @@ def jackknife(source: PairSource, seed: int = 0, *, intervals: bool = True) -> J
     """
     counts = count_pairs(source)
     sections = [name for name in SECTIONS if counts.has(name)]
-    exact = {
-        (name, figure): FIGURES[figure][0](counts.section(name)) for name in sections for figure in COMPARED
-    }
+    exact = compared_exactly(counts, sections)
     if not intervals:
         return JackknifedRun(exact, {}, {}, 0, "intervals are switched off")
     if source.families is None or counts.other.size:
@@ -78,12 +68,8 @@ def jackknife(source: PairSource, seed: int = 0, *, intervals: bool = True) -> J
         why = f"only {plural(families.size, 'family', 'families')}; an interval needs {MIN_FAMILIES} or more"
         return JackknifedRun(exact, {}, {}, families.size, why)
     without = leave_out_each(source, counts, families, None, seed)
-    left_out: dict[Key, NDArray[np.float64]] = {}
-    for name in sections:
-        these = replicates(without.counts[PairKind.GENUINE], _impostors(without, name))
-        left_out |= {(name, figure): FIGURES[figure][1](these) for figure in COMPARED}
-    units = {name: _units(without, name) for name in sections}
-    return JackknifedRun(exact, left_out, units, families.size)
+    units = {name: units_behind("", name, without) for name in sections}
+    return JackknifedRun(exact, compared_without(without, sections), units, families.size)
 
 
 def mean_difference(
@@ -104,13 +90,3 @@ def mean_difference(
     ends = plain_interval(estimate, left_out, num_units=num_units, level=level)
     p_value = p_value_of_zero(estimate, left_out, num_units=num_units)
     return MeanDifference(estimate, by_seed, max(ends.low, -1.0), min(ends.high, 1.0), p_value)
-
-
-def _impostors(left_out: LeftOut, section: str) -> WeightedCounts:
-    first, *rest = (left_out.counts[kind] for kind in _KINDS[section])
-    return first + rest[0] if rest else first
-
-
-def _units(left_out: LeftOut, section: str) -> int:
-    """Units that have pairs of both classes."""
-    return min(max(left_out.having[kind] for kind in _KINDS[section]), left_out.having[PairKind.GENUINE])

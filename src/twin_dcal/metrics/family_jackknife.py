@@ -5,8 +5,9 @@ touches it, shows how far a figure hangs on each (Arvesen, "Jackknifing U-statis
 40, 1969, over families in place of observations). Unlike drawing families with replacement, it sees the weight of a
 family that holds a large part of the pairs (docs/intervals.md).
 
-Pairs are walked once; what is left without a family is all pairs less those that touch it. Legend: U units (families,
-or groups of families), B bins.
+Pairs are walked once and counted by family, or by two families where they are unrelated; what is left without a family
+is all of them less those that touch it. Legend: U units (families, or groups of families), C pairs of units (a unit
+with itself among them), B bins.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +22,7 @@ from .score_counts import ScoreArray, ScoreCounts, rounded_up
 
 Floats = NDArray[np.float64]
 
-MAX_UNITS, NUM_GROUPS = 1000, 500
+MAX_UNITS, NUM_GROUPS = 300, 256
 MAX_EDGES = 1024
 TAIL_STEP = 1.03
 NUM_QUANTILES = 128
@@ -30,7 +31,7 @@ TABLE_FROM = 1 << 26
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """What is drawn: `of_family` (F,) the unit of each family, -1 for one without a pair."""
+    """What is left out in turn: `of_family` (F,) the unit of each family, -1 for one without a pair."""
 
     of_family: NDArray[np.intp]
     num_families: int
@@ -43,43 +44,27 @@ class Units:
 
 
 @dataclass(frozen=True, eq=False)
-class Binned:
-    """How many pairs of each kind, and which sums of their scores, touch each unit.
+class BinnedPairs:
+    """One class of pairs in N rows: how many lie in each bin (N, B), and the sums of score - centre and of its square
+    (N, 2)."""
 
-    edges: (B - 1,) ascending; the bin of a score is the number of edges at or below it. pairs: kind to (U, B), an
-    unrelated pair at both of its units. totals: kind to (B,), every pair once. moments, total_moments: (U, 2) and (2,),
-    the sums of score - centre and of its square. num_unit_pairs: pairs of two units that have unrelated pairs.
-    """
-
-    edges: ScoreArray
-    pairs: Mapping[PairKind, Floats]
-    totals: Mapping[PairKind, Floats]
-    moments: Mapping[PairKind, Floats]
-    total_moments: Mapping[PairKind, Floats]
-    num_unit_pairs: int
-
-
-@dataclass(frozen=True, eq=False)
-class WeightedCounts:
-    """One class of R replicates: pairs in each bin (R, B), and sums of score - centre and its square (R, 2)."""
-
-    bins: Floats
+    bins: NDArray[np.float64 | np.int32]
     moments: Floats
 
-    def __add__(self, other: "WeightedCounts") -> "WeightedCounts":
-        return WeightedCounts(self.bins + other.bins, self.moments + other.moments)
+    def __add__(self, other: "BinnedPairs") -> "BinnedPairs":
+        return BinnedPairs(self.bins + other.bins, self.moments + other.moments)
 
 
 @dataclass(frozen=True, eq=False)
 class LeftOut:
-    """What is left of a source without each unit: its bin edges, the units, and the counts of each kind (U, B).
+    """What is left of a source without each unit: its bin edges, the units, and the pairs of each kind in U rows.
 
     having: how many units have pairs of a kind; num_unit_pairs: how many pairs of units have unrelated pairs.
     """
 
     edges: ScoreArray
     units: Units
-    counts: Mapping[PairKind, WeightedCounts]
+    counts: Mapping[PairKind, BinnedPairs]
     having: Mapping[PairKind, int]
     num_unit_pairs: int
 
@@ -101,15 +86,22 @@ def leave_out_each(
         seed: of the groups, where there are more than MAX_UNITS families.
     """
     units = make_units(families, np.random.default_rng((seed, 1)))
-    binned = bin_pairs(source, counts, choose_edges(counts, threshold), units)
-    having = {kind: int(pairs.any(axis=1).sum()) for kind, pairs in binned.pairs.items()}
-    left = {
-        kind: WeightedCounts(
-            binned.totals[kind] - binned.pairs[kind], binned.total_moments[kind] - binned.moments[kind]
-        )
-        for kind in binned.pairs
-    }
-    return LeftOut(binned.edges, units, left, having, binned.num_unit_pairs)
+    edges = choose_edges(counts, threshold)
+    by_kind = bin_pairs(source, counts, edges, units)
+    unrelated = by_kind[PairKind.UNRELATED]
+    code_of = _codes(units.num_units)
+    met = unrelated.bins.any(axis=1)[code_of]
+    having = {kind: int(by_kind[kind].bins.any(axis=1).sum()) for kind in (PairKind.GENUINE, PairKind.TWIN)}
+    return LeftOut(
+        edges, units,
+        {
+            PairKind.GENUINE: _without_own(by_kind[PairKind.GENUINE]),
+            PairKind.TWIN: _without_own(by_kind[PairKind.TWIN]),
+            PairKind.UNRELATED: _without_touching(unrelated, code_of),
+        },
+        {**having, PairKind.UNRELATED: int(met.any(axis=1).sum())},
+        int(np.triu(met, 1).sum()),
+    )  # fmt: skip
 
 
 def make_units(families: NDArray[np.intp], rng: np.random.Generator) -> Units:
@@ -164,32 +156,60 @@ def choose_edges(counts: CountedPairs, threshold: float | None) -> ScoreArray:
     return np.unique(np.concatenate(chosen))
 
 
-def bin_pairs(source: PairSource, counts: CountedPairs, edges: ScoreArray, units: Units) -> Binned:
-    """Count the pairs of a source by unit, kind and bin, in one walk."""
+def bin_pairs(
+    source: PairSource, counts: CountedPairs, edges: ScoreArray, units: Units
+) -> dict[PairKind, BinnedPairs]:
+    """Count the pairs of a source in one walk: genuine and twin pairs in U rows, unrelated ones in C (`_codes`).
+
+    The bin of a score is the number of edges (ascending) at or below it.
+    """
     assert source.families is not None
-    shape, num_units = (units.num_units, edges.size + 1), units.num_units
-    centre = _centre(counts)
+    num_bins, num_units = edges.size + 1, units.num_units
+    num_codes = num_units * (num_units + 1) // 2
     kinds = (PairKind.GENUINE, PairKind.TWIN, PairKind.UNRELATED)
-    pairs, totals = {kind: np.zeros(shape) for kind in kinds}, {kind: np.zeros(shape[1]) for kind in kinds}
-    moments = {kind: np.zeros((num_units, 2)) for kind in kinds}
-    total_moments = {kind: np.zeros(2) for kind in kinds}
-    met = np.zeros((num_units, num_units), np.bool_)
+    num_rows = {kind: num_codes if kind == PairKind.UNRELATED else num_units for kind in kinds}
+    bins = {kind: np.zeros(rows * num_bins, np.int32) for kind, rows in num_rows.items()}
+    moments = {kind: np.zeros((rows, 2)) for kind, rows in num_rows.items()}
+    centre = _centre(counts)
     bin_of, unit_of = _bin_finder(edges, source), units.of(source.families)
     for block in _of_one_kind(source):
         kind = PairKind(int(block.kind[0]))
-        bins, offset = bin_of(block.score), block.score.astype(np.float64) - centre
-        first, second = unit_of[block.first], unit_of[block.second]
-        met[first, second] |= kind == PairKind.UNRELATED
-        totals[kind] += np.bincount(bins, minlength=shape[1])
-        total_moments[kind] += offset.sum(), offset @ offset
-        apart = first != second  # a pair within one unit touches it once
-        for unit, part in ((first, slice(None)), (second[apart], apart)):
-            code = unit * np.int64(shape[1]) + bins[part]
-            pairs[kind] += np.bincount(code, minlength=pairs[kind].size).reshape(shape)
-            for power, weights in enumerate((offset[part], offset[part] ** 2)):
-                moments[kind][:, power] += np.bincount(unit, weights, minlength=num_units)
-    num_unit_pairs = int(np.triu(met | met.T, 1).sum())
-    return Binned(edges, pairs, totals, moments, total_moments, num_unit_pairs)
+        row = unit_of[block.first]
+        if kind == PairKind.UNRELATED:
+            row = _code(row, unit_of[block.second])
+        offset = block.score.astype(np.float64) - centre
+        for power, weights in enumerate((offset, offset * offset)):
+            moments[kind][:, power] += np.bincount(row, weights, minlength=num_rows[kind])
+        # In place, as a bincount of all cells costs more than a tile's pairs.
+        np.add.at(bins[kind], row * np.int32(num_bins) + bin_of(block.score), np.int32(1))
+    return {kind: BinnedPairs(bins[kind].reshape(-1, num_bins), moments[kind]) for kind in kinds}
+
+
+def _without_own(pairs: BinnedPairs) -> BinnedPairs:
+    """What is left without each unit, of pairs that each belong to one unit."""
+    left = pairs.bins.sum(axis=0, dtype=np.float64) - pairs.bins
+    return BinnedPairs(left, pairs.moments.sum(axis=0) - pairs.moments)
+
+
+def _without_touching(pairs: BinnedPairs, code_of: NDArray[np.intp]) -> BinnedPairs:
+    """What is left without each unit, of pairs between two units: all less a unit's row of `_codes`."""
+    touching = np.stack([pairs.bins[row].sum(axis=0, dtype=np.float64) for row in code_of])
+    moments = np.stack([pairs.moments[row].sum(axis=0) for row in code_of])
+    return BinnedPairs(
+        pairs.bins.sum(axis=0, dtype=np.float64) - touching, pairs.moments.sum(axis=0) - moments
+    )
+
+
+def _codes(num_units: int) -> NDArray[np.intp]:
+    """(U, U) the row of two units among unrelated pairs, in either order."""
+    unit = np.arange(num_units)
+    return np.asarray(_code(unit[:, None], unit[None, :]), np.intp)
+
+
+def _code(first: NDArray[np.integer], second: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Number of an unordered pair of units: position in the lower triangle, row by row."""
+    high, low = np.maximum(first, second), np.minimum(first, second)
+    return np.asarray(high * (high + 1) // 2 + low)
 
 
 def _tail_ranks(total: int) -> NDArray[np.intp]:

@@ -171,17 +171,17 @@ def paired_intervals(a: PairSource, b: PairSource, *, seed: int = 0, level: floa
     _refuse_other_pairs(a, b)
     counts_a, counts_b = count_pairs(a), count_pairs(b)
     sections = [name for name in SECTIONS if counts_a.has(name)]
-    exact_a, exact_b = _compared_exactly(counts_a, sections), _compared_exactly(counts_b, sections)
+    exact_a, exact_b = compared_exactly(counts_a, sections), compared_exactly(counts_b, sections)
     families, reason = _families(a, counts_a)
     if reason:
         return Comparison(level, seed, families.size, refusals={"": reason})
     left_out = leave_out_each(a, counts_a, families, None, seed)
-    without_a = _compared_without(left_out, sections)
+    without_a = compared_without(left_out, sections)
     left_out = leave_out_each(b, counts_b, families, None, seed)  # the same units
-    without_b = _compared_without(left_out, sections)
+    without_b = compared_without(left_out, sections)
     made = Comparison(level, seed, families.size, left_out.units.num_units)
     for name, figure in without_a:
-        num_units = _units_behind(figure, name, left_out)
+        num_units = units_behind(figure, name, left_out)
         if num_units < MIN_FAMILIES:
             made.refusals[name] = _too_few(num_units)
         else:
@@ -191,13 +191,15 @@ def paired_intervals(a: PairSource, b: PairSource, *, seed: int = 0, level: floa
     return made
 
 
-def _compared_exactly(counts: CountedPairs, sections: Sequence[str]) -> dict[tuple[str, str], float]:
+def compared_exactly(counts: CountedPairs, sections: Sequence[str]) -> dict[tuple[str, str], float]:
+    """EER and AUC of all pairs: (section, figure) to value."""
     return {
         (name, figure): FIGURES[figure][0](counts.section(name)) for name in sections for figure in COMPARED
     }
 
 
-def _compared_without(left_out: LeftOut, sections: Sequence[str]) -> dict[tuple[str, str], Floats]:
+def compared_without(left_out: LeftOut, sections: Sequence[str]) -> dict[tuple[str, str], Floats]:
+    """EER and AUC without each unit: (section, figure) to (U,)."""
     return {
         (name, figure): FIGURES[figure][1](_samples_of(left_out, name))
         for name in sections
@@ -210,8 +212,8 @@ def _add_section(
 ) -> None:
     """Put the intervals and the band of a section, or why there is none, into `made`."""
     these = _samples_of(left_out, name)
-    if _units_behind("", name, left_out) < MIN_FAMILIES:
-        made.refusals[name] = _too_few(_units_behind("", name, left_out))
+    if units_behind("", name, left_out) < MIN_FAMILIES:
+        made.refusals[name] = _too_few(units_behind("", name, left_out))
     values = {figure: (exact(scores), without(these)) for figure, (exact, without) in FIGURES.items()}
     if threshold is not None:
         at, at_without = (
@@ -232,7 +234,7 @@ def _add_section(
     if section:
         made.figures[name] = section
     if name not in made.refusals:
-        made.bands[name] = _band(scores, fmr, fnmr, _units_behind("", name, left_out), made.level)
+        made.bands[name] = _band(scores, fmr, fnmr, units_behind("", name, left_out), made.level)
 
 
 def _add(
@@ -245,7 +247,7 @@ def _add(
 ) -> None:
     """One interval into `to`, or the reason why not into the refusals (unless the section's own says it)."""
     name, figure = where
-    num_units = _units_behind(figure, name, left_out)
+    num_units = units_behind(figure, name, left_out)
     reason = None
     if num_units < MIN_FAMILIES:
         reason = _too_few(num_units)
@@ -270,8 +272,8 @@ def _add_headline(made: Intervals, counts: CountedPairs, left_out: LeftOut, fmr:
     at = error_rates.error_rates_at(counts.section("twin"), threshold)
     twin, unrelated = _samples_of(left_out, "twin"), _samples_of(left_out, "unrelated")
     columns = replicates.column_at_fmr(unrelated.fmr, fmr)
-    if _units_behind("", "headline", left_out) < MIN_FAMILIES:
-        made.refusals["headline"] = _too_few(_units_behind("", "headline", left_out))
+    if units_behind("", "headline", left_out) < MIN_FAMILIES:
+        made.refusals["headline"] = _too_few(units_behind("", "headline", left_out))
     for figure, estimate, without in (("twin_fmr", at.fmr, twin.fmr), ("fnmr", at.fnmr, twin.fnmr)):
         _add(made.headline, made, ("headline", figure), estimate, replicates.pick(without, columns), left_out)
 
@@ -309,7 +311,7 @@ def _samples_of(left_out: LeftOut, section: str) -> Replicates:
     return replicates.replicates(counts[PairKind.GENUINE], impostor)
 
 
-def _units_behind(figure: str, section: str, left_out: LeftOut) -> int:
+def units_behind(figure: str, section: str, left_out: LeftOut) -> int:
     """How many units have pairs of the kinds that a figure rests on."""
     having = left_out.having
     impostors = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .family_jackknife import WeightedCounts
+from .family_jackknife import BinnedPairs
 
 Floats = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ class Replicates:
         return (self.num_genuine[:, None] - self.matches) / self.num_genuine[:, None]
 
 
-def replicates(genuine: WeightedCounts, impostor: WeightedCounts) -> Replicates:
+def replicates(genuine: BinnedPairs, impostor: BinnedPairs) -> Replicates:
     """Both classes of every replicate, ready for the figures."""
     matches, false_matches = _from_the_top(genuine.bins), _from_the_top(impostor.bins)
     num_genuine, num_impostors = _or_nan(matches[:, -1]), _or_nan(false_matches[:, -1])
