@@ -65,7 +65,7 @@ def summarize(runs: Iterable[ScoredRun], effort: EvaluationOptions) -> Figures:
         "warnings": list(warnings),
         "intervals": {
             "level": LEVEL, "method": METHOD, "num_families": one.num_families,
-            "num_replicates": max((len(left_out) for left_out in one.left_out.values()), default=0), "seed": effort.seed,
+            "num_replicates": max(map(len, one.left_out.values()), default=0), "seed": effort.seed,
             "refusal": one.refusal or None,
         },
     }  # fmt: skip

@@ -48,11 +48,11 @@ class BinnedPairs:
     """One class of pairs in N rows: how many lie in each bin (N, B), and the sums of score - centre and of its square
     (N, 2)."""
 
-    bins: NDArray[np.float64 | np.int32]
+    bins: Floats | NDArray[np.int32]
     moments: Floats
 
     def __add__(self, other: "BinnedPairs") -> "BinnedPairs":
-        return BinnedPairs(self.bins + other.bins, self.moments + other.moments)
+        return BinnedPairs(np.add(self.bins, other.bins, dtype=np.float64), self.moments + other.moments)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ def leave_out_each(
     by_kind = bin_pairs(source, counts, edges, units)
     unrelated = by_kind[PairKind.UNRELATED]
     code_of = _codes(units.num_units)
-    met = unrelated.bins.any(axis=1)[code_of]
+    met = np.asarray(unrelated.bins.any(axis=1))[code_of]
     having = {kind: int(by_kind[kind].bins.any(axis=1).sum()) for kind in (PairKind.GENUINE, PairKind.TWIN)}
     return LeftOut(
         edges, units,
@@ -174,9 +174,8 @@ def bin_pairs(
     bin_of, unit_of = _bin_finder(edges, source), units.of(source.families)
     for block in _of_one_kind(source):
         kind = PairKind(int(block.kind[0]))
-        row = unit_of[block.first]
-        if kind == PairKind.UNRELATED:
-            row = _code(row, unit_of[block.second])
+        own = unit_of[block.first]
+        row = _code(own, unit_of[block.second]) if kind == PairKind.UNRELATED else own
         offset = block.score.astype(np.float64) - centre
         for power, weights in enumerate((offset, offset * offset)):
             moments[kind][:, power] += np.bincount(row, weights, minlength=num_rows[kind])

@@ -126,7 +126,7 @@ def _or_nan(totals: Floats) -> Floats:
     return np.asarray(np.where(totals > 0, totals, np.nan))
 
 
-def _from_the_top(bins: Floats) -> Floats:
+def _from_the_top(bins: Floats | NDArray[np.int32]) -> Floats:
     out = np.zeros((bins.shape[0], bins.shape[1] + 1))
     np.cumsum(bins[:, ::-1], axis=1, out=out[:, 1:])
     return out
