@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Decide on two pictures; the same as the command `dcal-demo`."""
+"""Decide on two pictures; the same as the command `dcal-verify`."""
 
 import sys
 
-from twin_dcal.cli.start import demo
+from twin_dcal.cli.start import verify
 
 if __name__ == "__main__":
-    sys.exit(demo())
+    sys.exit(verify())

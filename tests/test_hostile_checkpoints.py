@@ -9,7 +9,7 @@ import torch
 from tiny import tiny_values
 
 from twin_dcal.checkpoint import load_model, read_tensors, save_model, write_tensors
-from twin_dcal.cli import demo
+from twin_dcal.cli import verify
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ModelError, TwinDcalError
 from twin_dcal.metrics.calibration import Platt
@@ -332,8 +332,8 @@ def test_a_file_is_read_once(sound):
     ],
     ids=["threshold", "image size", "width"],
 )
-def test_the_demo_decides_nothing(edited, change, capsys):
-    assert demo.main(["--model", str(edited(change)), "--img1", "a.png", "--img2", "a.png"]) == 2
+def test_verify_decides_nothing(edited, change, capsys):
+    assert verify.main(["--model", str(edited(change)), "--img1", "a.png", "--img2", "a.png"]) == 2
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.startswith("error: ")

@@ -26,7 +26,7 @@ ROOMS = ["_version", "percent", "plural", "errors", "metrics", "workers", "names
          "evaluation.identities", "evaluation.inputs", "evaluation.speed", "evaluation.systems",
          "evaluation.examples", "evaluation.earlier", "evaluation.run", "evaluation.compare", "explain",
          "inference", "web", "export", "report", "lookalikes", "prepare.page", "prepare.sheet",
-         "prepare.run", "extraction", "demo", "ablation", "cli"]  # fmt: skip
+         "prepare.run", "extraction", "verify", "ablation", "cli"]  # fmt: skip
 
 
 PACKAGES = {"evaluation", "model_file"}

@@ -9,14 +9,15 @@ import pytest
 from drawn_scenes import drawn_face
 from PIL import Image
 
-from twin_dcal.cli import ablate, demo, evaluate, extract, train
+from twin_dcal.cli import ablate, evaluate, extract, train, verify
 from twin_dcal.config import TwinVerificationConfig, resolve_config
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 INFERENCE = (ROOT / "docs" / "inference.md").read_text(encoding="utf-8")
 MODULES = {
-    "dcal-train": train, "dcal-evaluate": evaluate, "dcal-ablate": ablate, "dcal-demo": demo, "dcal-extract": extract,
+    "dcal-train": train, "dcal-evaluate": evaluate, "dcal-ablate": ablate, "dcal-verify": verify,
+    "dcal-extract": extract,
 }  # fmt: skip
 
 
@@ -77,7 +78,7 @@ def with_names(text, names):
     return re.sub(rf"\b({'|'.join(names)})\b", lambda found: str(names[found[0]]), text)
 
 
-DECIDING = [line for line in COMMANDS if line.startswith(("dcal-demo", "dcal-extract"))]
+DECIDING = [line for line in COMMANDS if line.startswith(("dcal-verify", "dcal-extract"))]
 DECIDING += re.findall(r"^dcal-.*$", INFERENCE, re.MULTILINE)
 
 
@@ -92,7 +93,7 @@ def test_commands_that_decide_run_as_written(command, trained, monkeypatch, caps
     code = MODULES[name].main(arguments)
     told = capsys.readouterr()
     interrupted = (130,)  # how the page ends
-    assert code in (interrupted if served else (0, 1) if name == "dcal-demo" else (0,)), told.err
+    assert code in (interrupted if served else (0, 1) if name == "dcal-verify" else (0,)), told.err
     assert served or "decision" in told.out or "features: features" in told.out
     assert bool(served) == ("--web" in command)
 

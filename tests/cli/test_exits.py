@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from tiny import tiny_model
 
-from twin_dcal.cli import demo, exits
-from twin_dcal.demo import wording
+from twin_dcal.cli import exits, verify
 from twin_dcal.errors import ModelError
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.metrics.error_curve import Threshold
+from twin_dcal.verify import wording
 
 ROOT = Path(__file__).resolve().parents[2]
 STARTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -50,10 +50,11 @@ def fails(error):
 
 def test_every_command_starts_where_exit_codes_hold():
     assert {name: f"twin_dcal.cli.start:{name.removeprefix('dcal-')}" for name in STARTS} == STARTS
-    assert sorted(name.removeprefix("dcal-") for name in STARTS) == MODULES
+    assert sorted(name.removeprefix("dcal-") for name in STARTS) == sorted([*MODULES, "demo"])
     start = importlib.import_module("twin_dcal.cli.start")
     for name in MODULES:
         assert getattr(start, name).__name__ == name
+    assert start.demo is start.verify, "one command of two names"
     for script in (ROOT / "scripts").glob("*.py"):
         assert "from twin_dcal.cli.start import" in script.read_text()
 
@@ -113,7 +114,7 @@ def decided(tmp_path_factory, tiny_faces):
     ("place", "name"),
     [
         (TwinInferenceEngine, "__init__"), (TwinInferenceEngine, "prepare_image"), (TwinInferenceEngine, "_decide"),
-        (TwinInferenceEngine, "decide"), (demo, "_check"), (demo, "_pair"),
+        (TwinInferenceEngine, "decide"), (verify, "_check"), (verify, "_pair"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )  # fmt: skip
@@ -122,21 +123,21 @@ def test_no_decision_is_printed_where_something_failed(
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(place, name, fails(OverflowError()))
-    assert demo.main([*decided, *given]) == 70
+    assert verify.main([*decided, *given]) == 70
     told = capsys.readouterr()
     assert told.out == ""
     assert "not a result" in told.err
 
 
 @pytest.mark.parametrize(
-    ("given", "place", "name"), [([], wording, "_source"), (["--json"], demo.json, "dumps")]
+    ("given", "place", "name"), [([], wording, "_source"), (["--json"], verify.json, "dumps")]
 )
 def test_no_decision_is_printed_where_its_words_fail(
     decided, given, place, name, monkeypatch, capsys, tmp_path
 ):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(place, name, fails(KeyError("fmr")))
-    assert demo.main([*decided, *given]) == 70
+    assert verify.main([*decided, *given]) == 70
     assert capsys.readouterr().out == ""
 
 
@@ -164,7 +165,7 @@ class Unwritable:
 def test_a_decision_that_cannot_be_written_is_none(decided, error, code, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdout", Unwritable(error))
-    assert demo.main(decided) == code
+    assert verify.main(decided) == code
     assert sys.stdout.closed, "Python would try again as it ends, and exit with 120"
 
 
@@ -212,13 +213,13 @@ class Loader:
         if name == wanted:
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Loader())
-from twin_dcal.cli.start import demo
-sys.argv = ["dcal-demo", "--model", "x.pth", "--img1", "a.png", "--img2", "b.png"]
-sys.exit(demo())
+from twin_dcal.cli.start import verify
+sys.argv = ["dcal-verify", "--model", "x.pth", "--img1", "a.png", "--img2", "b.png"]
+sys.exit(verify())
 """
 
 
-@pytest.mark.parametrize("module", ["twin_dcal.cli.demo", "pydantic", "torch"])
+@pytest.mark.parametrize("module", ["twin_dcal.cli.verify", "pydantic", "torch"])
 def test_an_interrupt_while_something_is_imported(module, tmp_path):
     (tmp_path / "x.pth").write_bytes(b"")
     command = [sys.executable, "-c", INTERRUPTED_IMPORT, module]
@@ -228,9 +229,7 @@ def test_an_interrupt_while_something_is_imported(module, tmp_path):
 
 def test_a_broken_installation_is_an_internal_error():
     """As a process: a package that is there and broken, before the command itself is imported."""
-    code = (
-        "import sys; sys.modules['pydantic'] = None\nfrom twin_dcal.cli.start import demo; sys.exit(demo())"
-    )
+    code = "import sys; sys.modules['pydantic'] = None\nfrom twin_dcal.cli.start import verify; sys.exit(verify())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (70, "")
     assert "internal error: " in done.stderr
@@ -241,7 +240,7 @@ def test_a_memory_limit_is_no_decision():
     """OpenBLAS ends a process with 1 where it finds no memory while numpy is imported."""
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (100 << 20,) * 2)\n"
-        "import sys; from twin_dcal.cli.start import demo; sys.exit(demo())"
+        "import sys; from twin_dcal.cli.start import verify; sys.exit(verify())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (70, "")

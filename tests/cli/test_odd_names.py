@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tiny import tiny_model
 
-from twin_dcal.cli import demo as demo_command
 from twin_dcal.cli import evaluate as evaluate_command
 from twin_dcal.cli import extract as extract_command
 from twin_dcal.cli import train as train_command
+from twin_dcal.cli import verify as verify_command
 from twin_dcal.metrics.error_curve import Threshold
 
 LATIN, FORMULA = os.fsdecode(b"J\xfcrgen"), "=cmd()|x"
@@ -98,7 +98,7 @@ def test_features_are_written_with_the_names_of_their_files(faces, model, tmp_pa
     assert np.load(tmp_path / "one.npz")["image_paths"].tolist() == [str(faces / LATIN / f"{LATIN}.png")]
 
 
-def test_a_demo_of_such_a_picture(faces, model, tmp_path, capsys):
+def test_a_decision_on_such_a_picture(faces, model, tmp_path, capsys):
     one, two = faces / LATIN / f"{LATIN}.png", faces / "k" / f"{LATIN}.png"
     given = [
         "--model",
@@ -111,11 +111,11 @@ def test_a_demo_of_such_a_picture(faces, model, tmp_path, capsys):
         "--align",
         "never",
     ]
-    assert call(demo_command, *given, "--img1", one, "--img2", two) == 0
+    assert call(verify_command, *given, "--img1", one, "--img2", two) == 0
     (told,) = tmp_path.glob("*.json")
     assert json.loads(told.read_text("utf-8"))["img1_path"] == str(one)
     capsys.readouterr()
-    assert call(demo_command, *given, "--demo_folder", faces / LATIN) == 0
+    assert call(verify_command, *given, "--demo_folder", faces / LATIN) == 0
     assert "J\\udcfcrgen" in capsys.readouterr().out
 
 

@@ -4,12 +4,12 @@ import re
 
 import pytest
 
-from twin_dcal.cli import ablate, demo, evaluate_options, export, extract, lookalikes, prepare, synth, train
+from twin_dcal.cli import ablate, evaluate_options, export, extract, lookalikes, prepare, synth, train, verify
 from twin_dcal.config import dotted_keys
 from twin_dcal.errors import ConfigError
 from twin_dcal.prepare.settings import setting_keys
 
-COMMANDS = (ablate, demo, evaluate_options, export, extract, lookalikes, prepare, synth, train)
+COMMANDS = (ablate, evaluate_options, export, extract, lookalikes, prepare, synth, train, verify)
 KEYS = {ablate: dotted_keys, train: dotted_keys, prepare: setting_keys}
 TRIED = sorted(
     {key.rpartition(".")[2] for key in dotted_keys()} | {"output_dir", "lr", "gpu", "epochs", "photo"}
@@ -44,8 +44,8 @@ def test_only_its_own_options_and_keys_are_suggested(command):
 @pytest.mark.parametrize(
     ("command", "argument", "meant"),
     [
-        (lookalikes, "--output_dir", "--output"), (extract, "--ouput", "--output"), (demo, "--imag1", "--img1"),
-        (extract, "--training.batch_size", "--batch_size"), (demo, "--gpu", "--device"),
+        (lookalikes, "--output_dir", "--output"), (extract, "--ouput", "--output"), (verify, "--imag1", "--img1"),
+        (extract, "--training.batch_size", "--batch_size"), (verify, "--gpu", "--device"),
         (evaluate_options, "--data-dri", "--data_dir"), (train, "--batch-size", "training.batch_size"),
         (prepare, "--jpeg_quality", "crops.jpeg_quality"), (train, "--lr", "training.learning_rate"),
     ],
@@ -54,7 +54,7 @@ def test_the_nearest_is_suggested(command, argument, meant):
     assert f"did you mean '{meant}'?" in refusal(command, argument, "1")
 
 
-@pytest.mark.parametrize("command", [extract, demo, evaluate_options, export, lookalikes, synth])
+@pytest.mark.parametrize("command", [extract, verify, evaluate_options, export, lookalikes, synth])
 def test_a_command_without_keys_says_so(command):
     prog = command.parser().prog
     told = refusal(command, "--model.dropout", "1")

@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 from tiny import tiny_values
 
-from twin_dcal.cli import ablate, demo, evaluate, export, extract, lookalikes, prepare
+from twin_dcal.cli import ablate, evaluate, export, extract, lookalikes, prepare, verify
 from twin_dcal.cli import train as train_command
 from twin_dcal.config import TwinVerificationConfig
-from twin_dcal.demo import picture
 from twin_dcal.explain import figure
 from twin_dcal.model_file.provenance import told_of_model
 from twin_dcal.training.run import train
+from twin_dcal.verify import picture
 
 TOLD = "the model was trained on drawn faces (SynTwins) alone and knows no real face"
 UNLIKE = "unlike the pictures the model was trained on"
@@ -47,12 +47,12 @@ def test_terminal_and_json(drawn, tiny_faces, other, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     one = [*sorted(tiny_faces.glob("train/*/*.png"))[:1], *sorted(other.glob("test/*/*.png"))[:1]]
     given = ["--model", str(drawn / "run"), "--align", "never", "--img1", str(one[0]), "--img2", str(one[1])]
-    demo.main(given)
+    verify.main(given)
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
     assert any(TOLD in line for line in told)
     assert any(line.startswith("warning     second picture: ") and UNLIKE in line for line in told)
     assert not any(line.startswith("warning     first picture: ") for line in told)
-    demo.main([*given, "--json"])
+    verify.main([*given, "--json"])
     told = json.loads(capsys.readouterr().out)
     assert any(TOLD in text for text in told["warnings"])
     assert [judged["beyond"] for judged in told["familiarity"]] == [False, True]
@@ -81,9 +81,9 @@ def test_prompt_and_folder(drawn, tiny_faces, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     given = ["--model", str(drawn / "run"), "--align", "never"]
     monkeypatch.setattr("builtins.input", lambda _: "quit")
-    demo.main([*given, "--interactive"])
+    verify.main([*given, "--interactive"])
     assert f"warning: {TOLD}" in capsys.readouterr().out
-    demo.main([*given, "--demo_folder", str(tiny_faces / "test/6a")])
+    verify.main([*given, "--demo_folder", str(tiny_faces / "test/6a")])
     assert f"warning     {TOLD}" in capsys.readouterr().out
 
 
@@ -122,7 +122,7 @@ def test_the_picture_says_it(drawn, tiny_faces, tmp_path, monkeypatch):
     made = picture.pair_picture
     monkeypatch.setattr(picture, "pair_picture", lambda *given: figures.append(made(*given)) or figures[-1])
     one = str(sorted(tiny_faces.glob("test/*/*.png"))[0])
-    demo.main(["--model", str(drawn / "run"), "--align", "never", "--img1", one, "--img2", one])
+    verify.main(["--model", str(drawn / "run"), "--align", "never", "--img1", one, "--img2", one])
     (figure_,) = figures
     (line,) = [text for text in figure_.texts if text.get_text().startswith("Warning")]
     assert TOLD in " ".join(line.get_text().split())
@@ -141,7 +141,7 @@ def test_the_picture_of_where_the_model_looked_says_it(drawn, tiny_faces, tmp_pa
         figure, "pair_figure", lambda *given, **more: figures.append(made(*given, **more)) or figures[-1]
     )
     one = str(sorted(tiny_faces.glob("test/*/*.png"))[0])
-    demo.main(
+    verify.main(
         ["--model", str(drawn / "run"), "--align", "never", "--img1", one, "--img2", one, "--show_attention"]
     )
     (drawing,) = figures

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from twin_dcal.cli import ablate, demo, evaluate, extract
+from twin_dcal.cli import ablate, evaluate, extract, verify
 from twin_dcal.cli import train as train_command
 from twin_dcal.files import make_folder, make_private, replacing
 from twin_dcal.training.run import train
@@ -48,7 +48,7 @@ def test_what_the_commands_write(tiny_faces, tmp_path, capsys, drawn_curves):
     assert extract.main([*model, *images, *quiet, *more, *crops]) == 0
     pair = [str(path) for path in sorted((tiny_faces / "test").glob("*/*.png"))[:2]]
     shown = ["--save_results", "--output_dir", str(tmp_path / "demo")]
-    assert demo.main([*model, "--img1", pair[0], "--img2", pair[1], *shown, *crops]) in (0, 1)
+    assert verify.main([*model, "--img1", pair[0], "--img2", pair[1], *shown, *crops]) in (0, 1)
     capsys.readouterr()
     assert len(list(tmp_path.rglob("*"))) > 40
     assert open_to_others(tmp_path) == []

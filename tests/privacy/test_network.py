@@ -160,10 +160,10 @@ def test_the_whole_chain_asks_nothing(watched, tiny_faces, tmp_path):
         "--show_attention",
         "--save_results",
         "--output_dir",
-        "demo",
+        "verify",
         *AS_CROPS,
     ]
-    asked, code, said = watched(*module("demo", *on, *pair))
+    asked, code, said = watched(*module("verify", *on, *pair))
     assert (asked, code in (0, 1)) == ({}, True), said
 
 
@@ -176,7 +176,7 @@ def test_an_exported_model_asks_nothing_and_leaves_nothing(watched, tiny_faces, 
     )
     one, other = pictures = sorted((tiny_faces / "test").glob("*/*.png"))[:2]
     exported, pair = model.with_suffix(".onnx"), ["--img1", one, "--img2", other, *AS_CROPS]
-    asked, code, said = watched(*module("demo", "--model", exported, *pair), TMPDIR=str(tmp_path))
+    asked, code, said = watched(*module("verify", "--model", exported, *pair), TMPDIR=str(tmp_path))
     assert (asked, code in (0, 1)) == ({}, True), said
     assert_page_and_prompt_are_silent(watched, exported, pictures, TMPDIR=str(tmp_path))
     left = [path for path in tmp_path.rglob("*") if "onnxruntime" in str(path) or path.name == ".ses"]
@@ -213,7 +213,7 @@ VISIT = r"""
 import re, subprocess, sys, time, urllib.parse, urllib.request
 seconds, model, *pictures = sys.argv[1:]
 page = subprocess.Popen(
-    [sys.executable, "-m", "twin_dcal.cli.demo", "--web", "--port", "0", "--align", "never", "--model", model],
+    [sys.executable, "-m", "twin_dcal.cli.verify", "--web", "--port", "0", "--align", "never", "--model", model],
     stderr=subprocess.PIPE, text=True,
 )
 try:
@@ -240,7 +240,7 @@ def prompt(model, one, other):
     return [
         "sh",
         "-c",
-        f"{typed} | {shlex.join(module('demo', '--model', model, '--interactive', *AS_CROPS))}",
+        f"{typed} | {shlex.join(module('verify', '--model', model, '--interactive', *AS_CROPS))}",
     ]
 
 

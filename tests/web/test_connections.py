@@ -494,14 +494,14 @@ def slowly(self, one, two):
         sum(range(1000))
     return decide(self, one, two)
 TwinInferenceEngine.decide = slowly if sys.argv.pop(1) == "slowly" else decide
-from twin_dcal.cli.demo import main
+from twin_dcal.cli.verify import main
 sys.exit(main())
 """
 
 
 @contextlib.contextmanager
 def command(tmp_path, pace, *options, files=None):
-    """The process of `dcal-demo --web`, and its port."""
+    """The process of `dcal-verify --web`, and its port."""
     model = made_engine.model_file(tmp_path)
     call = [sys.executable, "-W", "error", "-c", COMMAND, pace, "--model", str(model), "--web", "--port", "0"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}

@@ -1,6 +1,6 @@
 """How a command ends: one table of exit codes, and what is said on stderr. Only the standard library is imported here.
 
-`dcal-demo` answers with its code, so whatever is no answer must have another one (docs/commands.md).
+`dcal-verify` answers with its code, so whatever is no answer must have another one (docs/commands.md).
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from twin_dcal.files import told_full, writing
 
 DONE = 0
 DIFFERENT = 1
-"""`dcal-demo --img1 --img2` alone: different people."""
+"""`dcal-verify --img1 --img2` alone: different people."""
 MISTAKE = 2
 """Of the user, or of a file or the machine: one line says which."""
 INTERNAL = 70

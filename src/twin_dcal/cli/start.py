@@ -1,7 +1,7 @@
 """Where commands start: their exit codes hold from here on, while everything else is still being imported.
 
 Importing takes longer than many a command. Ctrl-C at that time, or a package that is broken, must not leave Python's
-own exit code 1, which `dcal-demo` has for "different people". So nothing is imported here, nor by the packages around
+own exit code 1, which `dcal-verify` has for "different people". So nothing is imported here, nor by the packages around
 this module, before Ctrl-C has its handler.
 """
 
@@ -69,7 +69,6 @@ def _end_at_once_on_interrupts() -> None:
 
 
 ablate = _command("ablate")
-demo = _command("demo")
 evaluate = _command("evaluate")
 export = _command("export")
 extract = _command("extract")
@@ -77,3 +76,5 @@ lookalikes = _command("lookalikes")
 prepare = _command("prepare")
 synth = _command("synth")
 train = _command("train")
+verify = _command("verify")
+demo = verify  # `dcal-demo`, its first name

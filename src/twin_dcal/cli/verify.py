@@ -1,4 +1,4 @@
-"""`dcal-demo`: decide on two pictures, on a folder, at a prompt, or on a local page."""
+"""`dcal-verify`: decide on two pictures, on a folder, at a prompt, or on a local page; also called `dcal-demo`."""
 
 import argparse
 import json
@@ -15,16 +15,18 @@ from .common import Parser, align_option, run
 from .exits import INTERRUPTED, end_at_once
 
 if TYPE_CHECKING:
-    from twin_dcal.demo.session import Session
     from twin_dcal.inference.engine import TwinInferenceEngine
     from twin_dcal.prepare.align import FaceChoice
+    from twin_dcal.verify.session import Session
 
+NAMES = ("dcal-verify", "dcal-demo")
 QUICKSTART = Path("runs/quickstart/best_model.pth")
 
 
 def parser() -> Parser:
+    called = Path(sys.argv[0]).stem
     parser = Parser(
-        prog="dcal-demo",
+        prog=called if called in NAMES else NAMES[0],
         description="Do two pictures show one person? Exit code 0: same person, 1: different people, "
         "any other: not decided.",
     )
@@ -64,8 +66,8 @@ def body(arguments: Sequence[str] | None) -> int:
     options = parser().parse_options(arguments)
     _check(options)
     model = options.model or _offered_model()
-    from twin_dcal.demo.session import Session
     from twin_dcal.inference.engine import TwinInferenceEngine
+    from twin_dcal.verify.session import Session
 
     engine = TwinInferenceEngine(
         model, options.device, options.threshold, options.align,

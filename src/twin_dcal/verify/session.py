@@ -1,4 +1,4 @@
-"""What can be asked of a demo, one step at a time: a pair, a folder, another threshold."""
+"""What can be asked of a model, one step at a time: a pair, a folder, another threshold."""
 
 import json
 import shlex

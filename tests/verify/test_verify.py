@@ -1,6 +1,7 @@
-"""The demo: exit codes, words, pictures, and a prompt that survives mistakes."""
+"""Deciding on a terminal: exit codes, words, pictures, and a prompt that survives mistakes."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,19 +12,19 @@ from PIL import Image
 from tiny import tiny_model
 
 from twin_dcal import TwinInferenceEngine
-from twin_dcal.cli import demo
-from twin_dcal.demo import wording
-from twin_dcal.demo.names import captions, result_name
-from twin_dcal.demo.session import HELP, Session, split_words
-from twin_dcal.demo.wording import in_words
+from twin_dcal.cli import verify
 from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.percent import percent
+from twin_dcal.verify import wording
+from twin_dcal.verify.names import captions, result_name
+from twin_dcal.verify.session import HELP, Session, split_words
+from twin_dcal.verify.wording import in_words
 
 
 @pytest.fixture(scope="module")
 def model_path(tmp_path_factory):
     origin = {"data": "12 people", "criterion": "eer", "impostors": "twin", "fmr": 0.1, "fnmr": 0.2}
-    return tiny_model(tmp_path_factory.mktemp("demo"), threshold=Threshold(0.999, origin))
+    return tiny_model(tmp_path_factory.mktemp("verify"), threshold=Threshold(0.999, origin))
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def run(model_path, tmp_path, monkeypatch, capsys):
     def call(*given):
         monkeypatch.chdir(tmp_path)
         align = [] if "--align" in given else ["--align", "never"]  # drawn patterns have no faces
-        code = demo.main(["--model", str(model_path), *align, *map(str, given)])
+        code = verify.main(["--model", str(model_path), *align, *map(str, given)])
         told = capsys.readouterr()
         return code, told.out, told.err
 
@@ -132,7 +133,7 @@ def test_results_show_the_photo(run, tmp_path, monkeypatch):
     Image.fromarray(scene(0, 0)[0]).save(tmp_path / "a.png")
     sides = []
     monkeypatch.setattr(
-        "twin_dcal.demo.session.save_pair_picture",
+        "twin_dcal.verify.session.save_pair_picture",
         lambda path, one, two, *_: sides.extend([one.shape, two.shape]),
     )
     run("--img1", tmp_path / "a.png", "--img2", tmp_path / "a.png", "--align", "auto")
@@ -173,6 +174,19 @@ def test_a_face_is_chosen_by_its_number(run, tmp_path):
         assert [face["number"] for face in told["faces"]] == [number, 1]
         assert len(told["faces"][0]["boxes"]) == 2
     assert "2 faces, none of them number 3 from the left" in run(*pair, "--face", "3")[2]
+
+
+@pytest.mark.parametrize(
+    ("called", "told"),
+    [("/bin/dcal-verify", "dcal-verify"), ("/bin/dcal-demo", "dcal-demo"), ("dcal-demo.exe", "dcal-demo"),
+     ("scripts/demo.py", "dcal-verify")],
+)  # fmt: skip
+def test_help_and_mistakes_name_the_command_as_it_was_called(called, told, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [called])
+    for given in ["--help"], ["--port", "x"]:
+        with pytest.raises(SystemExit):
+            verify.main(given)
+        assert re.search(rf"^usage: {told} \[", "".join(capsys.readouterr()))
 
 
 def test_json_is_the_result(run, photos):
@@ -301,18 +315,18 @@ def test_mistakes_are_one_line(run, given, told):
 def test_without_a_model_the_quickstarts_is_offered(model_path, photos, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     pair = ["--img1", str(photos[0]), "--img2", str(photos[0]), "--align", "never"]
-    assert demo.main(pair) == 2
+    assert verify.main(pair) == 2
     assert "`make quickstart` trains one" in capsys.readouterr().err
-    demo.QUICKSTART.parent.mkdir(parents=True)
-    demo.QUICKSTART.write_bytes(model_path.read_bytes())
+    verify.QUICKSTART.parent.mkdir(parents=True)
+    verify.QUICKSTART.write_bytes(model_path.read_bytes())
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
-    assert demo.main(pair) == 2
-    assert f"--model {demo.QUICKSTART}" in capsys.readouterr().err
+    assert verify.main(pair) == 2
+    assert f"--model {verify.QUICKSTART}" in capsys.readouterr().err
     monkeypatch.setattr("sys.stdin", Terminal("n\n"))
-    assert demo.main(pair) == 2
+    assert verify.main(pair) == 2
     capsys.readouterr()
     monkeypatch.setattr("sys.stdin", Terminal("\n"))
-    assert demo.main(pair) == 0
+    assert verify.main(pair) == 0
     assert "Use runs/quickstart/best_model.pth, trained on drawn faces? [Y/n]" in capsys.readouterr().err
 
 

@@ -1,1 +1,0 @@
-"""One pair, a folder of pictures or a prompt, on a terminal: what `dcal-demo` does."""
