@@ -57,6 +57,15 @@ def pairs_of(source):
     ]
 
 
+def pairs_left(source, family):
+    """Scores of each kind of pair that no face of a family is in; all of them for None."""
+    left = {name: [] for name in NAMES.values()}
+    for one, other, kind, score in pairs_of(source):
+        if family not in (one, other):
+            left[kind].append(score)
+    return left
+
+
 def left_out_of(source, threshold=None, families=None):
     families = family_jackknife.families_of(source) if families is None else families
     return family_jackknife.leave_out_each(source, count_pairs(source), families, threshold, 0)
@@ -77,10 +86,7 @@ def test_figures_without_a_family_equal_loops_over_the_pairs_that_are_left(seed)
     source = tied(seed, families)
     left_out = left_out_of(source, threshold)
     for row in range(families):
-        left = {name: [] for name in NAMES.values()}
-        for one, other, kind, score in pairs_of(source):
-            if row not in (one, other):
-                left[kind].append(score)
+        left = pairs_left(source, row)
         for section in ("twin", "unrelated", "all"):
             these = section_of(left_out.counts, section)
             genuine = left["genuine"]
@@ -105,9 +111,9 @@ def test_figures_without_a_family_equal_loops_over_the_pairs_that_are_left(seed)
             assert at["f1"] == pytest.approx(2 * matches / (matches + wrong + len(genuine)))
             for asked in (0.5, 0.2, 0.05):
                 want = oracle.operating_point(genuine, impostor, asked)
-                columns = replicates.column_at_fmr(these.fmr, asked)
-                assert replicates.pick(these.fmr, columns)[row] == pytest.approx(want[1])
-                assert replicates.pick(these.fnmr, columns)[row] == pytest.approx(want[2])
+                column = replicates.column_at_fmr(these.fmr, asked)[row]
+                assert these.fmr[row, column] == pytest.approx(want[1])
+                assert these.fnmr[row, column] == pytest.approx(want[2])
 
 
 def test_what_is_left_by_hand():
@@ -427,18 +433,58 @@ def test_intervals_at_the_threshold_are_those_of_its_replicates():
             )
 
 
-def test_the_headline_chooses_its_threshold_in_every_replicate():
+@pytest.mark.parametrize("asked", [0.05, 0.2])
+def test_rates_at_an_fmr_move_along_the_curve_of_all_pairs(asked):
+    """By loops: the threshold of all pairs, corrected by the slope of their curve between asked / 2 and 2 * asked."""
+    source = tied(3, 9)
+    left_out = left_out_of(source)
+    whole = pairs_left(source, None)
+    for section in ("twin", "unrelated"):
+        genuine, impostor = whole["genuine"], whole[section]
+        points = {
+            level: oracle.operating_point(genuine, impostor, level) for level in (asked, asked / 2, 2 * asked)
+        }
+        threshold = points[asked][0]
+        run = logit(points[2 * asked][1], len(impostor)) - logit(points[asked / 2][1], len(impostor))
+        rise = logit(points[2 * asked][2], len(genuine)) - logit(points[asked / 2][2], len(genuine))
+        slope = rise / run if run else 0
+        got = replicates.fnmr_at_fmr(
+            section_of(left_out.counts, section), section_of(left_out.whole, section), asked
+        )
+        for family in range(9):
+            left = pairs_left(source, family)
+            fmr, fnmr = oracle.rates(left["genuine"], left[section], threshold)
+            want = fnmr
+            if 0 < fnmr < 1:
+                moved = logit(fmr, len(left[section])) - logit(points[asked][1], len(impostor))
+                shifted = logit(fnmr, len(left["genuine"])) - slope * moved
+                want = 1 / (1 + math.exp(-shifted))
+            assert got[family] == pytest.approx(want), (section, family)
+
+
+def test_the_headline_moves_with_the_threshold_of_unrelated_pairs():
     source = tied(3, 9)
     found = family_intervals(source, headline_fmr=0.05)
     left_out = left_out_of(source)
-    twin, unrelated = section_of(left_out.counts, "twin"), section_of(left_out.counts, "unrelated")
-    columns = replicates.column_at_fmr(unrelated.fmr, 0.05)
-    assert len(set(columns.tolist())) > 1
-    for name, again in (("twin_fmr", twin.fmr), ("fnmr", twin.fnmr)):
-        estimate = found.headline[name].estimate
+    twin, unrelated = (section_of(left_out.counts, name) for name in ("twin", "unrelated"))
+    whole_twin, whole_unrelated = (section_of(left_out.whole, name) for name in ("twin", "unrelated"))
+    again = {
+        "twin_fmr": replicates.twin_fmr_at_fmr(twin, whole_twin, unrelated, whole_unrelated, 0.05),
+        "fnmr": replicates.fnmr_at_fmr(unrelated, whole_unrelated, 0.05),
+    }
+    at_the_same_threshold = replicates.at_column(
+        twin, int(replicates.column_at_fmr(whole_unrelated.fmr, 0.05)[0])
+    )
+    assert not np.allclose(again["twin_fmr"], at_the_same_threshold["fmr"])
+    for name, without in again.items():
         assert found.headline[name] == confidence.rate_interval(
-            estimate, replicates.pick(again, columns), num_units=9, num_trials=9, level=0.95
+            found.headline[name].estimate, without, num_units=9, num_trials=9, level=0.95
         )
+
+
+def logit(rate, total):
+    inside = min(max(rate, 0.5 / total), 1 - 0.5 / total)
+    return math.log(inside / (1 - inside))
 
 
 def test_degrees_of_freedom_are_those_of_families_with_such_pairs():

@@ -54,17 +54,22 @@ class BinnedPairs:
     def __add__(self, other: "BinnedPairs") -> "BinnedPairs":
         return BinnedPairs(np.add(self.bins, other.bins, dtype=np.float64), self.moments + other.moments)
 
+    def __sub__(self, other: "BinnedPairs") -> "BinnedPairs":
+        return BinnedPairs(np.subtract(self.bins, other.bins, dtype=np.float64), self.moments - other.moments)
+
 
 @dataclass(frozen=True, eq=False)
 class LeftOut:
     """What is left of a source without each unit: its bin edges, the units, and the pairs of each kind in U rows.
 
-    having: how many units have pairs of a kind; num_unit_pairs: how many pairs of units have unrelated pairs.
+    whole: all pairs of each kind, in one row. having: how many units have pairs of a kind; num_unit_pairs: how many
+    pairs of units have unrelated pairs.
     """
 
     edges: ScoreArray
     units: Units
     counts: Mapping[PairKind, BinnedPairs]
+    whole: Mapping[PairKind, BinnedPairs]
     having: Mapping[PairKind, int]
     num_unit_pairs: int
 
@@ -91,14 +96,16 @@ def leave_out_each(
     unrelated = by_kind[PairKind.UNRELATED]
     code_of = _codes(units.num_units)
     met = np.asarray(unrelated.bins.any(axis=1))[code_of]
+    whole = {kind: _in_one_row(pairs) for kind, pairs in by_kind.items()}
     having = {kind: int(by_kind[kind].bins.any(axis=1).sum()) for kind in (PairKind.GENUINE, PairKind.TWIN)}
     return LeftOut(
         edges, units,
         {
-            PairKind.GENUINE: _without_own(by_kind[PairKind.GENUINE]),
-            PairKind.TWIN: _without_own(by_kind[PairKind.TWIN]),
-            PairKind.UNRELATED: _without_touching(unrelated, code_of),
+            PairKind.GENUINE: whole[PairKind.GENUINE] - by_kind[PairKind.GENUINE],
+            PairKind.TWIN: whole[PairKind.TWIN] - by_kind[PairKind.TWIN],
+            PairKind.UNRELATED: whole[PairKind.UNRELATED] - _touching(unrelated, code_of),
         },
+        whole,
         {**having, PairKind.UNRELATED: int(met.any(axis=1).sum())},
         int(np.triu(met, 1).sum()),
     )  # fmt: skip
@@ -184,19 +191,16 @@ def bin_pairs(
     return {kind: BinnedPairs(bins[kind].reshape(-1, num_bins), moments[kind]) for kind in kinds}
 
 
-def _without_own(pairs: BinnedPairs) -> BinnedPairs:
-    """What is left without each unit, of pairs that each belong to one unit."""
-    left = pairs.bins.sum(axis=0, dtype=np.float64) - pairs.bins
-    return BinnedPairs(left, pairs.moments.sum(axis=0) - pairs.moments)
-
-
-def _without_touching(pairs: BinnedPairs, code_of: NDArray[np.intp]) -> BinnedPairs:
-    """What is left without each unit, of pairs between two units: all less a unit's row of `_codes`."""
-    touching = np.stack([pairs.bins[row].sum(axis=0, dtype=np.float64) for row in code_of])
-    moments = np.stack([pairs.moments[row].sum(axis=0) for row in code_of])
+def _in_one_row(pairs: BinnedPairs) -> BinnedPairs:
     return BinnedPairs(
-        pairs.bins.sum(axis=0, dtype=np.float64) - touching, pairs.moments.sum(axis=0) - moments
+        pairs.bins.sum(axis=0, keepdims=True, dtype=np.float64), pairs.moments.sum(axis=0, keepdims=True)
     )
+
+
+def _touching(pairs: BinnedPairs, code_of: NDArray[np.intp]) -> BinnedPairs:
+    """Pairs between two units, in U rows: each at both of its units."""
+    bins = np.stack([pairs.bins[row].sum(axis=0, dtype=np.float64) for row in code_of])
+    return BinnedPairs(bins, np.stack([pairs.moments[row].sum(axis=0) for row in code_of]))
 
 
 def _codes(num_units: int) -> NDArray[np.intp]:

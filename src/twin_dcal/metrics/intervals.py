@@ -1,9 +1,9 @@
 """Confidence intervals by leaving out families. Method, coverage and speed: docs/intervals.md.
 
 The standard error of a figure comes from its values without each family in turn (`family_jackknife`), the interval from
-these on the logit scale for figures in [0, 1] (`confidence`). Nothing is drawn at random: the same pairs
-give the same interval. What is chosen on the scores (EER, TAR@FAR, the headline's threshold, best accuracy) is chosen
-anew without each family; the decision threshold stays.
+these on the logit scale for figures in [0, 1] (`confidence`). Nothing is drawn at random: the same pairs give the same
+interval. The EER and the best accuracy are found anew without each family; a rate at an FMR (TAR@FAR, the headline)
+moves along the curve of all pairs (`replicates.fnmr_at_fmr`); the decision threshold stays.
 """
 
 import math
@@ -19,7 +19,7 @@ from twin_dcal.plural import plural
 
 from . import error_rates, replicates
 from .confidence import Interval, p_value_of_zero, plain_interval, rate_interval
-from .family_jackknife import LeftOut, families_of, leave_out_each
+from .family_jackknife import BinnedPairs, LeftOut, families_of, leave_out_each
 from .pair_stream import SECTIONS, AllPairs, CountedPairs, PairSource, count_pairs
 from .pairs import PairKind
 from .replicates import Replicates
@@ -201,7 +201,7 @@ def compared_exactly(counts: CountedPairs, sections: Sequence[str]) -> dict[tupl
 def compared_without(left_out: LeftOut, sections: Sequence[str]) -> dict[tuple[str, str], Floats]:
     """EER and AUC without each unit: (section, figure) to (U,)."""
     return {
-        (name, figure): FIGURES[figure][1](_samples_of(left_out, name))
+        (name, figure): FIGURES[figure][1](_samples_of(left_out.counts, name))
         for name in sections
         for figure in COMPARED
     }
@@ -211,7 +211,7 @@ def _add_section(
     made: Intervals, name: str, scores: TwoClasses, left_out: LeftOut, threshold: float | None
 ) -> None:
     """Put the intervals and the band of a section, or why there is none, into `made`."""
-    these = _samples_of(left_out, name)
+    these, whole = _samples_of(left_out.counts, name), _samples_of(left_out.whole, name)
     if units_behind("", name, left_out) < MIN_FAMILIES:
         made.refusals[name] = _too_few(units_behind("", name, left_out))
     values = {figure: (exact(scores), without(these)) for figure, (exact, without) in FIGURES.items()}
@@ -221,11 +221,10 @@ def _add_section(
             replicates.at_column(these, left_out.column(threshold)),
         )
         values |= {figure: (getattr(at, figure), at_without[figure]) for figure in AT_THRESHOLD}
-    fmr, fnmr = these.fmr, these.fnmr
     for asked in FMR_LEVELS:
         point = error_rates.operating_point(scores, asked)
         if point.supported:
-            missed = replicates.pick(fnmr, replicates.column_at_fmr(fmr, asked))
+            missed = replicates.fnmr_at_fmr(these, whole, asked)
             values[f"fnmr_at_fmr_{asked:g}"] = (point.fnmr, missed)
             values[f"tar_at_far_{asked:g}"] = (point.tar, 1 - missed)
     section: dict[str, Interval] = {}
@@ -234,7 +233,7 @@ def _add_section(
     if section:
         made.figures[name] = section
     if name not in made.refusals:
-        made.bands[name] = _band(scores, fmr, fnmr, units_behind("", name, left_out), made.level)
+        made.bands[name] = _band(scores, these, whole, units_behind("", name, left_out), made.level)
 
 
 def _add(
@@ -267,18 +266,22 @@ def _add(
 
 
 def _add_headline(made: Intervals, counts: CountedPairs, left_out: LeftOut, fmr: float) -> None:
-    """Twin FMR and FNMR at the threshold that gives `fmr` on unrelated pairs, chosen anew without each family."""
+    """Twin FMR and FNMR at the threshold that gives `fmr` on unrelated pairs, with that threshold's own error."""
     threshold = error_rates.operating_point(counts.section("unrelated"), fmr).threshold
     at = error_rates.error_rates_at(counts.section("twin"), threshold)
-    twin, unrelated = _samples_of(left_out, "twin"), _samples_of(left_out, "unrelated")
-    columns = replicates.column_at_fmr(unrelated.fmr, fmr)
+    twin, unrelated = (_samples_of(left_out.counts, name) for name in ("twin", "unrelated"))
+    whole_twin, whole_unrelated = (_samples_of(left_out.whole, name) for name in ("twin", "unrelated"))
+    found = {
+        "twin_fmr": (at.fmr, replicates.twin_fmr_at_fmr(twin, whole_twin, unrelated, whole_unrelated, fmr)),
+        "fnmr": (at.fnmr, replicates.fnmr_at_fmr(unrelated, whole_unrelated, fmr)),
+    }
     if units_behind("", "headline", left_out) < MIN_FAMILIES:
         made.refusals["headline"] = _too_few(units_behind("", "headline", left_out))
-    for figure, estimate, without in (("twin_fmr", at.fmr, twin.fmr), ("fnmr", at.fnmr, twin.fnmr)):
-        _add(made.headline, made, ("headline", figure), estimate, replicates.pick(without, columns), left_out)
+    for figure, (estimate, without) in found.items():
+        _add(made.headline, made, ("headline", figure), estimate, without, left_out)
 
 
-def _band(scores: TwoClasses, fmr: Floats, fnmr: Floats, num_units: int, level: float) -> Band:
+def _band(scores: TwoClasses, these: Replicates, whole: Replicates, num_units: int, level: float) -> Band:
     """FNMR where the FMR is at most each of a row of FMRs, from ten false matches on to 1 (where it is 0).
 
     With fewer, the threshold jumps between a few scores and the band is a row of spikes.
@@ -288,7 +291,7 @@ def _band(scores: TwoClasses, fmr: Floats, fnmr: Floats, num_units: int, level: 
     low, high = np.zeros(asked.size), np.zeros(asked.size)
     for index, level_asked in enumerate(asked[:-1]):
         estimate = error_rates.operating_point(scores, float(level_asked)).fnmr
-        without = replicates.pick(fnmr, replicates.column_at_fmr(fmr, level_asked))
+        without = replicates.fnmr_at_fmr(these, whole, level_asked)
         interval = rate_interval(estimate, without, num_units=num_units, num_trials=num_units, level=level)
         low[index], high[index] = interval.low, interval.high
     return Band(asked, low, high)
@@ -302,8 +305,7 @@ def _difference(a: float, b: float, without: Floats, num_units: int, level: floa
     )
 
 
-def _samples_of(left_out: LeftOut, section: str) -> Replicates:
-    counts = left_out.counts
+def _samples_of(counts: Mapping[PairKind, BinnedPairs], section: str) -> Replicates:
     if section == "all":
         impostor = counts[PairKind.TWIN] + counts[PairKind.UNRELATED]
     else:
