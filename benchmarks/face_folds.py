@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from twin_dcal.ablation.flow import Plan, ablate
 from twin_dcal.ablation.variants import Variant
-from twin_dcal.config import TwinVerificationConfig, parse_dotted
+from twin_dcal.config import TwinVerificationConfig, dotted_keys
+from twin_dcal.config_text import parse_dotted
 from twin_dcal.data.manifest import load_face_data
 from twin_dcal.evaluation.compare import open_stored
 from twin_dcal.evaluation.inputs import DataFiles
@@ -130,7 +131,7 @@ def main() -> None:
             "model.pretrained": options.network, "data.data_dir": str(without_splits(Path(options.data_dir), folder)),
             "runtime.num_workers": 0,
             "runtime.device": "cpu", "runtime.cache_dir": str(folder / "kept"), "training.cached_views": 2,
-            **parse_dotted(dotted),
+            **parse_dotted(dotted, keys=dotted_keys()),
         }
     )  # fmt: skip
     for fold, split in enumerate(write_folds(config, options.folds, folder)):

@@ -5,7 +5,7 @@ the nearest right key; a wrong value names the key and the value. Nothing here i
 """
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,9 +19,9 @@ from pydantic import (
     model_validator,
 )
 
+from .config_text import is_file, read_config_json, refuse_flat_file
 from .errors import ConfigError
 from .files import write_text
-from .jsontext import parse_json
 from .presets import PRESETS
 from .spelling import nearest
 
@@ -328,7 +328,7 @@ class TwinVerificationConfig(_Section):
         """Validate nested plain values. ConfigError names `source` and every offending key."""
         if not isinstance(values, Mapping):
             raise ConfigError(f"{source}: a configuration is an object of sections, this is {values!r:.60}")
-        _refuse_flat_file(values, source)
+        refuse_flat_file(values, source)
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -366,7 +366,7 @@ def resolve_config(name_or_path: str | None, overrides: Mapping[str, Any]) -> Tw
         config = TwinVerificationConfig.preset("default")
     elif name_or_path in PRESETS:
         config = TwinVerificationConfig.preset(name_or_path)
-    elif not name_or_path.endswith(".json") and not _is_file(name_or_path):
+    elif not name_or_path.endswith(".json") and not is_file(name_or_path):
         raise ConfigError(
             f"--config {name_or_path}: neither a file nor a preset{nearest(name_or_path, PRESETS)}; "
             f"presets: {', '.join(PRESETS)}"
@@ -376,95 +376,12 @@ def resolve_config(name_or_path: str | None, overrides: Mapping[str, Any]) -> Tw
     return config.override(overrides)
 
 
-def _is_file(name: str) -> bool:
-    try:
-        return Path(name).is_file()
-    except (OSError, ValueError):  # too long, or with a NUL byte
-        return False
-
-
-_PYTHON_LITERALS = {"True": True, "False": False, "None": None}
-
-
-def parse_dotted(
-    arguments: list[str], options: Collection[str] = (), keys: Iterable[str] | None = None
-) -> dict[str, Any]:
-    """Read `--training.learning_rate 1e-4 --model.branches=["sa"]` to a mapping; dashes and underscores are the same.
-
-    ConfigError for anything else, with the nearest of the command's own `options` and of the `keys` that it takes, by
-    default all of a configuration.
-    """
-    overrides: dict[str, Any] = {}
-    rest = iter(arguments)
-    for argument in rest:
-        flag, equals, text = argument.partition("=")
-        name = flag.removeprefix("--").replace("-", "_")
-        if not flag.startswith("--") or "." not in name:
-            known = dotted_keys() if keys is None else keys
-            raise ConfigError(f"unknown argument '{argument}'{nearest_argument(name, options, known)}")
-        if not equals:
-            following = next(rest, None)
-            if following is None:
-                raise ConfigError(f"{argument} needs a value")
-            text = following
-        try:
-            overrides[name] = _PYTHON_LITERALS[text] if text in _PYTHON_LITERALS else json.loads(text)
-        except json.JSONDecodeError:
-            overrides[name] = text
-        except (ValueError, RecursionError) as error:  # a number without end, brackets without end
-            raise ConfigError(f"{flag}: {error}") from None
-    return overrides
-
-
-def nearest_argument(name: str, options: Collection[str], keys: Iterable[str] = ()) -> str:
-    """`nearest` of a command's options (`--batch_size`), by their names without dashes, and of keys."""
-    written = {option.lstrip("-").replace("-", "_"): option for option in reversed(list(options))}
-    return nearest(name, [*written, *keys], written)
-
-
 def dotted_keys() -> Iterator[str]:
     for section, field in TwinVerificationConfig.model_fields.items():
         annotation = field.annotation
         assert isinstance(annotation, type)
         assert issubclass(annotation, BaseModel)
         yield from (f"{section}.{name}" for name in annotation.model_fields)
-
-
-def read_config_json(path: str | Path) -> dict[str, Any]:
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; presets are {', '.join(PRESETS)}") from None
-    except (OSError, ValueError) as error:  # ValueError: bad UTF-8, or a name that no file can have
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
-    try:
-        values = parse_json(text, path)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a configuration is a JSON object, this is a {type(values).__name__}")
-    return values
-
-
-_FLAT_KEYS = {
-    "INPUT_SIZE": "data.image_size", "IMAGE_SIZE": "data.image_size", "BACKBONE_NAME": "model.backbone",
-    "BACKBONE": "model.backbone", "PRETRAINED": "model.pretrained", "LOCAL_QUERY_RATIO": "model.local_ratio",
-    "EMBED_DIM": "model.attention_dim", "ATTENTION_DIM": "model.attention_dim", "NUM_HEADS": "model.num_heads",
-    "DROPOUT": "model.dropout", "DROP_PATH_RATE": "model.drop_path", "BATCH_SIZE": "training.batch_size",
-    "LEARNING_RATE": "training.learning_rate", "NUM_EPOCHS": "training.num_epochs",
-    "EPOCHS": "training.num_epochs", "WEIGHT_DECAY": "training.weight_decay",
-    "WARMUP_EPOCHS": "training.warmup_epochs", "GRADIENT_ACCUMULATION_STEPS": "training.accumulation_steps",
-    "GRAD_CLIP": "training.clip_norm", "TRIPLET_MARGIN": "loss.triplet_margin", "DATA_ROOT": "data.data_root",
-    "SEED": "runtime.seed", "OUTPUT_DIR": "runtime.output_dir", "NUM_WORKERS": "runtime.num_workers",
-}  # fmt: skip
-
-
-def _refuse_flat_file(values: Mapping[str, Any], source: str) -> None:
-    flat = [key for key in values if isinstance(key, str) and key.isupper()]
-    if flat:
-        moved = ", ".join(f"{key} -> {_FLAT_KEYS.get(key, 'no longer used')}" for key in flat)
-        raise ConfigError(f"{source}: flat UPPER_CASE keys are from an older version; write them as {moved}")
 
 
 def _explain(item: Any) -> str:

@@ -1,7 +1,7 @@
 """Which name was meant: the nearest known one to a name that is unknown."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 _CUSTOMARY = {
     "lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size", "epochs": "num_epochs", "workers": "num_workers",
@@ -42,3 +42,9 @@ def _nearest(name: str, known: list[str]) -> str | None:
         return holding[0]
     close = difflib.get_close_matches(name, ordered, 1) or difflib.get_close_matches(tail, list(by_tail), 1)
     return by_tail.get(close[0], close[0]) if close else None
+
+
+def nearest_argument(name: str, options: Collection[str], keys: Iterable[str] = ()) -> str:
+    """`nearest` of a command's options (`--batch_size`), by their names without dashes, and of keys."""
+    written = {option.lstrip("-").replace("-", "_"): option for option in reversed(list(options))}
+    return nearest(name, [*written, *keys], written)

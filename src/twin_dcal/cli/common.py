@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from twin_dcal._version import __version__
-from twin_dcal.config import nearest_argument, parse_dotted
+from twin_dcal.config_text import parse_dotted
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import owner_only
 from twin_dcal.privacy import set_privacy_defaults
+from twin_dcal.spelling import nearest_argument
 
 from .exits import Answered, ended
 

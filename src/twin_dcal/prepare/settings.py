@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from twin_dcal.config import read_config_json
+from twin_dcal.config_text import read_config_json
 from twin_dcal.errors import ConfigError
 
 from .quality import Quality
