@@ -56,10 +56,19 @@ def finish(block: Block, x_BTC: Tensor, attended_BTC: Tensor) -> Tensor:
 
     `attended_BTC` is the attention's output with its heads merged.
     """
+    return feed_forward(block, add_attended(block, x_BTC, attended_BTC))
+
+
+def add_attended(block: Block, x_BTC: Tensor, attended_BTC: Tensor) -> Tensor:
+    """The first half of `finish`: projection and residual."""
     attention = block.attn
-    attended_BTC = attention.proj_drop(attention.proj(attention.norm(attended_BTC)))
-    x_BTC = x_BTC + block.drop_path1(block.ls1(attended_BTC))
-    del attended_BTC  # without autograd this is the last reference; the feed-forward layer needs the room
+    projected_BTC = attention.proj_drop(attention.proj(attention.norm(attended_BTC)))
+    out_BTC: Tensor = x_BTC + block.drop_path1(block.ls1(projected_BTC))
+    return out_BTC
+
+
+def feed_forward(block: Block, x_BTC: Tensor) -> Tensor:
+    """The second half of `finish`: feed-forward layer and residual."""
     out_BTC: Tensor = x_BTC + block.drop_path2(block.ls2(block.mlp(block.norm2(x_BTC))))
     return out_BTC
 

@@ -6,7 +6,7 @@ Legend: B images, T tokens, K kept tokens, C width.
 import copy
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +19,12 @@ from twin_dcal.errors import ModelError
 
 from .attention import attend, merge_heads, pair_attend, random_partners
 from .backbone import Frozen, TokenBackbone, Tokens, build_backbone
-from .blocks import attention_dropout, finish, project_qkv, query_block
+from .blocks import add_attended, attention_dropout, feed_forward, project_qkv, query_block
 from .face.open import FaceOptions, Skeleton, build_face_backbone, is_face_network
 from .rollout import QueryKey, rollout_cls, top_tokens
 
 FeatureType = Literal["combined", "sa", "glca"]
+Result = TypeVar("Result")
 
 _CPU_IMAGES_PER_THREAD = 2
 
@@ -52,6 +53,22 @@ class Encoded(NamedTuple):
     layers: list[QueryKey]
     untouched_BE: Tensor | None = None
     mirrored: "Encoded | None" = None
+
+
+class Streams(NamedTuple):
+    """Tokens between two blocks: SA's (B, T, C), and once PWCA's differ from them, these below in the same batch,
+    (2B, T, C), so that a block projects both at once."""
+
+    stacked: Tensor
+    parted: bool = False
+
+    @property
+    def sa_BTC(self) -> Tensor:
+        return self.stacked.chunk(2)[0] if self.parted else self.stacked
+
+    @property
+    def pwca_BTC(self) -> Tensor:
+        return self.stacked.chunk(2)[1] if self.parted else self.stacked
 
 
 class DCALVerificationModel(nn.Module):
@@ -264,63 +281,63 @@ class DCALVerificationModel(nn.Module):
     ) -> Encoded:
         """Run the SA blocks, with PWCA's stream stacked under SA's in one batch.
 
-        Both streams start as the same tokens, so the first block projects them once; of PWCA only CLS is used,
-        so its last block computes that row alone (so does SA's, with `cls_only`). Blocks before the last `pwca_blocks`
-        run once, for SA alone. With `keep`, queries and keys are kept even where GLCA needs none.
+        Blocks before the last `pwca_blocks` run once, for SA alone. Both streams start as the same tokens, so the first
+        block with partners projects them once. Of PWCA only CLS is used, so the last block computes that row alone (so
+        does SA's, with `cls_only`). With `keep`, queries and keys are kept even where GLCA needs none.
         """
         if not len(self.backbone.blocks):  # a face network alone
             return Encoded(tokens.tokens, None, [], tokens.untouched)
         keep = keep or ("glca" in self.branches and self.glca_pool == "local" and not cls_only)
-        layers: list[QueryKey] = []
         *earlier, last = self.backbone.blocks
-        streams, num_streams = tokens.tokens, 1
         num_shared = len(earlier) + 1 - (self.pwca_blocks or len(earlier) + 1)
+        streams, layers = Streams(tokens.tokens), []
         for place, block in enumerate(earlier):
-            partner = None if place < num_shared else partner_B
-            streams, *layer = self._run(_block, block, streams, num_streams, partner, keep)
-            num_streams = 1 if partner is None else 2
-            layers += layer
-        sa_BTC, *pair = streams.chunk(num_streams) if num_streams > 1 else [streams]
-        pwca_BTC = pair[0] if pair else sa_BTC  # a single block: the streams have not parted yet
+            streams, layer = self._run(
+                _block, block, streams, partner_B if place >= num_shared else None, keep
+            )
+            layers.append(layer)
         dropout = attention_dropout(last)
         if cls_only:
-            sa_B1C = query_block(last, sa_BTC[:, :1], sa_BTC, partial(attend, dropout=dropout))
+            attend_one = partial(attend, dropout=dropout)
+            sa_B1C = query_block(last, streams.sa_BTC[:, :1], streams.sa_BTC, attend_one)
             return Encoded(sa_B1C, None, [], tokens.untouched)
         pwca_B1C = None
         if partner_B is not None:
             attend_pair = partial(pair_attend, partner_B=partner_B, dropout=dropout)
+            pwca_BTC = streams.pwca_BTC
             pwca_B1C = self._run(query_block, last, pwca_BTC[:, :1], pwca_BTC, attend_pair)
-        sa_BTC, *layer = self._run(_block, last, sa_BTC, 1, None, keep)
-        return Encoded(sa_BTC, pwca_B1C, [*layers, *layer], tokens.untouched)
+        sa, layer = self._run(_block, last, Streams(streams.sa_BTC), None, keep)
+        layers.append(layer)
+        return Encoded(sa.stacked, pwca_B1C, [each for each in layers if each is not None], tokens.untouched)
 
-    def _run(self, step: Callable[..., Any], *arguments: object) -> Any:
+    def _run(self, step: Callable[..., Result], *arguments: object) -> Result:
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(step, *arguments, use_reentrant=False)
+            result: Result = checkpoint(step, *arguments, use_reentrant=False)
+            return result
         return step(*arguments)
 
 
 def _block(
-    block: Block, streams: Tensor, num_streams: int, partner_B: Tensor | None, keep: bool
-) -> tuple[Any, ...]:
-    """One block on the SA stream and, with partners, on the PWCA stream: below it where it has parted (2 streams).
-
-    Returns (B, T, C), or (2B, T, C) with partners, and with `keep` also queries and keys of the SA stream.
-    """
-    given = list(_attended(block, streams, num_streams, partner_B, keep))
-    if partner_B is not None and num_streams == 1:
-        streams = torch.cat([streams, streams])
-    return finish(block, streams, given.pop(0)), *given  # popped: `finish` frees it
+    block: Block, streams: Streams, partner_B: Tensor | None, keep: bool
+) -> tuple[Streams, QueryKey | None]:
+    """One block on SA's tokens and, with partners, on PWCA's, which part here at the latest. With `keep`, also
+    queries and keys of SA's tokens."""
+    attended, layer = _attention(block, streams, partner_B, keep)
+    return Streams(feed_forward(block, attended.stacked), attended.parted), layer
 
 
-def _attended(
-    block: Block, streams: Tensor, num_streams: int, partner_B: Tensor | None, keep: bool
-) -> tuple[Any, ...]:
-    """Attention outputs of both streams, heads merged. A function, so that q, k and v are freed on return."""
-    (q, k, v), *pair = project_qkv(block, streams, num_streams)
+def _attention(
+    block: Block, streams: Streams, partner_B: Tensor | None, keep: bool
+) -> tuple[Streams, QueryKey | None]:
+    """The block's attention and its residual. A function, so that what it computes with is freed before the
+    feed-forward layer, which needs the room."""
+    sa, *pwca = project_qkv(block, streams.stacked, 2 if streams.parted else 1)
     dropout = attention_dropout(block)
-    layer = (QueryKey(q.detach(), k.detach()),) if keep else ()
-    attended_BTC = merge_heads(attend(q, k, v, dropout))
+    layer = QueryKey(sa[0].detach(), sa[1].detach()) if keep else None
+    attended_BTC, tokens_BTC = merge_heads(attend(*sa, dropout)), streams.stacked
     if partner_B is not None:
-        q, k, v = pair[0] if pair else (q, k, v)
+        q, k, v = pwca[0] if streams.parted else sa
         attended_BTC = torch.cat([attended_BTC, merge_heads(pair_attend(q, k, v, partner_B, dropout))])
-    return attended_BTC, *layer
+        if not streams.parted:
+            tokens_BTC = torch.cat([tokens_BTC, tokens_BTC])
+    return Streams(add_attended(block, tokens_BTC, attended_BTC), partner_B is not None), layer
