@@ -117,7 +117,7 @@ def test_nothing_readable_is_an_error(model_path, tmp_path, capsys):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_text("no picture")
     assert run(model_path, tmp_path / "photos", tmp_path / "features.npz") == 2
-    assert "none of 1 image can be used; first: " in capsys.readouterr().err
+    assert "0 of 1 image can be used; first: " in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 

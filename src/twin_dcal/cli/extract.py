@@ -48,7 +48,7 @@ def parser() -> Parser:
         help="images per file; more are written as shards",
     )
     option("save_individual", action="store_true", help="also one .npy per image, under individual/")
-    option("similarity_matrix", action="store_true", help="all cosines, to similarity_matrix.npz")
+    option("similarity_matrix", action="store_true", help="all similarities, to similarity_matrix.npz")
     option("top_k_similar", type=int, metavar="K", help="each image's K most similar, to top_k_similar.json")
     option("cluster_features", action="store_true", help="groups at the model's threshold, to clusters.csv")
     option("visualize_features", action="store_true", help="features_pca.png and features_tsne.png")
@@ -80,12 +80,16 @@ def body(arguments: Sequence[str] | None) -> int:
         analysis.check_matrix(len(images))
     engine = TwinInferenceEngine(options.model, options.device, align=options.align)
     engine.surface = "command"
-    if options.cluster_features and engine.source.fusion is not None:
+    if options.cluster_features and options.feature_type != "combined":
         raise ConfigError(
-            "--cluster_features: this model's threshold is of a fused score, and features are grouped by their cosine"
+            "--cluster_features: the threshold that groups part at is of the combined feature; leave out "
+            f"--feature_type {options.feature_type}"
         )
     if options.cluster_features and engine.source.threshold is None:
-        raise ConfigError("--cluster_features: the model has no threshold to group at")
+        raise ConfigError(
+            "--cluster_features: the model has no threshold to group at; store one with dcal-evaluate "
+            "--optimize_threshold --save"
+        )
     output = Path(options.output_dir or "") / options.output
     with process_group("cpu"), entered_by_main(writing(output)):  # only files and their names are shared
         _extract(options, engine, images, output)
@@ -113,6 +117,7 @@ def _extract(
         similarity_matrix=options.similarity_matrix, top_k=options.top_k_similar,
         cluster_at=engine.threshold if options.cluster_features else None,
         individual=options.save_individual, plots=options.visualize_features,
+        fusion=engine.source.fusion if options.feature_type == "combined" else None,
     )  # fmt: skip
     written = write_beside(done.files, wanted)
     print(f"{plural(done.num_images, 'feature')}: {_few(done.files)}")

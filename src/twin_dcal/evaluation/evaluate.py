@@ -1,15 +1,16 @@
 """Everything a report shows, from scored pairs: figures, intervals, curves, histograms, tables, the worst pairs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.calibration import Calibration
+from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.metrics.intervals import Intervals, family_intervals
 from twin_dcal.metrics.pair_stream import SECTIONS, CountedPairs, PairSource, count_pairs
 from twin_dcal.metrics.pairs import PairKind
@@ -30,12 +31,23 @@ MAX_POINTS = 6_000
 
 @dataclass(frozen=True)
 class Decision:
-    """How pairs are decided: a threshold and calibration, and where they are from; None where there is none."""
+    """How pairs are decided: a threshold and calibration, and where they are from; None where there is none. origin:
+    plain values of what the threshold was chosen on, and the error rates it had there; may be empty."""
 
     threshold: float | None = None
     source: str | None = None
     calibration: Calibration | None = None
     warnings: tuple[str, ...] = ()
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def stored(cls, threshold: Threshold | None, calibration: Calibration | None) -> Self:
+        """As a model file says."""
+        if threshold is None:
+            return cls()
+        origin = threshold.origin
+        warnings = (str(origin["warning"]),) if origin.get("warning") else ()
+        return cls(threshold.value, threshold.chosen_by(), calibration, warnings, origin)
 
 
 @dataclass(frozen=True)

@@ -165,12 +165,9 @@ class ModelSystem:
         return {**cut, "combined": combined, self.feature_type: scored}
 
     def stored(self) -> Decision:
-        threshold = self.loaded.threshold
-        if threshold is None or self.feature_type != "combined":
+        if self.feature_type != "combined":
             return Decision()
-        origin = threshold.origin
-        warnings = (str(origin["warning"]),) if origin.get("warning") else ()
-        return Decision(threshold.value, threshold.chosen_by(), self.loaded.calibration, warnings)
+        return Decision.stored(self.loaded.threshold, self.loaded.calibration)
 
     def about(self) -> Mapping[str, Any]:
         loaded = self.loaded
@@ -278,7 +275,7 @@ def decision_to(decision: Decision) -> dict[str, Any] | None:
         return None
     calibration = None if decision.calibration is None else decision.calibration.to_dict()
     told = {"threshold": decision.threshold, "source": decision.source, "calibration": calibration}
-    return {**told, "warnings": list(decision.warnings)}
+    return {**told, "warnings": list(decision.warnings), "origin": dict(decision.origin)}
 
 
 def decision_from(values: Any, file: str) -> Decision:
@@ -290,8 +287,9 @@ def decision_from(values: Any, file: str) -> Decision:
         if values["calibration"] is not None:
             calibration = calibration_from_dict(values["calibration"])
         warnings = tuple(str(text) for text in values.get("warnings", ()))
-        return Decision(float(values["threshold"]), str(values["source"]), calibration, warnings)
-    except (KeyError, TypeError, ValueError) as error:
+        origin = dict(values.get("origin", {}))
+        return Decision(float(values["threshold"]), str(values["source"]), calibration, warnings, origin)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise MetricError(
             f"{file}: its threshold cannot be read ({type(error).__name__}: {error})"
         ) from error

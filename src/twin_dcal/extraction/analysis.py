@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from twin_dcal.csvfile import csv_text
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import replacing, write_text
+from twin_dcal.metrics.fusion import Fusion, similarity_matrix
 
 Features = NDArray[np.float32]
 
@@ -44,24 +45,28 @@ def statistics(features: Features) -> dict[str, Any]:
     return told
 
 
-def top_k(features: Features, k: int) -> tuple[NDArray[np.intp], Features]:
-    """The k most similar other images of each, most similar first. Returns rows (N, k) and cosines (N, k)."""
+def top_k(features: Features, k: int, fusion: Fusion | None = None) -> tuple[NDArray[np.intp], Features]:
+    """The k most similar other images of each, most similar first.
+
+    Returns rows (N, k) and similarities (N, k): cosines, or what `fusion` makes of them.
+    """
     num_images = len(features)
     k = min(k, num_images - 1)
-    rows, cosines = np.empty((num_images, k), np.intp), np.empty((num_images, k), np.float32)
+    rows, scores = np.empty((num_images, k), np.intp), np.empty((num_images, k), np.float32)
     for start in range(0, num_images, _ROWS_AT_ONCE):
-        block = features[start : start + _ROWS_AT_ONCE] @ features.T
+        block = similarity_matrix(features[start : start + _ROWS_AT_ONCE], features, fusion)
         block[np.arange(len(block)), np.arange(start, start + len(block))] = -np.inf
         nearest = np.argpartition(-block, k - 1, axis=1)[:, :k] if k else np.empty((len(block), 0), np.intp)
         found = np.take_along_axis(block, nearest, axis=1)
         order = np.lexsort((nearest, -found), axis=1)
         rows[start : start + len(block)] = np.take_along_axis(nearest, order, axis=1)
-        cosines[start : start + len(block)] = np.take_along_axis(found, order, axis=1)
-    return rows, np.clip(cosines, -1, 1)
+        scores[start : start + len(block)] = np.take_along_axis(found, order, axis=1)
+    return rows, np.clip(scores, -1, 1)
 
 
-def cluster(features: Features, threshold: float) -> NDArray[np.intp]:
-    """A number for each image: average linkage, cut where the mean cosine of two groups falls below `threshold`.
+def cluster(features: Features, threshold: float, fusion: Fusion | None = None) -> NDArray[np.intp]:
+    """A number for each image: average linkage, cut where the mean similarity of two groups, a cosine or what `fusion`
+    makes of it, falls below `threshold`.
 
     The largest group is 0. ConfigError without scikit-learn, or for more than `MAX_CLUSTERED` images.
     """
@@ -75,10 +80,14 @@ def cluster(features: Features, threshold: float) -> NDArray[np.intp]:
         raise ConfigError(
             "--cluster_features needs scikit-learn: pip install 'twin-dcal[analysis]'"
         ) from None
+    metric, given = "cosine", features
+    if fusion is not None:
+        metric, given = "precomputed", 1 - similarity_matrix(features, features, fusion)
+        np.fill_diagonal(given, 0)
     grouping = sklearn.AgglomerativeClustering(
-        n_clusters=None, distance_threshold=1 - threshold, metric="cosine", linkage="average"
+        n_clusters=None, distance_threshold=1 - threshold, metric=metric, linkage="average"
     )
-    labels = grouping.fit_predict(features)
+    labels = grouping.fit_predict(given)
     _, number, counts = np.unique(labels, return_inverse=True, return_counts=True)
     rank = np.empty(counts.size, np.intp)
     rank[np.argsort(-counts, kind="stable")] = np.arange(counts.size)
@@ -93,24 +102,26 @@ def check_matrix(num_images: int) -> None:
         )
 
 
-def write_matrix(path: Path, features: Features, names: Sequence[str]) -> None:
+def write_matrix(path: Path, features: Features, names: Sequence[str], fusion: Fusion | None = None) -> None:
     check_matrix(len(names))
-    matrix = np.clip(features @ features.T, -1, 1)
+    matrix = np.clip(similarity_matrix(features, features, fusion), -1, 1)
     with replacing(path) as file:
         np.savez(file, similarity_matrix=matrix, image_paths=np.array(names, np.str_))
 
 
-def write_top_k(path: Path, features: Features, names: Sequence[str], k: int) -> None:
-    rows, cosines = top_k(features, k)
+def write_top_k(
+    path: Path, features: Features, names: Sequence[str], k: int, fusion: Fusion | None = None
+) -> None:
+    rows, scores = top_k(features, k, fusion)
     listed = [
         {
             "image": name,
             "similar": [
-                {"image": names[row], "similarity": round(float(cosine), 6)}
-                for row, cosine in zip(found, alike, strict=True)
+                {"image": names[row], "similarity": round(float(score), 6)}
+                for row, score in zip(found, alike, strict=True)
             ],
         }
-        for name, found, alike in zip(names, rows, cosines, strict=True)
+        for name, found, alike in zip(names, rows, scores, strict=True)
     ]
     write_text(path, json.dumps(listed, indent=1, ensure_ascii=False) + "\n")
 

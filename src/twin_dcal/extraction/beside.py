@@ -9,19 +9,22 @@ import numpy as np
 
 from twin_dcal.evaluation.match_names import short_ids
 from twin_dcal.files import write_text
+from twin_dcal.metrics.fusion import Fusion
 
 from . import analysis
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """top_k: neighbours of each picture; cluster_at: cosine at which groups part; None leaves either out."""
+    """top_k: neighbours of each picture; cluster_at: similarity at which groups part; None leaves either out. fusion:
+    what makes a similarity of two features, None for their cosine."""
 
     similarity_matrix: bool = False
     top_k: int | None = None
     cluster_at: float | None = None
     individual: bool = False
     plots: bool = False
+    fusion: Fusion | None = None
 
 
 def write_beside(files: Sequence[Path], wanted: Wanted) -> list[Path]:
@@ -38,13 +41,14 @@ def write_beside(files: Sequence[Path], wanted: Wanted) -> list[Path]:
     write_text(written[0], json.dumps(analysis.statistics(features), indent=2) + "\n")
     if wanted.similarity_matrix:
         written.append(folder / "similarity_matrix.npz")
-        analysis.write_matrix(written[-1], features, names)
+        analysis.write_matrix(written[-1], features, names, wanted.fusion)
     if wanted.top_k is not None:
         written.append(folder / "top_k_similar.json")
-        analysis.write_top_k(written[-1], features, names, wanted.top_k)
+        analysis.write_top_k(written[-1], features, names, wanted.top_k, wanted.fusion)
     if wanted.cluster_at is not None:
         written.append(folder / "clusters.csv")
-        analysis.write_clusters(written[-1], analysis.cluster(features, wanted.cluster_at), names)
+        groups = analysis.cluster(features, wanted.cluster_at, wanted.fusion)
+        analysis.write_clusters(written[-1], groups, names)
     if wanted.individual:
         written.append(folder / "individual")
         analysis.write_individual(written[-1], features, ids)

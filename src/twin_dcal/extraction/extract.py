@@ -24,7 +24,9 @@ from twin_dcal import distributed
 from twin_dcal._version import __version__
 from twin_dcal.errors import ConfigError, ImageError
 from twin_dcal.evaluation.embedding_files import FORMAT, FORMAT_VERSION
+from twin_dcal.evaluation.evaluate import Decision
 from twin_dcal.evaluation.match_names import short_ids
+from twin_dcal.evaluation.systems import decision_to
 from twin_dcal.files import replacing, write_text
 from twin_dcal.inference.aligning import prepare_file
 from twin_dcal.inference.backend import FeatureType
@@ -224,7 +226,7 @@ def _join(
             total += len(names)
     if not written:
         shutil.rmtree(parts)
-        raise ImageError(f"none of {plural(len(images), 'image')} can be used; first: {failed[0][1]}")
+        raise ImageError(f"0 of {plural(len(images), 'image')} can be used; first: {failed[0][1]}")
     return tuple(written), total, tuple(failed)
 
 
@@ -236,14 +238,16 @@ def _write(
     feature_type: str,
 ) -> None:
     source = engine.source
+    decision = Decision.stored(source.threshold, source.calibration)
     about: dict[str, Any] = {
         "format": FORMAT, "format_version": FORMAT_VERSION, "twin_dcal": __version__,
         "feature_type": feature_type, "model": {**source.described(), "trained_on": trained_on(source.training)},
         "preprocessing": {
             "image_size": source.image_size, "mean": source.mean, "std": source.std, "align": engine.align,
         },
-        "fusion": source.fusion.to_dict() if source.fusion is not None and feature_type == "combined" else None,
     }  # fmt: skip
+    if feature_type == "combined":  # which threshold, calibration and fusion are of
+        about |= {"decision": decision_to(decision), "fusion": source.fusion and source.fusion.to_dict()}
     with replacing(path) as file:
         np.savez(
             file,

@@ -1,5 +1,7 @@
 """DCAL on a face network: it starts as that network, whatever the branches, and keeps what is frozen."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -327,22 +329,91 @@ def test_an_exported_model_decides_by_the_same_score(file, tmp_path):
         )
 
 
-def test_a_fused_threshold_is_not_taken_for_a_cosine(file, tmp_path, capsys):
-    """Clusters and crops are compared by cosines, which the threshold of a fused score says nothing about."""
-    from PIL import Image
-
-    from twin_dcal.cli import extract, prepare
+def test_features_of_a_fused_model_are_compared_by_its_own_score(file, tmp_path, capsys):
+    """Neighbours, the matrix and clusters beside them, and an evaluation of the file: as the engine decides."""
+    from twin_dcal.cli import evaluate, extract, prepare
+    from twin_dcal.inference.engine import TwinInferenceEngine
     from twin_dcal.metrics.error_curve import Threshold
     from twin_dcal.metrics.fusion import Fusion
 
     config = configuration(file)
     fusion = Fusion(EMBEDDING, 0.5, (-2.0, 9.0, -4.0), (20.0, 3.0, -9.0), "made up")
     model = DCALVerificationModel.from_config(config)
-    path = tmp_path / "m.pth"
-    save_model(path, model, config, fusion=fusion, threshold=Threshold(0.2, {}))
-    Image.new("RGB", (48, 48)).save(tmp_path / "a.png")
-    given = ["--model", str(path), "--images_dir", str(tmp_path), "--cluster_features", "--align", "never"]
-    assert extract.main([*given, "--output", str(tmp_path / "features.npz")]) == 2
-    assert "threshold is of a fused score" in capsys.readouterr().err
+    trained(model, crops())
+    path, faces, out = tmp_path / "m.pth", tmp_path / "faces", tmp_path / "out"
+    rng = np.random.default_rng(0)
+    for person in "abc":
+        (faces / person).mkdir(parents=True)
+        pattern = np.kron(rng.integers(40, 215, (4, 4, 3)), np.ones((12, 12, 1)))
+        for photo in range(3):
+            pixels = np.clip(pattern + rng.normal(0, 25, pattern.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(faces / person / f"{photo}.png")
+    names = sorted(map(str, faces.rglob("*.png")))
+    save_model(path, model, config, fusion=fusion)
+    scores = TwinInferenceEngine(path, align="never").compute_similarity_matrix(names)
+    others = np.sort(scores[~np.eye(9, dtype=bool)])
+    origin = {"data": "x", "criterion": "eer", "impostors": "twin", "fmr": 0.1, "fnmr": 0.2, "warning": "few"}
+    save_model(path, model, config, fusion=fusion, threshold=Threshold(float(others[-10]), origin))
+    given = ["--model", str(path), "--images_dir", str(faces), "--align", "never", "--num_workers", "0"]
+    asked = ["--cluster_features", "--top_k_similar", "8", "--similarity_matrix", "--output_dir", str(out)]
+    assert extract.main([*given, *asked]) == 0, capsys.readouterr().err
+
+    with np.load(out / "similarity_matrix.npz") as stored:
+        assert stored["similarity_matrix"] == pytest.approx(scores, abs=1e-5)
+    for row, entry in enumerate(json.loads((out / "top_k_similar.json").read_text())):
+        told = {each["image"]: each["similarity"] for each in entry["similar"]}
+        assert told == pytest.approx({names[at]: scores[row, at] for at in range(9) if at != row}, abs=1e-5)
+        assert list(told.values()) == sorted(told.values(), reverse=True)
+    groups = [line.split(",") for line in (out / "clusters.csv").read_text().splitlines()[1:]]
+    assert partition(groups) == average_linkage(names, scores, float(others[-10]))
+
+    report = tmp_path / "report"
+    features = [
+        "--embeddings",
+        str(out / "features.npz"),
+        "--data_dir",
+        str(faces),
+        "--output_dir",
+        str(report),
+    ]
+    assert evaluate.main([*features, "--num_replicates", "0"]) == 0, capsys.readouterr().err
+    told = json.loads((report / "evaluation_report.json").read_text())
+    assert told["threshold"] == pytest.approx(float(others[-10]))
+    assert told["threshold_source"] == "eer on the twin impostors of x"
+    assert "threshold: few" in told["warnings"]
+    kinds = np.equal.outer(*[[name.split("/")[-2] for name in names]] * 2)[np.triu_indices(9, 1)]
+    accepted = scores[np.triu_indices(9, 1)] >= others[-10]
+    found = told["all"]["fmr"], told["all"]["fnmr"]
+    assert found == pytest.approx((accepted[~kinds].mean(), 1 - accepted[kinds].mean()))
+    with np.load(out / "features.npz") as stored:
+        assert json.loads(str(stored["metadata"]))["decision"]["origin"] == origin
+
+    capsys.readouterr()
+    assert (
+        extract.main([*given, "--cluster_features", "--feature_type", "sa", "--output", str(out / "sa.npz")])
+        == 2
+    )
+    assert "is of the combined feature; leave out --feature_type sa" in capsys.readouterr().err
     assert prepare.main([str(tmp_path), "--output", str(tmp_path / "crops"), "--model", str(path)]) == 2
     assert "of a fused score, not of a cosine; give --min_cosine" in capsys.readouterr().err
+
+
+def average_linkage(names, scores, threshold):
+    """Groups of names: the two of the highest mean score are joined while it reaches the threshold."""
+    groups = [[at] for at in range(len(names))]
+    while True:
+        means = [
+            (np.mean([scores[a, b] for a in one for b in other]), i, j)
+            for i, one in enumerate(groups) for j, other in enumerate(groups[:i])
+        ]  # fmt: skip
+        if not means or max(means)[0] < threshold:
+            break
+        _, i, j = max(means)
+        groups[j] += groups.pop(i)
+    assert 1 < len(groups) < len(names), "a threshold that joins all or none tests nothing"
+    return {frozenset(names[at] for at in group) for group in groups}
+
+
+def partition(rows):
+    numbers = {number for number, _ in rows}
+    return {frozenset(name for each, name in rows if each == number) for number in numbers}
