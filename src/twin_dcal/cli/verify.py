@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
+from twin_dcal.verify.faces import face_choices
 from twin_dcal.web.access import LOOPBACK
 from twin_dcal.web.server import PORT
 
@@ -16,7 +17,6 @@ from .exits import INTERRUPTED, end_at_once
 
 if TYPE_CHECKING:
     from twin_dcal.inference.engine import TwinInferenceEngine
-    from twin_dcal.prepare.align import FaceChoice
     from twin_dcal.verify.session import Session
 
 NAMES = ("dcal-verify", "dcal-demo")
@@ -35,7 +35,11 @@ def parser() -> Parser:
     option("img1", metavar="FILE", help="one picture")
     option("img2", metavar="FILE", help="the other")
     option("demo_folder", metavar="DIR", help="all pairs of a folder instead")
-    option("interactive", action="store_true", help="a prompt: verify a b, folder p, threshold v, help, quit")
+    option(
+        "interactive",
+        action="store_true",
+        help="a prompt: verify a b, folder p, threshold v, face w, help, quit",
+    )
     option("web", action="store_true", help="a page on this machine, in the browser")
     option("host", metavar="ADDRESS", default=LOOPBACK, help="of --web; another one needs --token")
     option("port", type=int, default=PORT, help="of --web")
@@ -73,12 +77,12 @@ def body(arguments: Sequence[str] | None) -> int:
         model, options.device, options.threshold, options.align,
         threshold_probability=options.threshold_probability,
     )  # fmt: skip
-    engine.surface = "command"
+    engine.surface = "prompt" if options.interactive else "command"
     if options.web:
         return _serve(engine, options)
     session = Session(
         engine, Path(options.output_dir), attention=options.show_attention, save_results=options.save_results,
-        faces=_faces(options.face),
+        faces=face_choices(options.face, "--face"),
     )  # fmt: skip
     if options.interactive:
         return _prompt(session)
@@ -97,23 +101,9 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("--img1 and --img2 go together")
     if options.face != ["largest"] and not (given[0] or options.interactive):
         raise ConfigError("--face goes with --img1 and --img2; on the page faces are clicked")
-    _faces(options.face)
+    face_choices(options.face, "--face")
     if options.json and not given[0]:
         raise ConfigError("--json goes with --img1 and --img2; --save_results writes JSON of a folder")
-
-
-def _faces(given: Sequence[str]) -> "tuple[FaceChoice, FaceChoice]":
-    """The choice for the first and for the second picture. ConfigError for what is none."""
-    if (
-        len(given) > 2
-        or "0" in given
-        or not all(text == "largest" or (text.isascii() and text.isdigit()) for text in given)
-    ):
-        raise ConfigError(
-            f"--face {' '.join(given)}: give largest, or a number from the left, for one or both pictures"
-        )
-    chosen: list[FaceChoice] = ["largest" if text == "largest" else int(text) for text in given]
-    return chosen[0], chosen[-1]
 
 
 def _offered_model() -> Path:

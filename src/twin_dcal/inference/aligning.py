@@ -20,9 +20,11 @@ from twin_dcal.prepare.geometry import TEMPLATE, Matrix, scale_of
 from .images import read_pixels
 
 Align = Literal["auto", "always", "never"]
-Surface = Literal["python", "command", "page"]
+Surface = Literal["python", "command", "prompt", "page"]
 """Where a message is read: each names the options that are there, under their own names."""
-_NEVER: Mapping[Surface, str] = {"python": 'align="never"', "command": "--align never", "page": ""}
+_NEVER: Mapping[Surface, str] = {
+    "python": 'align="never"', "command": "--align never", "prompt": "align never", "page": "",
+}  # fmt: skip
 
 CROP_TOLERANCE = 0.12
 """A square picture that aligning would move by less, as a share of its side, counts as a crop and is left alone. Larger

@@ -92,9 +92,14 @@ class TwinInferenceEngine:
     def align(self) -> Align:
         return self._aligner.align
 
+    @align.setter
+    def align(self, value: Align) -> None:
+        self._aligner = Aligner(value, self.source.landmarks, self.surface)
+
     @property
     def surface(self) -> Surface:
-        """Where messages are read, which tells what options are called in them; a command sets it to "command"."""
+        """Where messages are read, which tells what options are called in them; a command sets it to "command", a
+        prompt to "prompt"."""
         return self._aligner.surface
 
     @surface.setter

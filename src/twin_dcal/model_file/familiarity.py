@@ -17,6 +17,7 @@ from twin_dcal.config import ImageSize
 from twin_dcal.data.decode import decode_pixels, read_bytes
 from twin_dcal.data.fit import fit
 from twin_dcal.errors import ImageError
+from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 
 Floats = NDArray[np.float64]
@@ -27,6 +28,8 @@ MAX_IMAGES = 2000
 """Pictures that are looked at, evenly from all, on either side."""
 MIN_IMAGES = 20
 """Fewer than this on either side say nothing."""
+UNLIKE = "it looks unlike the pictures the model was trained on"
+"""How a warning about one picture begins."""
 
 _LARGE, _SMALL = (112, 8), (64, 4)  # pixels a side at which pictures are compared, and between blocks of them
 _BLOCK = 8
@@ -104,8 +107,8 @@ class Familiarity:
     def told(self, judged: Mapping[str, Any]) -> str:
         """A warning about a picture that was `judged` beyond the limit."""
         return (
-            f"it looks unlike the pictures the model was trained on (sharpness, texture, colours): further from them "
-            f"than {LIMIT:.0%} of {self.num_validation:,} validation pictures, {judged['distance']:.2f} where "
+            f"{UNLIKE} (sharpness, texture, colours): further from them "
+            f"than {percent(LIMIT)} of {self.num_validation:,} validation pictures, {judged['distance']:.2f} where "
             f"{judged['limit']:.2f} is their limit; error rates measured on those say little about it"
         )
 
@@ -116,9 +119,9 @@ class Familiarity:
         if not beyond.size or beyond.mean() <= max(_MANY, _TIMES / (self.num_validation + 1)):
             return ()
         return (
-            f"{beyond.mean():.0%} of {plural(beyond.size, 'picture')} looked at are unlike those the model was "
-            "trained on "
-            f"(sharpness, texture, colours): further from them than {LIMIT:.0%} of its validation pictures",
+            f"{percent(float(beyond.mean()))} of {plural(beyond.size, 'picture')} looked at are unlike those the model "
+            f"was trained on (sharpness, texture, colours): further from them than {percent(LIMIT)} of its "
+            "validation pictures",
         )
 
     def to_dict(self) -> dict[str, Any]:

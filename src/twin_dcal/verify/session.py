@@ -3,26 +3,28 @@
 import json
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 from twin_dcal.data.paths import as_written
 from twin_dcal.errors import ConfigError, ImageError, ManifestError, TwinDcalError
 from twin_dcal.evaluation.match_names import short_ids
 from twin_dcal.extraction.listing import images_below
 from twin_dcal.files import replacing, write_text
-from twin_dcal.inference.aligning import Prepared
+from twin_dcal.inference.aligning import Align, Prepared
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
+from twin_dcal.model_file.familiarity import UNLIKE
 from twin_dcal.model_file.provenance import told_of_training
 from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.spelling import nearest
 
+from .faces import face_choices
 from .names import captions, result_name
 from .picture import save_pair_picture, warning_lines
 from .wording import decision_words, pairs_table, told
@@ -31,6 +33,8 @@ HELP = """verify A B     decide on two pictures (quote paths with spaces)
 folder P       decide on all pairs of a folder
 threshold V    decide at this similarity (-1 to 1) from now on; without V, show the present one
 probability P  decide at the similarity with this score (0 to 1) from now on
+face W [W]     of a picture with several faces: largest, or a number from the left (1 the first); two are for A and B
+align HOW      find faces and align them (auto, always), or take pictures as crops (never)
 help           this list
 quit           leave"""
 MAX_FOLDER = 200
@@ -70,6 +74,7 @@ class Session:
         self.engine, self.output_dir = engine, output_dir
         self._faces = faces
         self._attention, self._save_results = attention, save_results
+        self._unlike: set[str] = set()  # pictures told to be unlike those of training
 
     def verify(self, img1: str, img2: str) -> tuple[VerificationResult, Path]:
         """Decide on a pair and draw it; the result and the picture's path."""
@@ -132,10 +137,23 @@ class Session:
     def told_pair(self, img1: str, img2: str) -> tuple[VerificationResult, str]:
         """`verify`, and the result in words with the files that were written."""
         result, picture = self.verify(img1, img2)
-        lines = [told(result), f"picture     {picture}"]
+        shortened = replace(result, warnings=tuple(self._told_once(result.warnings, (img1, img2))))
+        lines = [told(shortened), f"picture     {picture}"]
         if self._save_results:
             lines.append(f"result      {picture.with_suffix('.json')}")
         return result, "\n".join(lines)
+
+    def _told_once(self, warnings: Sequence[str], images: tuple[str, str]) -> Iterator[str]:
+        """Warnings of a pair, where that about pictures unlike those of training is told in full only once."""
+        for warning in warnings:
+            name, _, text = warning.partition(": ")
+            if not text.startswith(UNLIKE):
+                yield warning
+                continue
+            said_before = bool(self._unlike)
+            self._unlike.add(images[0 if name == "img1" else 1])
+            so_far = plural(len(self._unlike), "picture")
+            yield f"{name}: {UNLIKE}, too ({so_far} so far)" if said_before else warning
 
     def _decided_by(self) -> tuple[object, ...]:
         """What sets one decision on the same pictures apart from another."""
@@ -156,29 +174,45 @@ class Session:
         command, *given = words
         if command in ("quit", "exit"):
             return None
-        wanted: dict[str, tuple[int, Callable[..., str]]] = {
-            "verify": (2, self._told_pair), "folder": (1, self.folder), "threshold": (1, self._told_threshold),
-            "probability": (1, self._told_probability), "help": (0, lambda: HELP),
+        wanted: dict[str, tuple[tuple[int, ...], Callable[..., str]]] = {
+            "verify": ((2,), self._told_pair), "folder": ((1,), self.folder),
+            "threshold": ((0, 1), self._told_threshold), "probability": ((1,), self._told_probability),
+            "face": ((0, 1, 2), self._told_faces), "align": ((0, 1), self._told_align), "help": ((0,), lambda: HELP),
         }  # fmt: skip
         if command not in wanted:
             return f"error: no command '{command}'{nearest(command, [*wanted, 'quit'])}\n{HELP}"
-        if command == "threshold" and not given:
-            return self.told_threshold()
-        if len(given) != wanted[command][0]:
-            return (
-                f"error: {command} takes {_counted(wanted[command][0])}, not {len(given)}; {_usage(command)}"
-            )
+        numbers, answer = wanted[command]
+        if len(given) not in numbers:
+            return f"error: {command} takes {_counted(numbers)}, not {len(given)}; {_usage(command)}"
         try:
-            return wanted[command][1](*given)
+            return answer(*given)
         except TwinDcalError as error:
             return f"error: {error}"
 
     def _told_pair(self, img1: str, img2: str) -> str:
         return self.told_pair(str(as_written(img1)), str(as_written(img2)))[1]
 
-    def _told_threshold(self, value: str) -> str:
-        self.engine.set_threshold(_number(value, "threshold"))
+    def _told_threshold(self, value: str | None = None) -> str:
+        if value is not None:
+            self.engine.set_threshold(_number(value, "threshold"))
         return self.told_threshold()
+
+    def _told_faces(self, *choices: str) -> str:
+        if choices:
+            self._faces = face_choices(choices, "face")
+        first, second = map(str, self._faces)
+        return (
+            f"face {first}"
+            if first == second
+            else f"face {first} of the first picture, {second} of the second"
+        )
+
+    def _told_align(self, how: str | None = None) -> str:
+        if how is not None:
+            if how not in get_args(Align):
+                raise ConfigError(f"align {how}: give one of {', '.join(get_args(Align))}")
+            self.engine.align = cast(Align, how)
+        return f"align {self.engine.align}"
 
     def _told_probability(self, value: str) -> str:
         self.engine.set_threshold_probability(_number(value, "probability"))
@@ -200,8 +234,10 @@ class Session:
         write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
-def _counted(number: int) -> str:
-    return plural(number, "value") if number else "nothing after it"
+def _counted(numbers: Sequence[int]) -> str:
+    """How many values, in words; none is where a command shows what is set."""
+    *fewer, most = [number for number in numbers if number] or [0]
+    return f"{' or '.join([*map(str, fewer), plural(most, 'value')])}" if most else "nothing after it"
 
 
 def _usage(command: str) -> str:

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from twin_dcal.data.findings import first_few
 from twin_dcal.inference.result import VerificationResult
+from twin_dcal.model_file.familiarity import UNLIKE
 from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 
@@ -63,20 +65,40 @@ def pairs_table(
             reason for result in results for reason in (result["error"] or "").split("; ")
         )
         lines += [f"  {reason}" for reason in reasons if reason]
-    lines += [f"warning     {text}" for text in [*doubts, *_of_pictures(decided, names)]]
+    lines += [
+        f"warning     {text}" for text in [*doubts, *_unlike(decided, names), *_of_pictures(decided, names)]
+    ]
     return "\n".join(lines)
 
 
 def _of_pictures(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
-    """What is to be known of single pictures, once each."""
+    """What else is to be known of single pictures, once each."""
     told = {
         f"{names[result[f'{side}_path']]}: {text.removeprefix(f'{side}: ')}": None
         for result in results
         for text in result["warnings"]
         for side in ("img1", "img2")
-        if text.startswith(f"{side}: ")
+        if text.startswith(f"{side}: ") and UNLIKE not in text
     }
     return list(told)
+
+
+def _unlike(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
+    """One line for all pictures that are unlike those of training."""
+    judged = {
+        names[result[f"img{side + 1}_path"]]: known
+        for result in results
+        for side, known in enumerate(result["familiarity"])
+        if known is not None
+    }
+    beyond = [name for name, known in judged.items() if known["beyond"]]
+    if not beyond:
+        return []
+    look, them = ("looks", "it") if len(beyond) == 1 else ("look", "them")
+    return [
+        f"{len(beyond):,} of {plural(len(judged), 'picture')} {look} unlike those the model was trained on (sharpness, "
+        f"texture, colours), and its error rates say little about {them}: {first_few(beyond)}"
+    ]
 
 
 def _source(origin: Mapping[str, Any]) -> str:
