@@ -16,7 +16,7 @@ from twin_dcal.errors import ConfigError, ModelError
 from twin_dcal.training.loop import Trainer
 from twin_dcal.training.parallel import DataParallel
 from twin_dcal.training.run import train
-from twin_dcal.training.state import Progress, cut_metrics, find_state, refuse_changes
+from twin_dcal.training.state import Progress, cut_metrics, find_state, refuse_changes, write_state
 from twin_dcal.training.stopping import TimeLimit
 
 
@@ -158,6 +158,26 @@ class Lines:
 
     def close(self):
         pass
+
+
+@pytest.mark.parametrize("with_last", [True, False])
+def test_the_newest_that_can_be_read_is_taken_whatever_the_order_of_names(tmp_path, caplog, with_last):
+    """Steps decide, not when files were written."""
+    for step in (200, 9, 100):
+        write_state(tmp_path, {"step": step}, step=step, keep=9)
+    os.utime(tmp_path / "checkpoint_step_00000009.pth")
+    (tmp_path / "last.pth").unlink()
+    if with_last:
+        (tmp_path / "last.pth").hardlink_to(tmp_path / "checkpoint_step_00000200.pth")
+    tried = []
+    for _ in range(2):
+        path, state = find_state(tmp_path, "auto")
+        tried.append((path.name, state["step"]))
+        path.write_bytes(b"damaged")  # the same file as last.pth
+    first = "last.pth" if with_last else "checkpoint_step_00000200.pth"
+    assert tried == [(first, 200), ("checkpoint_step_00000100.pth", 100)]
+    assert find_state(tmp_path, str(tmp_path))[1]["step"] == 9
+    assert "going back to checkpoint_step_00000009.pth" in caplog.text
 
 
 def test_a_damaged_newest_falls_back_to_the_one_before(tiny_config, tmp_path, caplog):

@@ -57,13 +57,23 @@ def test_a_run_leaves_everything_behind(tiny_config, tmp_path, drawn_curves):
     assert loaded.training["figures"] == result.best_figures
 
 
-def test_a_folder_with_a_run_is_not_overwritten_unasked(tiny_config, tmp_path):
+def test_a_folder_with_a_run_is_not_overwritten_unasked(tiny_config, tmp_path, monkeypatch):
     train(tiny_config)
     before = (tmp_path / "run" / "best_model.pth").read_bytes()
     elsewhere = tiny_config.override({"data.data_dir": str(tmp_path / "nowhere")})
     for config in (tiny_config, elsewhere):  # before data are read
         with pytest.raises(ConfigError, match=r"holds a run already; use --resume auto"):
             train(config)
+    with monkeypatch.context() as launcher:
+        for name, value in {
+            "RANK": "0",
+            "WORLD_SIZE": "1",
+            "MASTER_ADDR": "localhost",
+            "MASTER_PORT": "1",
+        }.items():
+            launcher.setenv(name, value)
+        with pytest.raises(ConfigError, match=r"holds a run already; use --resume auto"):
+            train(elsewhere)
     assert (tmp_path / "run" / "best_model.pth").read_bytes() == before
     train(tiny_config.override({"training.num_epochs": 1}), overwrite=True)
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 1

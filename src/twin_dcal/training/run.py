@@ -55,33 +55,35 @@ def train(
         raise ConfigError(
             f"runtime.output_dir {folder}: its name is no UTF-8, which TensorBoard needs; name another"
         )
-    launched = distributed.launch()
-    may_hold_a_run = overwrite or validate_only or resume is not None
-    if not (may_hold_a_run or launched.is_launched):  # processes agree on it below
-        _refuse_run(folder)  # before data are read, which may take minutes
-    config = check_tracking(config)
+    with distributed.process_group(process_device(config.runtime.device).type):
+        # Launchers of several nodes count restarts each for themselves.
+        (restarted,) = distributed.any_of([distributed.launch().restarts > 0])
+        may_hold_a_run = overwrite or validate_only or resume is not None or restarted
+        # Before data are read, which may take minutes. Only rank 0 needs to see the files: on another node the folder
+        # may be another one.
+        distributed.on_rank_zero(lambda: None if may_hold_a_run else _refuse_run(folder))
+        config = check_tracking(config)
+        data = _read_data(config)
+        with distributed.entered_by_main(nullcontext() if validate_only else _lock(folder)):
+            check_sameness(config, data.face_data)
+            # Another process may have trained into it meanwhile.
+            distributed.on_rank_zero(lambda: None if may_hold_a_run else _refuse_run(folder))
+            if validate_only:
+                Trainer(config, data, folder, began=began, with_weights=not _is_on_hub(config))
+                return None
+            found = distributed.on_rank_zero(lambda: _find(folder, resume, restarted))
+            with_weights = found is None or not _is_on_hub(config)
+            trainer = Trainer(config, data, folder, began=began, with_weights=with_weights)
+            return _train(trainer, found, restarted)
+
+
+def _read_data(config: TwinVerificationConfig) -> TwinDataModule:
     data = TwinDataModule(config)
     data.setup()
     logger.info("%s", data.summary)
     for finding in data.face_data.findings:
         logger.warning("%s", finding)
-    lock = nullcontext() if validate_only else _lock(folder)
-    with (
-        distributed.process_group(process_device(config.runtime.device).type), distributed.entered_by_main(lock),
-    ):  # fmt: skip
-        check_sameness(config, data.face_data)
-        # Launchers of several nodes count restarts each for themselves.
-        (restarted,) = distributed.any_of([launched.restarts > 0])
-        may_hold_a_run = may_hold_a_run or restarted
-        # Only rank 0 needs to see the files: on another node the folder may be another one.
-        distributed.on_rank_zero(lambda: None if may_hold_a_run else _refuse_run(folder))
-        if validate_only:
-            Trainer(config, data, folder, began=began, with_weights=not _is_on_hub(config))
-            return None
-        found = distributed.on_rank_zero(lambda: _find(folder, resume, restarted))
-        with_weights = found is None or not _is_on_hub(config)
-        trainer = Trainer(config, data, folder, began=began, with_weights=with_weights)
-        return _train(trainer, found, restarted)
+    return data
 
 
 def _is_on_hub(config: TwinVerificationConfig) -> bool:
