@@ -72,7 +72,7 @@ def test_report_and_its_json(drawn, other, tmp_path, capsys):
     assert not any("are unlike those the model was trained on" in text for text in figures["warnings"])
     figures, page = evaluated(drawn / "run/best_model.pth", other, tmp_path / "other")
     (text,) = [text for text in figures["warnings"] if "are unlike those the model was trained on" in text]
-    assert text.startswith("100% of 24 pictures looked at")
+    assert text.startswith("100 % of 24 pictures looked at")
     assert "are unlike those the model was trained on" in page
 
 
@@ -191,6 +191,7 @@ def test_what_uses_a_model_to_prepare_data_says_it(drawn, tmp_path, monkeypatch,
     given = ["--embeddings", "features.npz", "--data_dir", data, "--split", "test", "--output", "alike"]
     assert lookalikes.main([*given, *wide]) == 0
     assert capsys.readouterr().err.count(f"warning: {TOLD}") == 1
+    assert f"<li>{TOLD}" in (tmp_path / "alike/lookalikes.html").read_text()
     for number in range(2):
         (tmp_path / f"photos/p{number}").mkdir(parents=True)
         Image.fromarray(scene(number, 0)[0]).save(tmp_path / f"photos/p{number}/0.png")

@@ -152,6 +152,24 @@ def test_crops_are_not_looked_at_unless_asked(tiny_config, tiny_faces, tmp_path,
     assert "align" not in one.about()["preprocessing"]
 
 
+def test_photographs_are_aligned_where_a_model_is_compared(tiny_config, photographs, tmp_path, capsys):
+    """With itself: the embeddings of an aligned evaluation, and the model once more."""
+    (photographs / "test/p1/blank.png").unlink()
+    system(tiny_config, tmp_path, "combined", ["sa", "glca"])
+    model, more = (
+        str(tmp_path / "model.pth"),
+        ["--num_workers", "0", "--num_replicates", "0", "--align", "auto"],
+    )
+    data = ["--data_dir", str(photographs), *more]
+    one, both = str(tmp_path / "one"), str(tmp_path / "both")
+    assert evaluate.main(["--model", model, "--threshold", "0.5", "--output_dir", one, *data]) == 0
+    assert evaluate.main(["--compare", one, model, "--output_dir", both, *data]) == 0, capsys.readouterr().err
+    compared = json.loads((tmp_path / "both/comparison.json").read_text())
+    assert compared["differences"][0]["sections"]["all"]["roc_auc"]["difference"] == 0
+    assert evaluate.main(["--compare", one, one, "--output_dir", both, *more]) == 2
+    assert "--align needs a model: embeddings and scores are of pictures" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("more", [["--embeddings", "x.npz"], ["--model", "m.pth", "--explain"]])
 def test_align_goes_with_a_model_that_only_scores(more, capsys):
     assert evaluate.main([*more, "--align", "auto", "--test_data", "x.json"]) == 2

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
+from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 
 from .common import check_launch, run
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from twin_dcal.evaluation.systems import ModelSystem, Sampling, System
     from twin_dcal.inference.aligning import Align
     from twin_dcal.report.galleries import Overlays
+
+
+_NOTHING_TO_ALIGN = "--align needs a model: embeddings and scores are of pictures that are aligned already"
 
 
 def body(arguments: Sequence[str] | None) -> int:
@@ -75,8 +79,7 @@ def _check(options: argparse.Namespace) -> None:
             "or a list of pairs as --test_data"
         )
     for faulty, message in (
-        (options.align != "never" and not options.model,
-         "--align needs --model: embeddings and scores are of pictures that are aligned already"),
+        (options.align != "never" and not (options.model or options.compare), _NOTHING_TO_ALIGN),
         (options.align != "never" and options.explain,
          "--explain looks at crops as they are; make them with dcal-prepare and leave out --align"),
         (options.explain and not options.model, "--explain needs --model: embeddings and scores cannot be explained"),
@@ -177,7 +180,7 @@ def _tune(options: argparse.Namespace) -> int:
     print(
         f"threshold {choice.threshold:.4f} by {choice.metric}, on {choice.num_genuine:,} genuine and "
         f"{plural(choice.num_impostors, f'impostor ({choice.on}) pair')} of {tuning.data}\n"
-        f"there: FMR {choice.fmr:.2%}, FNMR {choice.fnmr:.2%}"
+        f"there: FMR {percent(choice.fmr)}, FNMR {percent(choice.fnmr)}"
     )
     assert isinstance(system, ModelSystem)
     told = told_of_training(system.loaded.training)
@@ -366,9 +369,11 @@ def _effort(options: argparse.Namespace) -> "EvaluationOptions":
 def _compare(options: argparse.Namespace) -> int:
     from twin_dcal.evaluation import compare
 
+    places = [(path, compare.find_run(path)) for path in options.compare]
+    if options.align != "never" and not any(found.suffix == ".pth" for _, found in places):
+        raise ConfigError(_NOTHING_TO_ALIGN)
     runs = []
-    for path in options.compare:
-        found = compare.find_run(path)
+    for path, found in places:
         if found.suffix == ".pth":
             system = _open_model(options, str(found))
         else:

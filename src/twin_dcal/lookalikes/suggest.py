@@ -72,10 +72,11 @@ def suggest(
         )
     typical = _typical_images(names, vectors, people, ids, means, found)
     written = tuple(output / name for name in (PAIRS_NAME, TABLE_NAME, SHEET_NAME))
+    warnings = told_of_model(stored.metadata.get("model"))
     write_text(written[1], _table(found))
-    write_text(written[2], _sheet(found, limits, typical))
+    write_text(written[2], _sheet(found, limits, typical, warnings))
     write_text(written[0], json.dumps([[pair.one, pair.other] for pair in found.pairs], indent=1) + "\n")
-    return Suggested(found, written, told_of_model(stored.metadata.get("model")))
+    return Suggested(found, written, warnings)
 
 
 def _typical_images(
@@ -103,7 +104,9 @@ def _table(found: LookAlikes) -> str:
     return csv_text(("kind", "id1", "id2", "cosine"), rows)
 
 
-def _sheet(found: LookAlikes, limits: Limits, typical: Mapping[str, Sequence[str]]) -> str:
+def _sheet(
+    found: LookAlikes, limits: Limits, typical: Mapping[str, Sequence[str]], warnings: Sequence[str]
+) -> str:
     environment = Environment(
         loader=PackageLoader("twin_dcal.lookalikes"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -118,7 +121,8 @@ def _sheet(found: LookAlikes, limits: Limits, typical: Mapping[str, Sequence[str
         ),
     ]
     return environment.get_template("lookalikes.html.jinja").render(
-        style=Markup(page_style()), num_people=found.num_people, num_pairs=len(found.pairs), limits=limits,
+        style=Markup(page_style()), num_people=found.num_people, limits=limits, warnings=warnings,
+        pairs_told=plural(len(found.pairs), "pair"),
         groups=[
             (title, told, len(pairs), [_card(pair, typical) for pair in pairs[:_MAX_SHOWN_PAIRS]])
             for title, told, pairs in groups if pairs
