@@ -12,7 +12,8 @@ from twin_dcal.plural import plural
 SOURCE = Path(twin_dcal.__file__).parent
 NOUNS = (
     "images pictures photos photographs crops faces people families persons pairs ids files folders features rows "
-    "names vectors labels columns requests parts values errors batches views clusters neighbours scores tensors"
+    "names vectors labels columns requests parts values errors batches views clusters neighbours scores tensors kinds "
+    "epochs"
 )
 COUNTED = re.compile(rf" ([a-z-]+ )?({NOUNS.replace(' ', '|')})\b")
 
@@ -65,8 +66,31 @@ NEVER_ONE = {  # of these there are two or more where the sentence is said
 }  # fmt: skip
 
 
+FORMATTED = re.compile(rf"(%,?d|\{{\w*(:[,d]*)?\}})(?={COUNTED.pattern})")
+
+
+def formatted(node):
+    """The text before a noun in `"%d images" % n`, `logger.info("%d images", n)`, `"{} images".format(n)` and
+    `str(n) + " images"`."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add) and isinstance(node.right, ast.Constant):
+        if getattr(getattr(node.left, "func", None), "id", "") == "str" and COUNTED.match(
+            str(node.right.value)
+        ):
+            yield ast.unparse(node.left), node.right.value
+        return
+    given = [node.left] if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod) else []
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        given = [node.func.value] if node.func.attr == "format" else node.args[:1]
+    for text in given:
+        if isinstance(text, ast.Constant) and isinstance(text.value, str):
+            for found in FORMATTED.finditer(text.value):
+                yield found[0], text.value[found.end() :]
+
+
 def sentences(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for before, after in formatted(node):
+            yield f"{path.relative_to(SOURCE).as_posix()}:{node.lineno}: {before}{after[:30]}"
         if isinstance(node, ast.JoinedStr):
             for part, after in zip(node.values, node.values[1:], strict=False):
                 if is_number(part) and isinstance(after, ast.Constant) and COUNTED.match(after.value):
@@ -84,8 +108,11 @@ def test_the_search_would_find_one(tmp_path, monkeypatch):
     monkeypatch.setitem(globals(), "SOURCE", tmp_path)
     path = tmp_path / "made.py"
     path.write_text(
-        'print(f"left out {len(x)} images", f"{n:,} genuine pairs", f"{MAX} images", f"{a.num_people} people")'
+        'print(f"left out {len(x)} images", f"{n:,} genuine pairs", f"{MAX} images", f"{a.num_people} people")\n'
+        'logger.info("found %d genuine pairs, %s images", n, told)\n'
+        'print("%d files" % n, "of {:,} crops, {} of {}".format(n, m, k), str(n) + " ids", name + " ids")'
     )
-    assert [told.partition(": ")[2] for told in sentences(path)] == [
-        "{len(x)} images", "{n:,} genuine pairs", "{a.num_people} people",
-    ]  # fmt: skip
+    assert sorted(told.partition(": ")[2] for told in sentences(path)) == sorted([
+        "{len(x)} images", "{n:,} genuine pairs", "{a.num_people} people", "%d genuine pairs, %s images",
+        "{:,} crops, {} of {}", "%d files", "str(n) ids",
+    ])  # fmt: skip

@@ -95,6 +95,15 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(written(text).encode())
 
 
+UNFINISHED = ".unfinished"
+"""The folder of notes in a set of pictures that dcal-synth is making, or was stopped at."""
+
+
+def told_unfinished(folder: str | Path) -> str:
+    """What readers say of such a set."""
+    return f"{folder} holds an unfinished set. Finish it with dcal-synth … --resume."
+
+
 def make_folder(path: str | Path) -> Path:
     """Make a folder and its missing parents, for the owner only. One that is there keeps its mode."""
     with writing(path), owner_only():

@@ -126,11 +126,11 @@ def test_doubts_about_a_chosen_threshold_are_in_the_report_and_not_on_stderr(
     told = capsys.readouterr()
     report = json.loads((tmp_path / "evaluation_report.json").read_text())
     (warning,) = [text for text in report["warnings"] if text.startswith("threshold: ")]
-    assert "FMR 0.001 needs 1,000 impostor pairs or more" in warning
+    assert "FMR 0.1 % needs 1,000 impostor pairs or more" in warning
     assert report["tuning"]["warning"] == warning.removeprefix("threshold: ")
-    assert "FMR 0.001 needs" in told.out
-    assert "FMR 0.001 needs" not in told.err
-    assert "FMR 0.001 needs 1,000 impostor pairs or more" in (tmp_path / "report.html").read_text()
+    assert "FMR 0.1 % needs" in told.out
+    assert "FMR 0.1 % needs" not in told.err
+    assert "FMR 0.1 % needs 1,000 impostor pairs or more" in (tmp_path / "report.html").read_text()
 
 
 def test_one_branch_alone_has_no_stored_threshold(tiny_faces, model, tmp_path):

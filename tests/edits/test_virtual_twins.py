@@ -81,7 +81,7 @@ def test_a_sample_is_the_edit_of_its_epoch_whoever_draws_it(data_folder, tmp_pat
 def test_a_photo_without_a_face_is_left_out_of_training(data_folder, tmp_path, caplog):
     with caplog.at_level("INFO", "twin_dcal"):
         data = module_of(config_of(data_folder, tmp_path))
-    assert "1 photographs cannot be edited and are left out: 1 no face found" in caplog.text
+    assert "1 photograph cannot be edited and is left out: 1 no face found" in caplog.text
     assert data.face_data.train.num_images == data.train_faces.num_images + 1
     assert "6.jpg" not in {path.name for path in data.train_faces.paths}
 

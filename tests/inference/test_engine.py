@@ -301,7 +301,7 @@ def test_what_was_chosen_is_saved_with_its_rates(model_path, tmp_path, labelled,
 def test_a_target_that_the_pairs_cannot_support_is_a_warning_of_the_result(engine, labelled, photos, caplog):
     engine.optimize_threshold(*labelled, "far=1e-3")
     (warning,) = [text for text in engine.verify_pair(*photos[:2]).warnings if text.startswith("threshold: ")]
-    assert "FMR 0.001 needs 1,000 impostor pairs or more, there are 216" in warning
+    assert "FMR 0.1 % needs 1,000 impostor pairs or more, there are 216" in warning
     assert "FMR may be up to 1.4 %" in warning  # 3 / 216
     assert warning in engine.batch_verify([photos[:2]])[0]["warnings"]
     assert not caplog.records

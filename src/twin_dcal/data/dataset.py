@@ -131,7 +131,7 @@ class FaceDataset(Dataset[Sample]):
         assert first_error is not None
         if self._unreadable == "blank":
             return key.index, _GREY.clone(), str(first_error)
-        raise ImageError(f"none of {plural(len(self.paths), 'image')} can be read. {first_error}")
+        raise ImageError(f"0 of {plural(len(self.paths), 'image')} can be read. {first_error}")
 
     def _candidates(self, key: SampleKey) -> Iterator[int]:
         """The image itself, and to replace it all others in an order of the key's own, the same person's first."""

@@ -25,6 +25,7 @@ from twin_dcal.edits.landmarks import Kept, copies_among, kept_landmarks
 from twin_dcal.edits.looking import Limits, camera_of
 from twin_dcal.edits.warp import apply_edit
 from twin_dcal.errors import ManifestError
+from twin_dcal.plural import plural
 
 from .faceset import FaceSet
 
@@ -60,8 +61,11 @@ class VirtualTwins:
         if reasons:
             told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
             logger.info(
-                "virtual twins: %d photographs cannot be edited and are left out: %s", reasons.total(), told
-            )
+                "virtual twins: %s: %s",
+                plural(reasons.total(), "photograph cannot be edited and is left out",
+                       "photographs cannot be edited and are left out"),
+                told,
+            )  # fmt: skip
         if len(usable) < SELVES:
             raise ManifestError(
                 "data.virtual_twins: no faces that can be edited are in the training photographs"

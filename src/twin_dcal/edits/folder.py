@@ -15,9 +15,9 @@ from typing import Any
 from twin_dcal.data.families import PAIRS_NAME, SPLITS
 from twin_dcal.data.listing import INFO_NAME
 from twin_dcal.errors import ConfigError
-from twin_dcal.files import make_folder, replacing, write_text
+from twin_dcal.files import UNFINISHED, make_folder, replacing, write_text
 
-SETTINGS_NAME, NOTES_NAME, MASKS_NAME = "edited.json", ".unfinished", "masks"
+SETTINGS_NAME, NOTES_NAME, MASKS_NAME = "edited.json", UNFINISHED, "masks"
 META_NAME, SOURCES_NAME, EDITS_NAME = "meta.jsonl", "source_families.json", "edits.json"
 LOCK_NAME = ".edits.lock"
 _DESCRIPTIONS = (INFO_NAME, PAIRS_NAME, META_NAME, SOURCES_NAME, EDITS_NAME)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from twin_dcal.errors import MetricError
+from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 
 from .score_counts import (
@@ -360,7 +361,7 @@ def _weakness(at: Confusion, fmr_requested: float, *, supported: bool) -> str | 
     reasons = []
     if not supported:
         reasons.append(
-            f"FMR {fmr_requested:g} needs {math.ceil(1 / fmr_requested):,} impostor pairs or more, there are "
+            f"FMR {percent(fmr_requested)} needs {math.ceil(1 / fmr_requested):,} impostor pairs or more, there are "
             f"{at.num_impostors:,}"
         )
     if math.isinf(at.threshold):

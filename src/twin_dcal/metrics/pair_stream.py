@@ -172,8 +172,8 @@ class ListedPairs:
         sizes = [self._kind.size, *(rows.size for rows in given_rows if rows is not None)]
         if any(size != self._score.size for size in sizes) or len(sizes) == 2:
             raise MetricError(
-                f"pairs: {plural(self._score.size, 'score')}, {sizes[0]} kinds and {sizes[1:] or 'no'} image rows. "
-                "Give one kind per score, and both image rows or none."
+                f"pairs: {plural(self._score.size, 'score')}, {plural(sizes[0], 'kind')} and {sizes[1:] or 'no'} image "
+                "rows. Give one kind per score, and both image rows or none."
             )
         self._rows = self._checked_rows(given_rows)
         self._refuse_contradictions()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from twin_dcal.errors import ModelError
 from twin_dcal.hub import need_hub
+from twin_dcal.plural import plural
 from twin_dcal.privacy import hub_allowed
 
 from .weights_files import own_part, refuse_packed, refuse_unusable
@@ -94,7 +95,7 @@ def _load_file(network: Any, name: str, path: Path) -> None:
             f"{path}: these are not weights of '{name}': {_shorten(str(error))}.{resembling(shapes)}"
         ) from error
     told = f"; '{prefix}' taken off their names" if prefix else ""
-    logger.info("loaded %d tensors of '%s' from %s%s", len(weights), name, path, told)
+    logger.info("loaded %s of '%s' from %s%s", plural(len(weights), "tensor"), name, path, told)
 
 
 def _of_network(weights: dict[str, Tensor], network: Any) -> dict[str, Tensor]:

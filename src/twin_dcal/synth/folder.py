@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from twin_dcal.errors import ConfigError
-from twin_dcal.files import write_text
+from twin_dcal.files import UNFINISHED, write_text
 
 from .settings import Settings
 
-SETTINGS_NAME, NOTES_NAME, MASKS_NAME, LOCK_NAME = "synth.json", ".unfinished", "masks", ".synth.lock"
+SETTINGS_NAME, NOTES_NAME, MASKS_NAME, LOCK_NAME = "synth.json", UNFINISHED, "masks", ".synth.lock"
 META_NAME = "meta.jsonl"
 DESCRIPTIONS = ("dataset_infor.json", "twin_pairs_infor.json", "test_pairs.json")
 SPLITS = ("train", "val", "test")

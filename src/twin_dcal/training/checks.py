@@ -28,9 +28,9 @@ def check_processes(config: TwinVerificationConfig, device: torch.device) -> Non
     size, training = distributed.world_size(), config.training
     if 0 < training.num_epochs <= training.warmup_epochs:
         logger.warning(
-            "training (%d epochs) ends within its warm-up (%g): the learning rate only rises, below its peak. "
+            "training (%s) ends within its warm-up (%g): the learning rate only rises, below its peak. "
             "Training goes on like this; set training.warmup_epochs lower to reach it",
-            training.num_epochs, training.warmup_epochs,
+            plural(training.num_epochs, "epoch"), training.warmup_epochs,
         )  # fmt: skip
     people = training.batch_size // training.images_per_person
     if size > 1 and people < 2 * size:

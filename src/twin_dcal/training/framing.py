@@ -12,6 +12,8 @@ from twin_dcal.data.decode import decode_pixels, read_bytes
 from twin_dcal.data.fit import fit, scaled
 from twin_dcal.data.templates import TEMPLATES, Points
 from twin_dcal.errors import ImageError
+from twin_dcal.percent import percent
+from twin_dcal.plural import plural
 from twin_dcal.prepare.align import by_prominence, find_faces
 from twin_dcal.prepare.detector import NEEDED, FaceDetector, is_available
 
@@ -56,8 +58,8 @@ def crop_landmarks(config: TwinVerificationConfig, paths: Sequence[Path]) -> Poi
     found = _landmarks(chosen, config.data.image_size)
     if len(found) < min(_FEWEST, len(chosen)):
         logger.warning(
-            "data.crop_template: faces were found in %d of %d crops only; they are taken for those of dcal-prepare. "
-            "Set it to ours, arcface112 or none", len(found), len(chosen),
+            "data.crop_template: faces were found in %d of %s only; they are taken for those of dcal-prepare. "
+            "Set it to ours, arcface112 or none", len(found), plural(len(chosen), "crop"),
         )  # fmt: skip
         return TEMPLATES["ours"]
     measured: Points = np.median(found, axis=0)
@@ -66,8 +68,8 @@ def crop_landmarks(config: TwinVerificationConfig, paths: Sequence[Path]) -> Poi
     }
     nearest = min(apart, key=lambda name: apart[name])
     logger.info(
-        "data.crop_template: faces were found in %d of %d crops looked at; they lie %.1f %% of the side from where "
-        "template '%s' has them%s", len(found), len(chosen),
+        "data.crop_template: faces were found in %d of %s looked at; they lie %.1f %% of the side from where "
+        "template '%s' has them%s", len(found), plural(len(chosen), "crop"),
         100 * apart[nearest], nearest, "" if apart[nearest] < _SAME else "; the measured places are used",
     )  # fmt: skip
     return TEMPLATES[nearest] if apart[nearest] < _SAME else measured
@@ -91,9 +93,9 @@ def told_of_faces(paths: Sequence[Path], size: ImageSize, known: ArrayLike | Non
     if apart < _APART:
         return ()
     return (
-        f"the pictures look like photographs, not like aligned crops: in {len(found)} of them faces lie {apart:.0%} of "
-        "the side from where crops have them. Only the central square of each is seen here: align them, with "
-        "dcal-evaluate --align auto or with dcal-prepare first",
+        f"the pictures look like photographs, not like aligned crops: in {len(found)} of them faces lie "
+        f"{percent(apart)} of the side from where crops have them. Only the central square of each is seen here: "
+        "align them, with dcal-evaluate --align auto or with dcal-prepare first",
     )
 
 

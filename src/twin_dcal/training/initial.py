@@ -11,6 +11,7 @@ from twin_dcal.checkpoint import MODEL_NAME, read_model_content, skeleton_of
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ModelError
 from twin_dcal.models.dcal import DCALVerificationModel
+from twin_dcal.plural import plural
 
 logger = logging.getLogger(__name__)
 
@@ -45,8 +46,8 @@ def initial_model(config: TwinVerificationConfig, *, with_weights: bool = True) 
     model.load_state_dict(own | taken, strict=True)
     fresh, left = [name for name in own if name not in taken], [name for name in weights if name not in own]
     logger.info(
-        "starting from %s (%s, epoch %s): %d tensors taken%s%s", path, earlier.model.backbone,
-        content["training"].get("epoch", "unknown"), len(taken), _parts("; new and untrained", fresh),
+        "starting from %s (%s, epoch %s): %s taken%s%s", path, earlier.model.backbone,
+        content["training"].get("epoch", "unknown"), plural(len(taken), "tensor"), _parts("; new and untrained", fresh),
         _parts("; not used", left),
     )  # fmt: skip
     return model

@@ -171,7 +171,11 @@ def load(layout: Layout, weights: Mapping[str, Tensor], origin: str) -> FaceNetw
     told = f"; '{fit.prefix}' taken off their names" if fit.prefix else ""
     told += f"; {len(fit.spare)} beside the embedding left out ({some(fit.spare)})" if fit.spare else ""
     logger.info(
-        "loaded %d tensors of '%s' from %s%s", len(shapes) - len(fit.spare), layout.name, origin, told
+        "loaded %s of '%s' from %s%s",
+        plural(len(shapes) - len(fit.spare), "tensor"),
+        layout.name,
+        origin,
+        told,
     )
     return network.eval()
 
