@@ -89,6 +89,9 @@ def test_commands_that_decide_run_as_written(command, trained, monkeypatch, caps
     monkeypatch.setattr("sys.stdin", StringIO("verify a.jpg b.jpg\nquit\n"))
     served = []
     monkeypatch.setattr("twin_dcal.web.server.serve", lambda *given, **more: served.append(given) or True)
+    monkeypatch.setattr(
+        "twin_dcal.cli.verify.end_at_once", lambda code: None
+    )  # the process of the tests goes on
     name, *arguments = shlex.split(command if "FACES/test" in command else with_names(command, names))
     code = MODULES[name].main(arguments)
     told = capsys.readouterr()

@@ -169,6 +169,53 @@ def test_a_decision_that_cannot_be_written_is_none(decided, error, code, monkeyp
     assert sys.stdout.closed, "Python would try again as it ends, and exit with 120"
 
 
+FULL = (
+    "error: standard output: cannot be written, the disk is full (No space left on device). "
+    "Make room there and start again."
+)
+
+
+class Full(Unwritable):
+    """A full disk behind standard output without a buffer."""
+
+    encoding = "utf-8"
+
+    def __init__(self):
+        super().__init__(OSError(28, "No space left on device"))
+
+    def write(self, text):
+        raise self.error
+
+    def flush(self):
+        pass
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"]])
+def test_a_full_standard_output_is_named(decided, arguments, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert demo.main([*decided, *arguments]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == FULL
+
+
+@pytest.mark.parametrize("command", MODULES)
+@pytest.mark.parametrize("asked", ["--help", "--version"])
+def test_help_that_cannot_be_written_ends_with_2(command, asked, monkeypatch, capsys):
+    module = importlib.import_module(f"twin_dcal.cli.{command}")
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert module.main([asked]) == 2
+    assert capsys.readouterr().err.splitlines() == [FULL]
+
+
+@pytest.mark.skipif(not os.access("/dev/full", os.W_OK), reason="needs /dev/full")
+def test_a_full_standard_output_of_a_process():
+    """Python itself would end with 120 where something is left in its buffer."""
+    command = [sys.executable, str(ROOT / "scripts/verify.py"), "--help"]
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (2, FULL + "\n")
+
+
 # Ctrl-C
 
 

@@ -493,7 +493,14 @@ def slowly(self, one, two):
     while time.monotonic() < until:
         sum(range(1000))
     return decide(self, one, two)
-TwinInferenceEngine.decide = slowly if sys.argv.pop(1) == "slowly" else decide
+pace = sys.argv.pop(1)
+TwinInferenceEngine.decide = slowly if pace == "slowly" else decide
+if pace == "ends slowly":
+    import atexit
+    atexit.register(time.sleep, 30)
+if pace == "closes slowly":
+    from twin_dcal.web.queue import BoundedQueue
+    BoundedQueue.close = lambda self: time.sleep(30)
 from twin_dcal.cli.verify import main
 sys.exit(main())
 """
@@ -537,6 +544,20 @@ def test_ctrl_c_ends_it_at_once_while_it_judges(tmp_path):
         assert answer_of(waits)[0] == answer_of(behind)[0] == 503
     assert process.returncode == 130, said
     assert took < 5  # 2 s are promised; here others may keep the machine busy
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("pace", ["ends slowly", "closes slowly"])
+def test_ctrl_c_waits_neither_for_pythons_own_end_nor_for_a_step_that_hangs(tmp_path, pace):
+    with command(tmp_path, pace) as (process, port), connect(port) as silent:
+        assert request(port, "GET", "/").status == 200
+        silent.sendall(b"GET /")
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        took = time.monotonic() - began
+    assert process.returncode == 130, said
+    assert took < 15  # of the 30 s that it would take; 2 s are promised, but others may keep the machine busy
     assert "Traceback" not in said
 
 

@@ -24,7 +24,7 @@ from talking import form, request, served, verify
 
 from twin_dcal._version import __version__
 from twin_dcal.errors import ModelError
-from twin_dcal.web import uploads
+from twin_dcal.web import schemas, uploads
 from twin_dcal.web.access import ANSWER_HEADERS
 from twin_dcal.web.app import create_app
 from twin_dcal.web.queue import BoundedQueue
@@ -251,6 +251,40 @@ def post(port, body, headers):
 def test_wrong_fields(port, parts, status, reason):
     answer = post(port, *form(*parts))
     assert (answer.status, reason in answer.json["detail"]) == (status, True), answer.body
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("threshold", "high", "a number from -1 to 1"),
+        ("threshold", "nan", "a number from -1 to 1"),
+        ("threshold_probability", "2", "a number from 0 to 1"),
+        ("face1", "abc", "largest, or a number from the left (1 to 1000)"),
+        ("face2", "0", "largest, or a number from the left (1 to 1000)"),
+        ("explain", "perhaps", "none, attention or pair"),
+        ("crops", "2", "true or false"),
+    ],
+)
+def test_a_wrong_field_is_told_what_it_may_be(port, name, value, allowed):
+    answer = verify(port, ONE, ONE, **{name: value})
+    assert (answer.status, answer.json["detail"]) == (422, f"{name}: {value!r} given; give {allowed}")
+    if name == "threshold":
+        assert request(port, "GET", f"/api/rates?threshold={value}").json["detail"] == answer.json["detail"]
+
+
+def test_every_field_says_what_it_may_be(port):
+    assert schemas.ALLOWED.keys() == schemas.Options.model_fields.keys()
+    answer = verify(port, ONE, ONE, align="always")
+    told = (
+        "field 'align' is unknown; the fields are img1, img2, threshold, threshold_probability, face1, face2"
+    )
+    assert answer.json["detail"].startswith(told)
+
+
+def test_a_long_wrong_value_is_shortened(port):
+    told = verify(port, ONE, ONE, explain="\x1b" * 900).json["detail"]
+    assert len(told) < 250
+    assert "\x1b" not in told
 
 
 def test_damaged_forms(port):

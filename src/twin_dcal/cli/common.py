@@ -1,7 +1,6 @@
 """What every command shares: options in both spellings, `--section.key value`, exit codes, logging."""
 
 import argparse
-import io
 import logging
 import os
 import sys
@@ -44,6 +43,12 @@ class Parser(argparse.ArgumentParser):
             super().exit(status, message)
         except SystemExit as end:
             raise Answered(end.code) from None
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """argparse's own passes over a full disk."""
+        file = file or sys.stderr
+        if message and file is not None:
+            file.write(message)
 
     def parse(self, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
         """Options, and dotted overrides from whatever is not an option. ConfigError for anything else, with the nearest
@@ -105,7 +110,7 @@ def run(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[
 def _body(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None) -> int:
     set_privacy_defaults()
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names that are no UTF-8, as `names` writes them
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     # Of several processes only the first tells what all do.

@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from twin_dcal.errors import TwinDcalError
 from twin_dcal.files import told_full, writing
@@ -33,10 +33,12 @@ class Answered(SystemExit):
 
 def ended(command: Callable[[], int]) -> int:
     """Run a command's body and give its exit code, whatever happens in it. Only `Answered` passes."""
-    with interrupts_noted() as interrupts:
+    with interrupts_noted() as interrupts, _stdout_named():
         try:
-            code = command()
+            answered, code = _answered(command)
             _flush()
+            if answered:
+                raise answered
         except Answered:
             raise
         except BaseException as error:
@@ -44,6 +46,41 @@ def ended(command: Callable[[], int]) -> int:
             _give_up_unwritten()
         # Noted and swallowed, by a library or by a page that Ctrl-C ends: nobody may take the rest for an answer.
         return INTERRUPTED if interrupts else code
+
+
+@contextlib.contextmanager
+def _stdout_named() -> Iterator[None]:
+    if sys.stdout is None:  # nothing is printed then
+        yield
+        return
+    named: Any = _Named(sys.stdout)
+    with contextlib.redirect_stdout(named):
+        yield
+
+
+def _answered(command: Callable[[], int]) -> tuple[Answered | None, int]:
+    try:
+        return None, command()
+    except Answered as end:
+        return end, DONE
+
+
+class _Named:
+    """Standard output, which says that it is meant where there is no room for what is written to it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with writing("standard output"):
+            return int(self._stream.write(text))
+
+    def flush(self) -> None:
+        with writing("standard output"):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextlib.contextmanager
@@ -88,6 +125,11 @@ def end_at_once(code: int) -> NoReturn:
     os._exit(code)
 
 
+def leave_at_once(number: int) -> NoReturn:
+    """End after a signal, from any thread. Nothing is flushed, which could wait for who holds the terminal."""
+    os._exit(128 + number)
+
+
 def _told(error: BaseException) -> int:
     """Say what an error means to the user. Returns its exit code."""
     if isinstance(error, TwinDcalError):
@@ -121,8 +163,7 @@ def _say(text: str) -> None:
 def _flush() -> None:
     """Write out what was printed. OSError where it cannot be."""
     if sys.stdout is not None and not sys.stdout.closed:
-        with writing("standard output"):
-            sys.stdout.flush()
+        sys.stdout.flush()
 
 
 def _give_up_unwritten() -> None:

@@ -13,7 +13,7 @@ from twin_dcal.web.access import LOOPBACK
 from twin_dcal.web.server import PORT
 
 from .common import Parser, align_option, run
-from .exits import INTERRUPTED, end_at_once
+from .exits import INTERRUPTED, end_at_once, leave_at_once
 
 if TYPE_CHECKING:
     from twin_dcal.inference.engine import TwinInferenceEngine
@@ -155,9 +155,13 @@ def _serve(engine: "TwinInferenceEngine", options: argparse.Namespace) -> int:
         raise ConfigError(
             f"--web needs packages that are missing ({error.name}): pip install 'twin-dcal[web]'"
         ) from None
-    if not serve(engine, options.host, options.port, options.token, explains=explanations(engine)):
-        end_at_once(INTERRUPTED)  # a pair is still being judged, which nothing but the process's end can stop
-    return INTERRUPTED  # nothing else ends the page
+    serve(
+        engine, options.host, options.port, options.token, explains=explanations(engine), late=leave_at_once
+    )
+    # Only Ctrl-C ends the page. Python's own end takes seconds on a busy machine, and a pair may still be judged.
+    if "ipykernel" not in sys.modules:  # a notebook's process goes on
+        end_at_once(INTERRUPTED)
+    return INTERRUPTED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,7 +24,7 @@ from .access import ANSWER_HEADERS, LOOPBACK, Access, Refusal, access_for
 from .decision import Explains, decide, model_answer, rates_answer
 from .explaining import stoppable
 from .queue import BoundedQueue, ClientLeft
-from .schemas import Decision, ModelAnswer, Options, Problem, RatesAnswer
+from .schemas import Decision, ModelAnswer, Options, Problem, RatesAnswer, told_wrong
 from .uploads import MAX_BODY_BYTES, Body, Refused, announced_bytes, read_upload
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ _REASONS = {
 }  # fmt: skip
 
 
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _ONCE = ("Host", "Origin", "Authorization", "Sec-Fetch-Site", "Content-Type", "Content-Length")
 _LEFT = 499  # as nginx writes it
 
@@ -104,8 +105,9 @@ class Guard:
                 await body.discard()
                 MutableHeaders(scope=message).update(ANSWER_HEADERS)
                 known = path if path in _LOGGED else "(unknown path)"
+                method = scope["method"] if scope["method"] in _METHODS else "(unknown method)"
                 spent = 1000 * (time.perf_counter() - began)
-                logger.info("%s %s %d, %.0f ms", scope["method"], known, message["status"], spent)
+                logger.info("%s %s %d, %.0f ms", method, known, message["status"], spent)
             await send(message)
 
         headers = Headers(scope=scope)
@@ -147,7 +149,7 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return _refused(Refusal(422, f"{first['loc'][-1]}: {first['msg']}"))
+        return _refused(Refusal(422, told_wrong(str(first["loc"][-1]), first["input"])))
 
     @app.exception_handler(Exception)
     async def ours(request: Request, error: Exception) -> Response:

@@ -49,6 +49,19 @@ class Options(Plain):
     )
 
 
+_FACE = "largest, or a number from the left (1 to 1000)"
+ALLOWED: Mapping[str, str] = {
+    "threshold": "a number from -1 to 1", "threshold_probability": "a number from 0 to 1",
+    "face1": _FACE, "face2": _FACE, "explain": "none, attention or pair", "crops": "true or false",
+}  # fmt: skip
+"""What the fields of `Options` take, for whoever sent something else."""
+
+
+def told_wrong(name: str, given: object) -> str:
+    """One line about a field with a wrong value: what was given, and what may be."""
+    return f"{name}: {str(given)[:40]!r} given; give {ALLOWED[name]}"
+
+
 class RatesAt(Plain):
     """Error rates of deciding at one similarity, on the model's validation pairs. Shares in [0, 1]."""
 

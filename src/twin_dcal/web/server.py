@@ -3,13 +3,14 @@
 import contextlib
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
 
 from .access import LOOPBACK
+from .request_log import bounded_log
 
 if TYPE_CHECKING:
     from twin_dcal.inference.engine import TwinInferenceEngine
@@ -25,11 +26,15 @@ _EVERYWHERE = ("0.0.0.0", "::")
 def serve(
     engine: "TwinInferenceEngine", host: str | None = None, port: int = PORT, token: str | None = None, *,
     names: Iterable[str] = (), explains: "Explains | None" = None, workers: int = 1,
+    late: Callable[[int], object] = lambda signal: None,
 ) -> bool:  # fmt: skip
-    """Serve the page until Ctrl+C, which ends it within two seconds whatever it is at.
+    """Serve the page until Ctrl+C, which ends it within two seconds whatever it is at, but for a machine that is busy
+    with other things.
 
     Args: host: an address to listen at, this machine only by default; any other needs a token.
-        port: 0 takes a free one. Everything else as in `create_app`.
+        port: 0 takes a free one. late: called in another thread, with the signal, if LATE_SECONDS after Ctrl+C it has
+        not ended.
+        Everything else as in `create_app`.
     Returns: whether every pair that was being judged has come to an end. Else a thread is still at one; end the process
         with `os._exit` then, since ending Python under a thread in a library can crash.
     ConfigError: the `web` extra is missing, an address or port that cannot be had, a host without a token.
@@ -48,8 +53,8 @@ def serve(
     listening = _listen(host, port)
     address = f"http://{_shown(host)}:{listening.getsockname()[1]}/"
     logger.info("Page at %s%s  (Ctrl+C stops it)", address, f"#token={token}" if token else "")
-    with contextlib.closing(listening), contextlib.suppress(KeyboardInterrupt):
-        PageServer(app).run(sockets=[listening])
+    with contextlib.closing(listening), bounded_log(), contextlib.suppress(KeyboardInterrupt):
+        PageServer(app, late=late).run(sockets=[listening])
     return bool(app.state.jobs_ended)
 
 

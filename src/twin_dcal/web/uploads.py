@@ -16,7 +16,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.types import Message, Receive
 
 from .access import Refusal
-from .schemas import Options
+from .schemas import Options, told_wrong
 
 MAX_PHOTO_BYTES = 20 * 2**20
 _FORM_BYTES = 64 * 2**10  # boundaries, part headers and text fields
@@ -230,8 +230,8 @@ def _options(texts: dict[str, str]) -> Options:
     try:
         return Options.model_validate(texts)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise Refused.because(422, f"{first['loc'][0]}: {first['msg']}") from None
+        name = str(error.errors()[0]["loc"][0])
+        raise Refused.because(422, told_wrong(name, texts[name])) from None
 
 
 def _too_large(what: str) -> str:
