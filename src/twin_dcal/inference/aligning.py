@@ -1,6 +1,6 @@
 """Photographs to the crops a model was trained on, with the code that prepares data sets. No torch here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from threading import Lock
@@ -20,6 +20,8 @@ from twin_dcal.prepare.geometry import TEMPLATE, Matrix, scale_of
 from .images import read_pixels
 
 Align = Literal["auto", "always", "never"]
+Faces = FaceChoice | tuple[FaceChoice, FaceChoice]
+"""One choice for both pictures of a pair, or one for each."""
 Surface = Literal["python", "command", "prompt", "page"]
 """Where a message is read: each names the options that are there, under their own names."""
 _NEVER: Mapping[Surface, str] = {
@@ -110,10 +112,10 @@ class Aligner:
 
     def __call__(
         self, pixels_HWC: NDArray[np.uint8], size: ImageSize, name: str, which: FaceChoice = "largest",
-        surface: Surface | None = None,
+        surface: Surface | None = None, shared: bool = False,
     ) -> Prepared:  # fmt: skip
-        """Args: which: of several faces; surface: where a message is read, if elsewhere than others. ConfigError for a
-        choice where nothing is looked for."""
+        """Args: which: of several faces; shared: that choice is for another picture too (`refuse_unmet` then); surface:
+        where a message is read, if elsewhere than others. ConfigError for a choice where nothing is looked for."""
         never = _NEVER[surface or self.surface]
         check_choice(which)
         looked_for = self.align == "always" or (self.align == "auto" and is_available())
@@ -125,16 +127,17 @@ class Aligner:
         if not looked_for:
             warnings = _unlooked(pixels_HWC, size) if self.align == "auto" else ()
             return Prepared(fit(pixels_HWC, size), FaceInfo(None, warnings), pixels_HWC)
-        return self._looked(pixels_HWC, size, name, which, never)
+        return self._looked(pixels_HWC, size, name, which, never, shared)
 
     def _looked(
-        self, pixels_HWC: NDArray[np.uint8], size: ImageSize, name: str, which: FaceChoice, never: str
-    ) -> Prepared:
+        self, pixels_HWC: NDArray[np.uint8], size: ImageSize, name: str, which: FaceChoice, never: str, shared: bool
+    ) -> Prepared:  # fmt: skip
         tolerance = CROP_TOLERANCE if self.align == "auto" else 0
         try:
             found = align_face(
-                pixels_HWC, size, self._made(), tolerance=tolerance, template=self._template, which=which
-            )
+                pixels_HWC, size, self._made(), tolerance=tolerance, template=self._template, which=which,
+                shared=shared,
+            )  # fmt: skip
         except ImageError as error:
             raise ImageError(f"{name}: {error}") from None
         if found is None:
@@ -162,7 +165,7 @@ def check_choice(which: FaceChoice) -> None:
         raise ConfigError(f"face {which!r}: give largest, or a number from the left, 1 the first")
 
 
-def of_both(faces: FaceChoice | tuple[FaceChoice, FaceChoice]) -> tuple[FaceChoice, FaceChoice]:
+def of_both(faces: Faces) -> tuple[FaceChoice, FaceChoice]:
     """The choice for each of two pictures. ConfigError for what is neither one choice nor two."""
     if isinstance(faces, tuple | list):
         if len(faces) != 2:
@@ -175,6 +178,19 @@ def of_both(faces: FaceChoice | tuple[FaceChoice, FaceChoice]) -> tuple[FaceChoi
     for choice in (first, second):
         check_choice(choice)
     return first, second
+
+
+def is_shared(faces: Faces) -> bool:
+    """Whether one choice is for both pictures."""
+    return not isinstance(faces, tuple | list)
+
+
+def unmet(faces: Faces, seen: Iterable[FaceInfo]) -> str | None:
+    """Why one choice for two pictures fits neither of them, None if it fits one: a picture with a single face may be
+    compared with the second face of another, but two such pictures have no second face."""
+    if not isinstance(faces, int) or any(one.face is None or one.face["num_faces"] >= faces for one in seen):
+        return None
+    return f"face {faces}: neither picture has it; each shows one face"
 
 
 def prepare_file(

@@ -20,7 +20,7 @@ from twin_dcal.model_file.provenance import told_of_attention, told_of_training
 from twin_dcal.plural import plural
 from twin_dcal.prepare.align import FaceChoice
 
-from .aligning import Align, Aligner, FaceInfo, Prepared, Surface, of_both
+from .aligning import Align, Aligner, FaceInfo, Faces, Prepared, Surface, is_shared, of_both, unmet
 from .backend import Backend, FeatureType, ModelSource, open_backend
 from .deciding import Deciding, checked_similarity
 from .images import ImageInput, read_pixels
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 Features = NDArray[np.float32]
 OnError = Literal["entry", "raise"]
-Faces = FaceChoice | tuple[FaceChoice, FaceChoice]
 
 
 class TwinInferenceEngine:
@@ -180,14 +179,28 @@ class TwinInferenceEngine:
     ) -> VerificationResult:  # fmt: skip
         """Decide on one pair.
 
-        Args: faces: which face of each picture, where it has several: "largest", or its number from the left, 1 the
-        first; one choice is for both pictures. ImageError, in one line, for a picture that cannot be read, and for one
-        without a face (see `align`).
+        Args: faces: see `prepare_pair`. ImageError, in one line, for a picture that cannot be read, and for one without
+        a face (see `align`) or without the one that was chosen.
         """
         began = time.perf_counter()
-        first, second = of_both(faces)
-        one, two = self.prepare_image(img1, "img1", first), self.prepare_image(img2, "img2", second)
-        return self.decide(one, two, return_attention, began=began)
+        return self.decide(*self.prepare_pair(img1, img2, faces), return_attention, began=began)
+
+    def prepare_pair(
+        self, img1: ImageInput, img2: ImageInput, faces: Faces = "largest"
+    ) -> tuple[Prepared, Prepared]:
+        """`prepare_image` of two pictures.
+
+        Args: faces: which face of each picture, where it has several: "largest", or its number from the left, 1 the
+        first. One choice is for both pictures; of one that shows a single face this is taken then, as long as the other
+        has the chosen one. ImageError where it cannot be met.
+        """
+        one, two = (
+            self.prepare_image(image, name, face, shared=is_shared(faces))
+            for image, name, face in zip((img1, img2), ("img1", "img2"), of_both(faces), strict=True)
+        )
+        if reason := unmet(faces, (one.seen, two.seen)):
+            raise ImageError(reason)
+        return one, two
 
     def decide(
         self, one: Prepared, two: Prepared, return_attention: bool = False, *, began: float | None = None
@@ -238,7 +251,7 @@ class TwinInferenceEngine:
         listed = _pairs(pairs)
         if not listed:
             return []
-        scores, seen = self._similarities(listed, batch_size, on_error, of_both(faces))
+        scores, seen = self._similarities(listed, batch_size, on_error, faces)
         share = (time.perf_counter() - began) / len(listed)
         told = []
         for (one, two), score, (first, second) in zip(listed, scores, seen, strict=True):
@@ -279,15 +292,18 @@ class TwinInferenceEngine:
         return self.prepare_image(image, name).pixels
 
     def prepare_image(
-        self, image: ImageInput, name: str = "image", face: FaceChoice = "largest", *, surface: Surface | None = None
+        self, image: ImageInput, name: str = "image", face: FaceChoice = "largest", *,
+        surface: Surface | None = None, shared: bool = False,
     ) -> Prepared:  # fmt: skip
         """Find the face in a picture and align it: the pixels that the network sees, the face, and warnings about it.
 
         Args: face: which of several: "largest", or its number from the left; surface: where a message about it is read,
-        if elsewhere than the engine's others.
+        if elsewhere than the engine's others; shared: the choice is for another picture too (see `prepare_pair`).
         """
         called = str(image) if isinstance(image, str | Path) else name
-        prepared = self._aligner(read_pixels(image, name), self.source.image_size, called, face, surface)
+        prepared = self._aligner(
+            read_pixels(image, name), self.source.image_size, called, face, surface, shared
+        )
         return prepared.judged_by(self.source.familiarity)
 
     look = prepare_image
@@ -319,12 +335,13 @@ class TwinInferenceEngine:
 
     def _similarities(
         self, pairs: Sequence[tuple[ImageInput, ImageInput]], batch_size: int, on_error: OnError,
-        faces: tuple[FaceChoice, FaceChoice] = ("largest", "largest"),
+        faces: Faces = "largest",
     ) -> tuple[NDArray[np.float32], list[tuple[FaceInfo | str, FaceInfo | str]]]:  # fmt: skip
         """Similarities (P,) of pairs, and what was seen in their pictures; each distinct picture is embedded once.
 
         A picture that could not be used has its reason instead, and its similarities mean nothing.
         """
+        of_sides = of_both(faces)
         row_of: dict[object, int] = {}
         distinct: list[ImageInput] = []
         called: list[str] = []
@@ -333,22 +350,29 @@ class TwinInferenceEngine:
         for at, pair in enumerate(pairs):
             for side, image in enumerate(pair):
                 # A missing picture is named by its own place, whichever others are missing too.
-                key = (at, side) if image is None else _identity(image), faces[side]
+                key = (at, side) if image is None else _identity(image), of_sides[side]
                 if key not in row_of:
                     row_of[key] = len(distinct)
                     distinct.append(image)
                     called.append(f"pair {at}, img{side + 1}")
-                    chosen.append(faces[side])
+                    chosen.append(of_sides[side])
                 rows[at, side] = row_of[key]
         _check_batch_size(batch_size)
-        features, seen = self._embed(distinct, "combined", batch_size, on_error, chosen, called)
+        features, seen = self._embed(
+            distinct, "combined", batch_size, on_error, chosen, called, is_shared(faces)
+        )
         scores = similarity_rows(features[rows[:, 0]], features[rows[:, 1]], self.source.fusion)
         of_pairs = [(seen[one], seen[two]) for one, two in rows.tolist()]
+        for at, (one, two) in enumerate(of_pairs):
+            if isinstance(one, FaceInfo) and isinstance(two, FaceInfo) and (why := unmet(faces, (one, two))):
+                if on_error == "raise":
+                    raise ImageError(f"pair {at}: {why}")
+                of_pairs[at] = (why, why)
         return np.asarray(np.clip(scores, -1, 1), np.float32), of_pairs
 
     def _embed(
         self, images: Sequence[ImageInput], feature_type: FeatureType, batch_size: int, on_error: OnError,
-        faces: Sequence[FaceChoice] | None = None, called: Sequence[str] | None = None,
+        faces: Sequence[FaceChoice] | None = None, called: Sequence[str] | None = None, shared: bool = False,
     ) -> tuple[Features, list[FaceInfo | str]]:  # fmt: skip
         """Features (N, E) of pictures, and what was seen in them; a row of zeros and the reason where one cannot be
         used, unless that is to be raised. Args: faces: which of each picture, by default the largest; called: what
@@ -361,7 +385,7 @@ class TwinInferenceEngine:
             pixels, used = [], []
             for at, image in enumerate(images[start : start + batch_size]):
                 try:
-                    picture = self.prepare_image(image, names[start + at], chosen[start + at])
+                    picture = self.prepare_image(image, names[start + at], chosen[start + at], shared=shared)
                 except ImageError as error:
                     if on_error == "raise":
                         raise

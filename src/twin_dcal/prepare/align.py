@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from twin_dcal.config import ImageSize
 from twin_dcal.data.fit import central, fit, sides
 from twin_dcal.errors import ImageError
+from twin_dcal.plural import plural
 
 from .detector import Face, FaceDetector
 from .geometry import (
@@ -84,18 +85,19 @@ def align_face(
     limits: Limits | None = None,
     template: Points = TEMPLATE,
     which: FaceChoice = "largest",
+    shared: bool = False,
 ) -> AlignedFace | None:
     """The crop of one face, (rows, columns, 3); None if no face is found.
 
     Args: pixels: uint8 RGB, upright. size: pixels a side, or rows and columns. tolerance: a picture that aligning would
     move by less, as a share of its side, is an aligned crop and is left alone; 0 aligns everything. limits: what a
-    warning is about; by default `Limits()`. template: landmarks of the crop, of side 1. which: of several faces.
+    warning is about; by default `Limits()`. template: landmarks of the crop, of side 1. which, shared: see `choose`.
     ImageError for a number that is larger than their number.
     """
     faces = find_faces(pixels_HWC, detector)
     if not faces:
         return None
-    chosen = choose(faces, pixels_HWC.shape, which)
+    chosen = choose(faces, pixels_HWC.shape, which, shared)
     return _aligned(
         pixels_HWC, size, detector, chosen, faces, _Framing(tolerance, limits or Limits(), template, which)
     )
@@ -121,12 +123,16 @@ class _Framing:
     which: FaceChoice = "largest"
 
 
-def choose(faces: tuple[Face, ...], shape: tuple[int, ...], which: FaceChoice) -> Face:
-    """The face that is meant; the only one, whatever its number. ImageError for a number that is larger than theirs."""
-    if which == "largest" or len(faces) == 1:
+def choose(faces: tuple[Face, ...], shape: tuple[int, ...], which: FaceChoice, shared: bool = False) -> Face:
+    """The face that is meant. ImageError for a number that is larger than theirs.
+
+    Args: shared: the choice is for another picture too, and one with a single face has only that to give.
+    """
+    if which == "largest" or (shared and len(faces) == 1):
         return by_prominence(faces, shape)[0]
     if which > len(faces):
-        raise ImageError(f"{len(faces)} faces, none of them number {which} from the left")
+        there = plural(len(faces), "face, so there is no", "faces, none of them")
+        raise ImageError(f"{there} number {which} from the left")
     return _from_left(faces)[which - 1]
 
 

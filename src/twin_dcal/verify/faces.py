@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 from twin_dcal.errors import ConfigError
 
 if TYPE_CHECKING:
+    from twin_dcal.inference.aligning import Faces
     from twin_dcal.prepare.align import FaceChoice
 
 
-def face_choices(words: Sequence[str], called: str) -> "tuple[FaceChoice, FaceChoice]":
-    """`2`, `largest` or `1 2` as the choice for the first and for the second picture.
+def face_choices(words: Sequence[str], called: str) -> "Faces":
+    """`2`, `largest` or `1 2` as the choice for both pictures, or for each.
 
     Args: called: what was typed in front of it, for the message. ConfigError for what is no choice.
     """
@@ -21,7 +22,8 @@ def face_choices(words: Sequence[str], called: str) -> "tuple[FaceChoice, FaceCh
         raise ConfigError(
             f"{called} {' '.join(words)}: give largest, or a number from the left, for one or both pictures"
         )
-    return _choice(words[0]), _choice(words[-1])
+    chosen = [_choice(text) for text in words]
+    return chosen[0] if len(words) == 1 or not numbered else (chosen[0], chosen[1])
 
 
 def _choice(text: str) -> "FaceChoice":

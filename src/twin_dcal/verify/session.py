@@ -14,14 +14,13 @@ from twin_dcal.errors import ConfigError, ImageError, ManifestError, TwinDcalErr
 from twin_dcal.evaluation.match_names import short_ids
 from twin_dcal.extraction.listing import images_below
 from twin_dcal.files import replacing, write_text
-from twin_dcal.inference.aligning import Align, Prepared
+from twin_dcal.inference.aligning import Align, Faces, Prepared, is_shared, of_both
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
 from twin_dcal.model_file.familiarity import UNLIKE
 from twin_dcal.model_file.provenance import told_of_training
 from twin_dcal.percent import percent
 from twin_dcal.plural import plural
-from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.spelling import nearest
 
 from .faces import face_choices
@@ -69,7 +68,7 @@ class Session:
         *,
         attention: bool = False,
         save_results: bool = False,
-        faces: tuple[FaceChoice, FaceChoice] = ("largest", "largest"),
+        faces: Faces = "largest",
     ) -> None:
         self.engine, self.output_dir = engine, output_dir
         self._faces = faces
@@ -79,10 +78,7 @@ class Session:
     def verify(self, img1: str, img2: str) -> tuple[VerificationResult, Path]:
         """Decide on a pair and draw it; the result and the picture's path."""
         began = time.perf_counter()
-        one, two = (
-            self.engine.prepare_image(img, name, face)
-            for img, name, face in zip((img1, img2), ("img1", "img2"), self._faces, strict=True)
-        )
+        one, two = self.engine.prepare_pair(img1, img2, self._faces)
         result = self.engine.decide(one, two, began=began)
         name = result_name((img1, img2), self._faces, *self._decided_by())
         picture = self.output_dir / f"{name}{'_attention' if self._attention else ''}.png"
@@ -117,6 +113,8 @@ class Session:
 
         ManifestError for fewer than two pictures or too many, ImageError where no pair can be compared.
         """
+        if not is_shared(self._faces):
+            raise ConfigError("one choice of a face is for a folder; two are for the pictures of a pair")
         images = images_below(as_written(folder))
         if not 2 <= len(images) <= MAX_FOLDER:
             raise ManifestError(
@@ -124,10 +122,10 @@ class Session:
                 "by pair, "
                 "dcal-extract --top_k_similar does larger ones"
             )
-        results = self.engine.batch_verify(list(combinations(images, 2)))
+        results = self.engine.batch_verify(list(combinations(images, 2)), faces=self._faces)
         saved = None
         if self._save_results:
-            saved = self.output_dir / f"pairs_{result_name([folder], *self._decided_by())}.json"
+            saved = self.output_dir / f"pairs_{result_name([folder], self._faces, *self._decided_by())}.json"
             self._save(saved, results)
         if all(result["error"] for result in results):
             raise ImageError(f"{folder}: no two pictures can be compared; first: {results[0]['error']}")
@@ -200,7 +198,7 @@ class Session:
     def _told_faces(self, *choices: str) -> str:
         if choices:
             self._faces = face_choices(choices, "face")
-        first, second = map(str, self._faces)
+        first, second = map(str, of_both(self._faces))
         return (
             f"face {first}"
             if first == second
