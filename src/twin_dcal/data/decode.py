@@ -1,7 +1,9 @@
 """Decoding with Pillow and `jpeg`, and the cheap check of files on disk. No torch here."""
 
+import re
 import stat
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -21,6 +23,7 @@ from .cost import refuse_costly, refuse_costly_tags
 from .formats import FORMATS_READ, MAX_PIXELS, ends_complete, image_format, is_heic, pixel_size
 from .heic import decode_heic
 from .jpeg import jpeg_pixels
+from .libtiff import heard
 
 # Importing a plugin registers its format; no others are offered a file (an EPS would start Ghostscript).
 _PLUGINS = {
@@ -39,6 +42,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ONE_AT_A_TIME = Lock()  # warnings.catch_warnings is not thread-safe
+_UNDECODED = "its data cannot be decoded to the end"
 _HEAD_BYTES = 4096
 _TAIL_BYTES = 64
 
@@ -90,7 +94,8 @@ def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np
     if kind is None:
         raise ImageError(f"{name}: not an image ({FORMATS_READ} are read)")
     refuse_costly(data, name, max_pixels)
-    with _ONE_AT_A_TIME, warnings.catch_warnings():
+    listening: AbstractContextManager[list[str]] = heard() if kind == "tiff" else nullcontext([])
+    with _ONE_AT_A_TIME, warnings.catch_warnings(), listening as damage_heard:
         warnings.simplefilter("ignore")
         try:
             # No other plugin is asked: what was looked at is what is decoded.
@@ -99,6 +104,8 @@ def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np
                 if kind == "jpeg" and (pixels_HWC := _of_jpeg(data, image, name)) is not None:
                     return pixels_HWC
                 image.load()  # before EXIF is asked for, which would decode a PNG and hide its damage
+                if damage_heard:
+                    raise ValueError(_UNDECODED)
                 return rgb_pixels(image, name)
         except UnidentifiedImageError:
             raise ImageError(f"{name}: not an image ({FORMATS_READ} are read)") from None
@@ -108,6 +115,8 @@ def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np
             raise
         except Exception as error:  # Pillow's plugins raise whatever their parser stumbles over.
             reason = " ".join(str(error).split()) or type(error).__name__
+            if re.fullmatch(r"-?\d+", reason):  # the number that a decoder ended with
+                reason = _UNDECODED
             raise ImageError(f"{name}: truncated or damaged ({reason}). Restore the file.") from None
 
 
