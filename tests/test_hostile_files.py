@@ -382,7 +382,7 @@ def test_a_byte_that_is_another_one_shows(by_hand, tmp_path):
 
 
 def test_a_model_of_an_earlier_release_has_no_seal(by_hand, tmp_path):
-    from twin_dcal.inference.onnx_bytes import sealed, unsealed
+    from twin_dcal.model_file.onnx_bytes import sealed, unsealed
 
     bare = unsealed(by_hand)
     assert len(by_hand) - len(bare) == len(sealed(b""))

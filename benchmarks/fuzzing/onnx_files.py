@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from twin_dcal.inference.onnx_bytes import sealed, unsealed
+from twin_dcal.model_file.onnx_bytes import sealed, unsealed
 
 from .mutations import PLAIN, SIZES, any_place, changed_at, flipped, restructured, spans, truncated
 

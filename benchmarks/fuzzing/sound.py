@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 
 from twin_dcal.checkpoint import save_model
 from twin_dcal.config import TwinVerificationConfig
-from twin_dcal.inference.onnx_bytes import sealed
 from twin_dcal.inference.onnx_metadata import FORMAT, FORMAT_VERSION, INPUT, to_strings
 from twin_dcal.metrics.calibration import Isotonic, Platt
 from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
 from twin_dcal.metrics.fusion import Fusion
+from twin_dcal.model_file.onnx_bytes import sealed
 from twin_dcal.models.dcal import DCALVerificationModel
 
 SIZE = 32

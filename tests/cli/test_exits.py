@@ -194,7 +194,7 @@ class Full(Unwritable):
 def test_a_full_standard_output_is_named(decided, arguments, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdout", Full())
-    assert demo.main([*decided, *arguments]) == 2
+    assert verify.main([*decided, *arguments]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == FULL
 
 
@@ -210,7 +210,7 @@ def test_help_that_cannot_be_written_ends_with_2(command, asked, monkeypatch, ca
 @pytest.mark.skipif(not os.access("/dev/full", os.W_OK), reason="needs /dev/full")
 def test_a_full_standard_output_of_a_process():
     """Python itself would end with 120 where something is left in its buffer."""
-    command = [sys.executable, str(ROOT / "scripts/verify.py"), "--help"]
+    command = [sys.executable, str(ROOT / "scripts/demo.py"), "--help"]
     with open("/dev/full", "wb") as full:  # noqa: PTH123
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert (done.returncode, done.stderr) == (2, FULL + "\n")

@@ -122,8 +122,20 @@ def test_other_files_are_refused_in_one_line(tmp_path, faces):
     with pytest.raises(ConfigError, match="no such file"):
         FaceNetwork(tmp_path / "missing.onnx")
     (tmp_path / "text.onnx").write_text("no network")
-    with pytest.raises(ModelError, match="cannot load"):
+    with pytest.raises(ModelError, match="not an ONNX model, or damaged"):
         FaceNetwork(tmp_path / "text.onnx")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    with pytest.raises(ModelError, match="cannot load"):
+        FaceNetwork(tmp_path / "empty.onnx")
+    path = write_network(tmp_path / "elsewhere.onnx", ("N", 3, 16, 16))
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [1], [0.0]))
+    weights = model.graph.initializer[0]
+    weights.external_data.add(key="location", value="*/_ORT_MEM_ADDR_/*")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match="keeps weights in other files"):
+        FaceNetwork(path)
     with pytest.raises(ModelError, match="not \\(N, 3, S, S\\)"):
         FaceNetwork(write_network(tmp_path / "grey.onnx", ("N", 1, 16, 16)))
 

@@ -21,13 +21,13 @@ from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ConfigError, ManifestError, ModelError
 from twin_dcal.evaluation.protocol import Comparisons
 from twin_dcal.inference.onnx_backend import OnnxBackend
-from twin_dcal.inference.onnx_bytes import sealed, unsealed
 from twin_dcal.inference.onnx_metadata import preprocessing_in_words
 from twin_dcal.metrics.calibration import Platt
 from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
 from twin_dcal.metrics.pairs import PairScores
 from twin_dcal.metrics.thresholds import counted
 from twin_dcal.model_file.familiarity import NUM_LOOKS, Familiarity
+from twin_dcal.model_file.onnx_bytes import sealed, unsealed
 from twin_dcal.models.dcal import DCALVerificationModel
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'onnx'")
@@ -376,6 +376,60 @@ def test_weights_in_other_files_are_not_read(tmp_path, monkeypatch, place):
     Path("model.onnx").write_bytes(foreign(place).SerializeToString())
     refused("model.onnx", "keeps weights in other files, which are not read")
     refused(tmp_path / "model.onnx", "keeps weights in other files, which are not read")
+
+
+def test_weights_anywhere_but_in_the_file_are_refused_before_the_runtime_sees_them(exported, monkeypatch):
+    """In initializers, sparse ones and attributes; also by the entry that ONNX Runtime takes for an address in memory,
+    and by fields whose numbers only protobuf's readers recognise."""
+    from onnx import TensorProto, helper
+
+    from twin_dcal.model_file.onnx_bytes import refuse_damaged
+
+    sound = unsealed(exported.path.read_bytes())
+    refuse_damaged(sound, "m.onnx")
+
+    def outside(location):
+        tensor = helper.make_tensor("w", TensorProto.FLOAT, [4], np.ones(4))
+        tensor.ClearField("float_data")
+        tensor.external_data.add(key="location", value=location)
+        return tensor
+
+    def broken(change):
+        model = onnx.load_model_from_string(sound)
+        change(model.graph)
+        return model.SerializeToString()
+
+    def attribute(graph, **values):
+        graph.node.append(helper.make_node("Constant", [], ["unused"], **values))
+
+    memory = outside("*/_ORT_MEM_ADDR_/*")
+    memory.data_location = TensorProto.EXTERNAL
+    sparse = onnx.SparseTensorProto(values=outside("beside.bin"), dims=[4])
+    files = [
+        broken(lambda graph: graph.initializer.append(memory)),
+        broken(lambda graph: graph.initializer.append(outside("beside.bin"))),
+        broken(lambda graph: graph.sparse_initializer.append(sparse)),
+        broken(lambda graph: attribute(graph, value=memory)),
+        broken(lambda graph: attribute(graph, sparse_value=sparse)),
+    ]
+    location = memory.SerializeToString()
+    assert location.endswith(bytes([0x70, 1]))
+    hidden = location[:-2] + bytes(
+        [0xF0, 0x80, 0x80, 0x80, 0x70, 1]
+    )  # the same field, as protobuf cuts a longer number
+    graph = b"\x2a" + bytes([len(hidden)]) + hidden
+    files.append(sound + b"\x3a" + bytes([len(graph)]) + graph)
+    for content in files:
+        with pytest.raises(ModelError, match="keeps weights in other files, which are not read"):
+            refuse_damaged(content, "m.onnx")
+
+
+def test_what_can_be_read_in_part_only_is_refused(exported):
+    """Groups of fields are left over from protobuf's first version: its readers pass over them and go on."""
+    from twin_dcal.model_file.onnx_bytes import refuse_damaged
+
+    with pytest.raises(ModelError, match="not an ONNX model, or damaged"):
+        refuse_damaged(b"\x83\x06\x84\x06" + unsealed(exported.path.read_bytes()), "m.onnx")
 
 
 def with_metadata(source, path, changed):

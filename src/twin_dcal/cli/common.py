@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from twin_dcal._version import __version__
 from twin_dcal.config_text import parse_dotted
+from twin_dcal.environment import ignore_wrong_backend
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import owner_only
 from twin_dcal.privacy import set_privacy_defaults
@@ -109,6 +110,7 @@ def run(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[
 
 def _body(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None) -> int:
     set_privacy_defaults()
+    ignore_wrong_backend()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names that are no UTF-8, as `names` writes them

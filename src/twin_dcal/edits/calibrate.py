@@ -6,7 +6,6 @@ edited twins is the one asked for.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -18,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from twin_dcal.environment import num_threads
 from twin_dcal.errors import ConfigError, ModelError
 from twin_dcal.metrics.error_rates import eer, sort_scores
+from twin_dcal.model_file.onnx_bytes import refuse_weights_elsewhere
 from twin_dcal.prepare.geometry import fit_similarity
 from twin_dcal.privacy import set_privacy_defaults
 
@@ -71,10 +72,11 @@ class FaceNetwork:
         if not self.path.is_file():
             raise ConfigError(f"--calibrate_with {path}: no such file. Name a face network in ONNX format.")
         content = self.path.read_bytes()
+        refuse_weights_elsewhere(content, str(path))
         self.sha256 = hashlib.sha256(content).hexdigest()
         options = runtime.SessionOptions()
         options.log_severity_level = 4  # errors arrive as exceptions
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
+        options.intra_op_num_threads = num_threads()
         try:
             self._session: Any = runtime.InferenceSession(
                 content, options, providers=["CPUExecutionProvider"]

@@ -12,9 +12,9 @@ from twin_dcal.evaluation.inputs import DataFiles, keep_to_split, read_compariso
 from twin_dcal.evaluation.protocol import Comparisons
 from twin_dcal.files import replacing
 from twin_dcal.inference.onnx_backend import OnnxBackend
-from twin_dcal.inference.onnx_bytes import sealed
 from twin_dcal.inference.onnx_metadata import FORMAT, FORMAT_VERSION, preprocessing_in_words, to_strings
 from twin_dcal.inference.torch_backend import TorchBackend
+from twin_dcal.model_file.onnx_bytes import sealed
 from twin_dcal.model_file.provenance import told_of_training
 
 from . import faces

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.data.fit import sides
+from twin_dcal.environment import num_threads
 from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.model_file.onnx_bytes import metadata, refuse_damaged
 from twin_dcal.model_file.room import room
 from twin_dcal.plural import plural
 from twin_dcal.privacy import set_privacy_defaults
 
 from .backend import FeatureType, ModelSource, unit_rows
-from .onnx_bytes import metadata, refuse_damaged
 from .onnx_metadata import INPUT, Described, promised_size, read_metadata
 
 # Images in one run, by kind of weights. More cost no less, since activations leave the cache, and the runtime keeps
@@ -100,25 +101,22 @@ def _open_session(content: bytes, path: str) -> Any:
     onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
-    options.intra_op_num_threads, options.inter_op_num_threads = _num_threads(), 1
-    # Weights in other files would be read from here, and the runtime lets no path lead out of it.
+    options.intra_op_num_threads, options.inter_op_num_threads = num_threads(), 1
+    # `refuse_damaged` lets no weights in other files through; if one did, it would be looked for here.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     options.add_session_config_entry("session.use_env_allocators", "1")
     rows, columns = promised_size(metadata(content))
     try:
         with _opening:
             _set_room(onnxruntime, room(len(content), rows, columns))
-            # Without a second try on the same device, of which the runtime would print a report.
+            # Without a second try on the same device, of which the runtime would print a report. Constants, which the
+            # exporter has folded, are not worked out while the graph is opened: that takes memory beside `room`.
             return onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"], enable_fallback=0
-            )
+                content, options, providers=["CPUExecutionProvider"], enable_fallback=0,
+                disabled_optimizers=["ConstantFolding"],
+            )  # fmt: skip
     except Exception as error:
-        reason = _reason(error)
-        if "external" in reason.lower():
-            raise ModelError(
-                f"{path}: keeps weights in other files, which are not read; export to one file"
-            ) from error
-        raise ModelError(f"{path}: not an ONNX model, or damaged ({reason})") from error
+        raise ModelError(f"{path}: not an ONNX model, or damaged ({_reason(error)})") from error
 
 
 def _set_room(onnxruntime: Any, num_bytes: int) -> None:
@@ -129,12 +127,6 @@ def _set_room(onnxruntime: Any, num_bytes: int) -> None:
     as_requested = 1  # grown by what is asked for, rather than by powers of two
     arena = onnxruntime.OrtArenaCfg({"max_mem": num_bytes, "arena_extend_strategy": as_requested})
     onnxruntime.create_and_register_allocator(place, arena)
-
-
-def _num_threads() -> int:
-    """OMP_NUM_THREADS, as torch reads it; 0, the runtime's own choice, where it is no number."""
-    told = os.environ.get("OMP_NUM_THREADS", "")
-    return min(int(told), os.cpu_count() or 1) if told.isascii() and told.isdigit() else 0
 
 
 def _refuse_contradictions(session: Any, described: Described) -> None:

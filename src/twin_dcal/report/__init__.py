@@ -2,3 +2,7 @@
 
 Nothing here computes a figure; what is drawn was handed over in `evaluation.result.Evaluation`.
 """
+
+from twin_dcal.environment import ignore_wrong_backend
+
+ignore_wrong_backend()  # before matplotlib, which modules here import

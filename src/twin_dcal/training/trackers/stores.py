@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_folder
@@ -93,7 +93,7 @@ def find_store(uri: str | None, output_dir: Path) -> Store:
     That default is shared by the runs of one parent folder, which is what makes them comparable. ConfigError for
     a file store, which MLflow no longer takes, and for what is no store at all.
     """
-    if uri and urlsplit(uri).password:
+    if uri and _split(uri).password:
         raise ConfigError(
             "tracking.mlflow_uri holds a password, which would be stored with every checkpoint; leave it out and set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the whole address as MLFLOW_TRACKING_URI"
@@ -111,7 +111,7 @@ def find_store(uri: str | None, output_dir: Path) -> Store:
             )
         return Store(given, file, is_local=True)
     if scheme in _SERVERS or scheme in _DATABASES:
-        return Store(given, None, is_local=(urlsplit(given).hostname or "") in _LOOPBACK)
+        return Store(given, None, is_local=(_split(given).hostname or "") in _LOOPBACK)
     if scheme in ("", "file"):
         raise ConfigError(_no_file_store(given))
     raise ConfigError(
@@ -128,6 +128,13 @@ def _no_file_store(given: str) -> str:
         f"--artifacts-destination {folder}/artifacts' and give http://localhost:5000 ('mlflow migrate-filestore "
         f"--source {folder} --target {database}' brings old runs along)"
     )
+
+
+def _split(uri: str) -> SplitResult:
+    try:
+        return urlsplit(uri)
+    except ValueError as error:
+        raise ConfigError(f"tracking.mlflow_uri {without_login(uri)}: no address ({error})") from None
 
 
 def without_login(uri: str) -> str:
