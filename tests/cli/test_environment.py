@@ -1,5 +1,6 @@
 """Variables that a user may have set wrongly: they are harmless, or one line says what is wrong."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -41,8 +42,6 @@ def test_whatever_draws_can_be_imported_with_a_wrong_backend():
 
 @pytest.mark.parametrize("package", sorted({name.partition(".")[0] for name in DRAWING}))
 def test_every_package_that_draws_takes_a_wrong_backend_away(package, monkeypatch):
-    import importlib
-
     monkeypatch.setenv("MPLBACKEND", "nonsense")
     importlib.reload(importlib.import_module(f"twin_dcal.{package}"))
     assert "MPLBACKEND" not in os.environ
@@ -69,3 +68,31 @@ def test_a_place_for_runs_that_is_no_address_is_one_line(uri, monkeypatch, tmp_p
             find_store(given, tmp_path)
         assert "\n" not in str(told.value)
         assert "a:b" not in str(told.value)
+
+
+LIBRARIES = {
+    "at import": 'import os\nSECONDS = int(os.environ.get("SOME_TIMEOUT", "10"))\n',
+    "by a function": 'import os\nread = lambda text: int(text)\nSECONDS: int = read(os.environ["SOME_TIMEOUT"])\n',
+    "getenv": "import os\nSECONDS = float(os.getenv('SOME_TIMEOUT'))\n",
+}
+
+
+@pytest.mark.parametrize("code", LIBRARIES.values(), ids=LIBRARIES)
+def test_a_variable_that_a_library_cannot_read_is_one_line(code, tmp_path, monkeypatch, capsys):
+    (tmp_path / "some_library.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SOME_TIMEOUT", "abc")
+    monkeypatch.delitem(sys.modules, "some_library", raising=False)
+    assert common.run(lambda _: importlib.import_module("some_library").SECONDS) == 2
+    assert capsys.readouterr().err == (
+        "error: the environment has SOME_TIMEOUT='abc', which a library cannot read; correct or unset it\n"
+    )
+
+
+def test_other_errors_beside_a_variable_stay_internal(tmp_path, monkeypatch, capsys):
+    (tmp_path / "some_library.py").write_text('import os\nSECONDS = os.environ["SOME_TIMEOUT"]\nint("x")\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SOME_TIMEOUT", "abc")
+    monkeypatch.delitem(sys.modules, "some_library", raising=False)
+    assert common.run(lambda _: importlib.import_module("some_library").SECONDS) == 70
+    assert "internal error" in capsys.readouterr().err

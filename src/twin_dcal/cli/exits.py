@@ -5,6 +5,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -141,7 +142,28 @@ def _told(error: BaseException) -> int:
         return UNREAD
     if isinstance(error, OSError):  # a full disk, a folder that cannot be made: the message names it
         return _mistake(str(told_full(error)))
+    if (variable := _wrong_variable(error)) is not None:
+        value = os.environ[variable][:60]
+        return _mistake(
+            f"the environment has {variable}={value!r}, which a library cannot read; correct or unset it"
+        )
     return internal(error)
+
+
+_READS_VARIABLE = re.compile(r"(?:environ|getenv)[.\w]*[\[(]\s*[\"'](\w+)[\"']")
+
+
+def _wrong_variable(error: BaseException) -> str | None:
+    """The variable of the environment that a library failed to read as a number or a name, by the line that did it,
+    mostly while it was imported. None for any other error, and for code of ours."""
+    if not isinstance(error, ValueError):
+        return None
+    own = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120
+    for frame in traceback.extract_tb(error.__traceback__):
+        found = _READS_VARIABLE.search(frame.line or "")
+        if found and found[1] in os.environ and not frame.filename.startswith(own):
+            return found[1]
+    return None
 
 
 def _mistake(text: str) -> int:
