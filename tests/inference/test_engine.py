@@ -358,9 +358,7 @@ def test_thresholds_by_probability_and_by_similarity(engine, model_path, photos)
     assert engine.deciding.calibration(engine.threshold) >= 0.5
     other = TwinInferenceEngine(model_path, "cpu", align="never", threshold_probability=0.8)
     assert other.threshold == pytest.approx(0.75 + np.log(4) / 8)
-    with pytest.raises(
-        MetricError, match="no score has the probability 0.99; the highest there is is 0.8808"
-    ):
+    with pytest.raises(MetricError, match="no score has the probability 0.99; the highest is 0.8808"):
         engine.set_threshold_probability(0.99)
     for value in (-0.1, 1.1, float("nan"), "0.5"):
         with pytest.raises(ConfigError, match="between 0 and 1"):

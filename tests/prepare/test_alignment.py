@@ -16,6 +16,7 @@ from twin_dcal.prepare import geometry
 from twin_dcal.prepare.align import align_face, align_faces, by_prominence, warp
 from twin_dcal.prepare.detector import Face, FaceDetector, _grouped, find_model
 from twin_dcal.prepare.geometry import TEMPLATE
+from twin_dcal.prepare.quality import Quality
 from twin_dcal.prepare.settings import Limits
 
 _spec = importlib.util.spec_from_file_location(
@@ -237,6 +238,20 @@ def test_quality_sees_what_is_wrong(detector):
     found = align_face(cut, 112, detector)
     assert found is None or found.quality.outside > 0.2
     assert Limits(min_eyes_px=None, min_sharpness=None).complaints(good.quality) == ()
+
+
+def test_complaints_say_what_was_measured():
+    bad = Quality(9.04, 0.31, 0.01, 0.02, 0.9, -0.885, 0.5, 0.0, 0.4)
+    limits = Limits(min_score=0.7, min_sharpness=0.1, min_brightness=0.1, max_clipped=0.5)
+    assert limits.complaints(bad) == (
+        "too small (eyes 9.04 px apart, at least 20 wanted)",
+        "doubtful face (the detector's score 0.31, at least 0.7 wanted)",
+        "too blurred (sharpness 0.01, at least 0.1 wanted)",
+        "too dark (brightness 0.02, at least 0.1 wanted)",
+        "over- or underexposed (share 0.9, at most 0.5 wanted)",
+        "turned away (turn 0.885, at most 0.6 wanted)",
+        "cut off by the photo's edge (share 0.4, at most 0.3 wanted)",
+    )
 
 
 def test_a_contrast_change_is_no_blur(detector):

@@ -14,7 +14,7 @@ from PIL import Image
 from twin_dcal.errors import ConfigError, ImageError, ManifestError
 from twin_dcal.prepare.job import Job
 from twin_dcal.prepare.photo import read_source
-from twin_dcal.prepare.run import prepare
+from twin_dcal.prepare.run import _notes_of_folders, prepare
 from twin_dcal.prepare.settings import PrepareConfig
 from twin_dcal.prepare.sources import file_name, file_names, find_photos, one_line, pairs_of
 
@@ -268,3 +268,18 @@ def test_a_photo_that_would_take_minutes_is_left_out_by_name(photos_folder, tmp_
     assert reasons(done)["p0/bomb.jpg"][0] == "cannot be read"
     assert reasons(done)["p0/bomb.jpg"][1].startswith("would take too long to decode (")
     assert done.path_of
+
+
+def test_a_folder_of_groups_is_not_taken_for_one_person_silently(tmp_path):
+    """PHOTOS/studio/anna/1.jpg: studio would be one person of many faces."""
+    for name in ("studio/anna/1.jpg", "studio/bert/1.jpg", "wild/carl/2.jpg", "wild/dora/x/3.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"")
+    (note,) = _notes_of_folders(tmp_path, find_photos(tmp_path))
+    assert note == (
+        f"{tmp_path} has a folder for each of 2 people, and photos lie in folders below them: studio/anna, "
+        f"studio/bert, wild/carl, wild/dora. If those are the people, prepare {tmp_path / 'studio'} and the others "
+        "like it instead."
+    )
+    (tmp_path / "studio/0.jpg").write_bytes(b"")  # a person with a picture of her own
+    assert _notes_of_folders(tmp_path, find_photos(tmp_path)) == ()

@@ -491,6 +491,24 @@ def test_shares_are_read_as_people_write_them(share, text):
     assert percent(share) == text
 
 
+def test_what_several_pictures_of_a_folder_have_in_common_is_one_line():
+    small = [
+        "too small (eyes 12 px apart, at least 20 wanted)",
+        "too small (eyes 9 px apart, at least 20 wanted)",
+    ]
+    pairs = [("a", "b", small), ("a", "c", [small[0], "turned away (turn 0.9, at most 0.6 wanted)"])]
+    results = [
+        {"img1_path": one, "img2_path": two, "error": None, "similarity": 0.5, "same_person": True, "threshold": 0.1,
+         "familiarity": [None, None], "warnings": [f"img1: {first}", f"img2: {second}"]}
+        for one, two, (first, second) in pairs
+    ]  # fmt: skip
+    told = wording.pairs_table(results, {name: f"{name}.jpg" for name in "abc"}).splitlines()
+    assert [line for line in told if line.startswith("warning")] == [
+        "warning     too small: a.jpg, b.jpg",
+        "warning     c.jpg: turned away (turn 0.9, at most 0.6 wanted)",
+    ]
+
+
 def test_words_for_the_terminal(model_path, photos, tmp_path):
     session = Session(TwinInferenceEngine(model_path, align="never"), tmp_path)
     assert "threshold: it accepts everybody" in session.answer("threshold -1")

@@ -116,7 +116,7 @@ def score_reaching(calibration: Calibration, probability: float, low: float, hig
     """
     most = float(calibration(high))
     if most < probability:
-        raise MetricError(f"no score has the probability {probability:g}; the highest there is is {most:.4f}")
+        raise MetricError(f"no score has the probability {probability:g}; the highest is {most:.4f}")
     if float(calibration(low)) >= probability:
         return low
     while (middle := (low + high) / 2) not in (low, high):

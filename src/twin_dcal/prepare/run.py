@@ -23,7 +23,7 @@ from .journal import CROPS, JOURNAL, STATE, append, compact, open_journal, read_
 from .judging import Dropped, Embed
 from .page import report_page
 from .photo import Record
-from .sources import Sources, find_photos, pairs_of
+from .sources import Sources, find_photos, nested_folders, pairs_of
 from .working import work
 
 PAGE_NAME, REVIEW_NAME = "prepare_report.html", "review.csv"
@@ -65,7 +65,7 @@ def _prepare(job: Job, sources: Sources, named: PairFit, embed: Embed | None, th
     stop = bool(conflicts) and job.conflicts == "error"
     split = Split({}, ()) if stop or not crops else draw(crops, named, job.split, sessions, job.seed)
     known = tuple(named.among(people))
-    notes = _notes(named, people, embed is not None)
+    notes = (*_notes_of_folders(job.source, sources), *_notes(named, people, embed is not None))
     done = Prepared(
         job, len(sources.photos), placing.paths_of(crops, split.split_of), tuple(dropped), known, sessions, split,
         (*notes, *split.notes),
@@ -130,6 +130,18 @@ def _write(done: Prepared, stop: bool) -> None:
     if job.review:
         _write_review(job.output / REVIEW_NAME, done.dropped)
     write_text(job.output / PAGE_NAME, report_page(done))
+
+
+def _notes_of_folders(root: str | Path, sources: Sources) -> tuple[str, ...]:
+    nested = nested_folders(root, sources)
+    if not nested:
+        return ()
+    people = sorted({photo.person for photo in sources.photos})
+    return (
+        f"{root} has a folder for each of {plural(len(people), 'person', 'people')}, and photos lie in folders below "
+        f"them: {first_few(nested)}. If those are the people, prepare {Path(root) / people[0]}"
+        f"{' and the others like it' if len(people) > 1 else ''} instead.",
+    )
 
 
 def _notes(fit: PairFit, people: set[str], judged: bool) -> tuple[str, ...]:

@@ -34,21 +34,21 @@ class Limits(Section):
     def complaints(self, quality: Quality) -> tuple[str, ...]:
         """What is wrong, one line each with the value and the limit; () for a good picture."""
         checks = (
-            ("too small", "eyes_px", quality.eyes_px, self.min_eyes_px, None),
-            ("doubtful face", "score", quality.score, self.min_score, None),
-            ("too blurred", "sharpness", quality.sharpness, self.min_sharpness, None),
-            ("too dark", "brightness", quality.brightness, self.min_brightness, None),
-            ("too bright", "brightness", quality.brightness, None, self.max_brightness),
-            ("over- or underexposed", "clipped", quality.clipped, None, self.max_clipped),
-            ("turned away", "turn", abs(quality.turn), None, self.max_turn),
-            ("cut off by the photo's edge", "outside", quality.outside, None, self.max_outside),
+            ("too small", "eyes {} px apart", quality.eyes_px, self.min_eyes_px, None),
+            ("doubtful face", "the detector's score {}", quality.score, self.min_score, None),
+            ("too blurred", "sharpness {}", quality.sharpness, self.min_sharpness, None),
+            ("too dark", "brightness {}", quality.brightness, self.min_brightness, None),
+            ("too bright", "brightness {}", quality.brightness, None, self.max_brightness),
+            ("over- or underexposed", "share {}", quality.clipped, None, self.max_clipped),
+            ("turned away", "turn {}", abs(quality.turn), None, self.max_turn),
+            ("cut off by the photo's edge", "share {}", quality.outside, None, self.max_outside),
         )
         told = []
-        for fault, name, value, least, most in checks:
+        for fault, measured, value, least, most in checks:
             if least is not None and value < least:
-                told.append(f"{fault} ({name} {value:.3g}, at least {least:g} wanted)")
+                told.append(f"{fault} ({measured.format(f'{value:.3g}')}, at least {least:g} wanted)")
             if most is not None and value > most:
-                told.append(f"{fault} ({name} {value:.3g}, at most {most:g} wanted)")
+                told.append(f"{fault} ({measured.format(f'{value:.3g}')}, at most {most:g} wanted)")
         return tuple(told)
 
 

@@ -59,6 +59,22 @@ def find_photos(source: str | Path) -> Sources:
     return sources
 
 
+def nested_folders(root: str | Path, sources: Sources) -> tuple[str, ...]:
+    """Folders like `group/anna` where every person's photos lie in two folders or more below the person's own: perhaps
+    those are the people. () for anything else, and for a JSON file."""
+    if not Path(root).is_dir():
+        return ()
+    below: dict[str, set[str]] = {}
+    for photo in sources.photos:
+        inner = photo.name.split("/")[1:-1]
+        below.setdefault(photo.person, set()).add(inner[0] if inner else "")
+    if any(len(folders) < 2 or "" in folders for folders in below.values()):
+        return ()
+    return tuple(
+        f"{person}/{folder}" for person, folders in sorted(below.items()) for folder in sorted(folders)
+    )
+
+
 def pairs_of(source: str | Path, given: str | None) -> list[tuple[str, str]]:
     """Twin pairs of the file given, else of one beside the photos; [] without. ManifestError names file and entry."""
     if given is not None:

@@ -34,8 +34,8 @@ class Provenance:
         found = familiarity_of(train, validation, self._config.data.image_size, told)
         if found is None:
             logger.info(
-                "fewer than %d training or validation images: the model will not know what it was trained on looks "
-                "like, and warn about nothing unlike it", MIN_IMAGES,
+                "fewer than %d training or validation images: the model file cannot say what they look like, and "
+                "nothing that is unlike them will be warned about", MIN_IMAGES,
             )  # fmt: skip
         return found
 

@@ -22,7 +22,10 @@ def told(result: VerificationResult) -> str:
     """Decision, score, threshold, error rates and time, a line each."""
     score = "none (the model has no calibration)"
     if result.verification_score is not None:
-        score = f"{result.verification_score:.3f} (probability of one person, if one and two are as likely beforehand)"
+        score = (
+            f"{result.verification_score:.3f} (probability that both show one person, where that is as likely as two "
+            "people beforehand)"
+        )
     lines = [
         f"decision    {decision_words(result.verification_decision)}",
         f"similarity  {result.similarity:+.4f} (from -1 to 1; same from {result.threshold:+.4f})",
@@ -72,15 +75,22 @@ def pairs_table(
 
 
 def _of_pictures(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
-    """What else is to be known of single pictures, once each."""
+    """What else is to be known of single pictures, once each; what several have in common, but for measured values, in
+    one line."""
     told = {
-        f"{names[result[f'{side}_path']]}: {text.removeprefix(f'{side}: ')}": None
+        (names[result[f"{side}_path"]], text.removeprefix(f"{side}: ")): None
         for result in results
         for text in result["warnings"]
         for side in ("img1", "img2")
         if text.startswith(f"{side}: ") and UNLIKE not in text
     }
-    return list(told)
+    alike: dict[str, list[tuple[str, str]]] = {}
+    for name, text in told:
+        alike.setdefault(text.partition(" (")[0], []).append((name, text))
+    return [
+        ": ".join(found[0]) if len(found) == 1 else f"{fault}: {first_few([name for name, _ in found])}"
+        for fault, found in alike.items()
+    ]
 
 
 def _unlike(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
