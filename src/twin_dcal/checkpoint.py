@@ -28,7 +28,7 @@ from .model_file.familiarity import Familiarity
 from .model_file.pickled import DamagedError, NotPlainError, unpickle
 from .models.dcal import DCALVerificationModel
 from .models.face.open import Skeleton, comes_with_structure
-from .models.fitting import refuse_misfit, refuse_not_finite
+from .models.fitting import outlining, refuse_misfit, refuse_not_finite
 from .models.preprocessing import Preprocessing
 
 FORMAT = "twin_dcal.model"
@@ -165,7 +165,7 @@ def _outline(content: Mapping[str, Any], config: TwinVerificationConfig) -> DCAL
     """The network without memory. ModelError, whatever size both claim, unless the weights are its own."""
     if comes_with_structure(config.model.backbone) and content.get("face_graph") is None:
         raise ModelError(f"the structure of its '{config.model.backbone[:80]}' is missing")
-    with torch.device("meta"):
+    with outlining():
         outline = DCALVerificationModel.from_config(config, with_weights=False, skeleton=skeleton_of(content))
     refuse_misfit(outline, content["weights"])
     refuse_not_finite(content["weights"])

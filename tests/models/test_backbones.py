@@ -13,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tiny_vits import randomise
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from twin_dcal import hub
 from twin_dcal.config import TwinVerificationConfig
@@ -21,6 +22,7 @@ from twin_dcal.models import pretrained
 from twin_dcal.models.backbone import FeatureBackbone, ViTBackbone, build_backbone, new_block
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.models.face import layouts
+from twin_dcal.models.fitting import outlining
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "weights"
 OURS = {"attention_dim": 16, "num_heads": 2, "num_blocks": 2}
@@ -102,8 +104,8 @@ SMALL = {"embed_dim": 24, "depth": 2, "num_heads": 2}
 
 # name, arguments that make it tiny, rows and columns of the input and of the patches
 OTHERS = {
-    "no class token": ("test_vit2", {}, (64, 32), (4, 2)),
-    "relative positions": ("test_vit_relpos", {}, (32, 48), (2, 3)),
+    "no class token": ("test_vit2", {"depth": 2}, (64, 32), (4, 2)),
+    "relative positions": ("test_vit_relpos", {"depth": 2}, (32, 48), (2, 3)),
     "SigLIP": ("vit_base_patch16_siglip_224", SMALL, (32, 48), (2, 3)),
     "pooled": ("vit_medium_patch16_gap_240", SMALL, (32, 48), (2, 3)),
     "DINOv3": ("vit_small_patch16_dinov3", SMALL, (32, 48), (2, 3)),
@@ -594,3 +596,35 @@ def test_the_size_of_a_map_is_found_without_computing_it():
     backbone = build_backbone("resnet18", image_size=2048, attention_dim=32, num_heads=2, num_blocks=1)
     assert backbone.grid == (64, 64)
     assert {tensor.device.type for tensor in backbone.state_dict().values()} == {"cpu"}
+
+
+@pytest.mark.parametrize(
+    "name", ["test_vit", "test_resnet", "test_efficientnet", "swin_tiny_patch4_window7_224"]
+)
+def test_an_outline_has_the_tensors_of_the_network_and_draws_no_weights(name):
+    drawn = []
+
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            drawn.append(func.overloadpacket.__name__)
+            return func(*args, **(kwargs or {}))
+
+    with Watched(), outlining():
+        outline = timm.create_model(name).state_dict()
+        filled = torch.empty(2, device="cpu").fill_(3)
+    assert filled.tolist() == [3, 3]
+    assert drawn.count("fill_") == 1
+    assert not {"uniform_", "normal_", "erfinv_", "clamp_"} & set(drawn)
+    real = timm.create_model(name).state_dict()
+    assert all(value.is_meta for value in outline.values())
+    assert {key: (value.shape, value.dtype) for key, value in outline.items()} == {
+        key: (value.shape, value.dtype) for key, value in real.items()
+    }
+
+
+def test_filling_a_tensor_without_values_leaves_it_as_it_is():
+    with outlining():
+        weight = torch.nn.Parameter(torch.empty(2, 3))
+        for filled in (weight.data.uniform_(), torch.nn.init.kaiming_uniform_(weight), weight.data.mul_(2)):
+            assert filled.is_meta
+            assert filled.shape == (2, 3)

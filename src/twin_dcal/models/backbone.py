@@ -20,6 +20,7 @@ from twin_dcal.errors import ModelError
 
 from .blocks import check_block, is_plain
 from .feature_maps import measured_layout, takes_no
+from .fitting import outlining
 from .memory import memory_format
 from .pretrained import create_network
 
@@ -186,7 +187,7 @@ def build_backbone(
             f"timm has no model '{name}'" + (f"; similar names: {close}" if close else "") + hint(name)
         )
     size = sides(image_size)
-    with torch.device("meta"):
+    with outlining():
         try:
             outline = timm.create_model(name, pretrained=False)
         except RuntimeError as error:
@@ -236,7 +237,7 @@ def _size_option(outline: nn.Module, name: str, size: tuple[int, int]) -> dict[s
     if "img_size" not in inspect.signature(type(outline).__init__).parameters:
         return {}
     try:
-        with torch.device("meta"):
+        with outlining():
             timm.create_model(name, pretrained=False, img_size=size)
     except Exception as error:
         raise takes_no(name, size, error) from error

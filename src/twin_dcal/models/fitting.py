@@ -1,13 +1,44 @@
 """Do stored tensors belong to a model? Asked of a model on the meta device, before any memory is taken for it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from twin_dcal.errors import ModelError
 
 _SHOWN = 3
+_FILLING = frozenset(
+    {"add_", "clamp_", "copy_", "div_", "erfinv_", "fill_", "mul_", "normal_", "sub_", "uniform_", "zero_"}
+    | {name for name in dir(nn.init) if name.endswith("_") and not name.startswith("_")}
+)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out filling tensors that have no values. Torch would follow each operation in Python, which took longer
+    than everything else about an outline."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:  # fmt: skip
+        given = kwargs or {}
+        if getattr(func, "__name__", "") in _FILLING:
+            target = args[0] if args else given.get("tensor")
+            if isinstance(target, Tensor) and target.is_meta:
+                return target
+        return func(*args, **given)
+
+
+@contextmanager
+def outlining() -> Iterator[None]:
+    """Networks built in the block are on the meta device: their tensors have a shape and kind, but neither memory nor
+    values, and no starting weights are drawn for them."""
+    with torch.device("meta"), _Unfilled():
+        yield
 
 
 def refuse_misfit(outline: nn.Module, stored: Mapping[str, Tensor]) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor
 
 from twin_dcal.errors import ModelError
+from twin_dcal.models.fitting import outlining
 from twin_dcal.plural import plural
 
 from . import adaface, inception_resnet, iresnet, timm_face, vit
@@ -76,7 +76,7 @@ class Layout:
 
     def names(self) -> Names:
         """Published name to (our name, shape) of every tensor."""
-        with torch.device("meta"):
+        with outlining():
             outline = self.build().state_dict()
         return {self.public_name(key): (key, tuple(value.shape)) for key, value in outline.items()}
 
@@ -217,7 +217,7 @@ def _candidates(shapes: Shapes) -> Iterator[tuple[str, Names, tuple[str, ...]]]:
             yield name, layout.names(), layout.spare
     for mark, names in _TIMM.items():
         for name in names if has(mark) else ():
-            with torch.device("meta"):
+            with outlining():
                 network = timm.create_model(name)
             table = {key: (key, tuple(value.shape)) for key, value in network.state_dict().items()}
             classifier = f"{network.pretrained_cfg['classifier']}."

@@ -21,6 +21,7 @@ from twin_dcal.errors import ModelError
 from twin_dcal.hub import need_hub
 from twin_dcal.model_file.room import room
 from twin_dcal.models.feature_maps import feature_layout
+from twin_dcal.models.fitting import outlining
 from twin_dcal.privacy import hub_allowed
 
 from .bounded import Bounded
@@ -179,7 +180,7 @@ def _checked(description: Mapping[str, Any]) -> dict[str, Any]:
 def _num_bytes(description: Mapping[str, Any]) -> int:
     """Of the network's weights. ModelError for a description that timm cannot follow."""
     try:
-        with torch.device("meta"):
+        with outlining():
             outline = _create(description)
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise ModelError(f"the description of a face network is damaged ({type(error).__name__})") from error
