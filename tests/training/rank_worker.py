@@ -1,6 +1,6 @@
-"""Run by torchrun in tests: trains several configurations one after another as one of N processes.
+"""Run in tests: trains several configurations one after another, in N processes that are one run.
 
-    torchrun … rank_worker.py SCENARIOS.json FOLDER
+    python rank_worker.py SCENARIOS.json FOLDER N
 
 A scenario: {"name", "config", and optionally "stop_after" (optimizer steps; then resumed by a new trainer),
 "resume_as" (overrides of the resumed one), "poison" (batches whose images become NaN)}. Rank 0 writes NAME.pt.
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
+from forked_ranks import start
 
 from twin_dcal import distributed
 from twin_dcal.config import TwinVerificationConfig
@@ -92,9 +93,7 @@ def run(scenario, folder):
     return outcome
 
 
-def main():
-    torch.set_num_threads(1)
-    scenarios, folder = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
+def work(rank, scenarios, folder):
     with distributed.process_group("cpu"):
         for scenario in scenarios:
             outcome = run(scenario, folder)
@@ -103,4 +102,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    scenarios = json.loads(Path(sys.argv[1]).read_text())
+    start(work, (scenarios, Path(sys.argv[2])), int(sys.argv[3]))

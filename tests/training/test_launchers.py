@@ -12,11 +12,13 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny import tiny_values
 
 from twin_dcal import distributed
+from twin_dcal.cli import evaluate, extract, train
 from twin_dcal.errors import ConfigError
 
 TRAIN = ["-m", "twin_dcal.cli.train"]
@@ -240,26 +242,26 @@ def test_two_nodes_start_are_killed_resume_and_finish(nodes, uninterrupted, tiny
 
 
 @pytest.mark.slow
-def test_evaluation_and_extraction_by_two_processes_are_those_of_one(tiny_faces, tmp_path, uninterrupted):
+def test_evaluation_and_extraction_by_two_processes_are_those_of_one(tiny_faces, tmp_path):
     config = write_config(tiny_faces, tmp_path)
-    finished(sys.executable, *TRAIN, "--config", config, "--training.num_epochs", "1")
+    assert train.main(["--config", config, "--training.num_epochs", "1"]) == 0
     model = str(tmp_path / "run" / "best_model.pth")
-    launchers = {"one": [sys.executable], "two": [*TORCHRUN, "--standalone", "--nproc_per_node=2"]}
+    launchers = {"one": None, "two": [sys.executable, str(Path(__file__).parent / "forked_ranks.py"), "2"]}
     for name, launcher in launchers.items():
-        shared = ["--distributed"] if name == "two" else []
-        finished(
-            *launcher, "-m", "twin_dcal.cli.evaluate", "--model", model, "--data_dir", str(tiny_faces),
+        evaluation = [
+            "--model", model, "--data_dir", str(tiny_faces),
             "--device", "cpu", "--output_dir", str(tmp_path / name), "--num_replicates", "100", "--compare_features",
-            "--batch_size", "4",
-            "--optimize_threshold", "--num_workers", "0", *shared,
-        )  # fmt: skip
-        finished(
-            *launcher, "-m", "twin_dcal.cli.extract", "--model", model, "--images_dir", str(tiny_faces / "train"),
+            "--batch_size", "4", "--optimize_threshold", "--num_workers", "0",
+        ]  # fmt: skip
+        extraction = [
+            "--model", model, "--images_dir", str(tiny_faces / "train"),
             "--output", str(tmp_path / f"{name}.npz"), "--num_workers", "0", "--device", "cpu", "--align", "never",
-            *shared,
-        )  # fmt: skip
-    import numpy as np
-
+        ]  # fmt: skip
+        for command, arguments in ((evaluate, evaluation), (extract, extraction)):
+            if launcher is None:
+                assert command.main(arguments) == 0
+            else:
+                finished(*launcher, command.__name__, *arguments, "--distributed")
     for one, two in ((tmp_path / f"one{end}", tmp_path / f"two{end}") for end in ("/embeddings.npz", ".npz")):
         with np.load(one) as alone, np.load(two) as together:
             for key in (
@@ -362,12 +364,14 @@ def test_parts_are_whole_batches_and_together_everything(size, monkeypatch):
         (["--max_hours", "0"], "error: command line: runtime.max_hours: Input should be greater than 0"),
     ],
 )
-def test_a_mistyped_start_is_one_line(options, message, tiny_faces, tmp_path):
-    command = [sys.executable, *TRAIN, "--config", write_config(tiny_faces, tmp_path), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, env=environment())
-    assert done.returncode == 2
-    assert done.stderr.startswith(message), done.stderr
-    assert len(done.stderr.splitlines()) == 1
+def test_a_mistyped_start_is_one_line(options, message, tiny_faces, tmp_path, capsys, monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "left")  # so that what the command sets is forgotten
+        monkeypatch.delenv(name)
+    assert train.main(["--config", write_config(tiny_faces, tmp_path), *options]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(message), said
+    assert len(said.splitlines()) == 1
 
 
 def test_a_batch_too_small_for_the_processes_is_one_line(tiny_faces, tmp_path, monkeypatch):

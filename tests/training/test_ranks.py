@@ -52,8 +52,7 @@ def launch(scenarios, folder, num_ranks):
     folder.mkdir(exist_ok=True)
     (folder / "scenarios.json").write_text(json.dumps(scenarios))
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_ranks}",
-        str(HERE / "rank_worker.py"), str(folder / "scenarios.json"), str(folder),
+        sys.executable, str(HERE / "rank_worker.py"), str(folder / "scenarios.json"), str(folder), str(num_ranks),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
