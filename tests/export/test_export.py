@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from tiny import tiny_values
@@ -69,6 +70,37 @@ def save(path, size=32, **model):
     return path
 
 
+@pytest.fixture(scope="module", autouse=True)
+def shallow():
+    """The tiny ViT has 2 blocks instead of 6: tracing takes so long for each. Gives timm's own function."""
+    create = timm.create_model
+
+    def fewer_blocks(name, *arguments, **given):
+        return create(name, *arguments, **({"depth": 2} if name == "test_vit" else {}), **given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timm, "create_model", fewer_blocks)
+        yield create
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_once():
+    """A checkpoint's graph is traced once for all its exports, which takes most of the time of each."""
+    graphs, trace = {}, flow.to_onnx
+
+    def kept(loaded, opset):
+        found = graphs.get((loaded.sha256, opset))
+        if found is None:
+            found = graphs[loaded.sha256, opset] = trace(loaded, opset)
+        copy = onnx.ModelProto()
+        copy.CopyFrom(found)
+        return copy
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "to_onnx", kept)
+        yield trace
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     return save(tmp_path_factory.mktemp("export") / "best_model.pth", **MODELS["vit-local"])
@@ -94,14 +126,13 @@ def int8(checkpoint, tiny_faces):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_features_are_those_of_the_checkpoint(name, tmp_path, photos):
-    size = 64 if name.startswith("cnn") else 32
-    path = save(tmp_path / "best_model.pth", size, **MODELS[name])
-    flow.export_model(path, tmp_path / "model.onnx", images=photos)
-    one, other = (
-        TwinInferenceEngine(path, align="never"),
-        TwinInferenceEngine(tmp_path / "model.onnx", align="never"),
-    )
+def test_features_are_those_of_the_checkpoint(name, tmp_path, photos, checkpoint, exported):
+    path, model = checkpoint, exported.path
+    if name != "vit-local":
+        path, model = tmp_path / "best_model.pth", tmp_path / "model.onnx"
+        save(path, 64 if name.startswith("cnn") else 32, **MODELS[name])
+        flow.export_model(path, model, images=photos)
+    one, other = (TwinInferenceEngine(each, align="never") for each in (path, model))
     assert other.source.feature_types() == one.source.feature_types()
     for kind in one.source.feature_types():
         for batch_size in (1, 5, len(photos)):
@@ -173,7 +204,10 @@ def test_nothing_of_the_machine_or_the_people_is_in_the_file(exported):
 
 
 @pytest.mark.slow
-def test_the_same_checkpoint_gives_the_same_bytes(checkpoint, exported, photos, tmp_path):
+def test_the_same_checkpoint_gives_the_same_bytes(
+    checkpoint, exported, photos, tmp_path, traced_once, monkeypatch
+):
+    monkeypatch.setattr(flow, "to_onnx", traced_once)
     again = flow.export_model(checkpoint, tmp_path / "again.onnx", images=photos)
     assert again.sha256 == exported.sha256
 
@@ -557,10 +591,10 @@ def command(*arguments):
 
 
 @pytest.mark.slow
-def test_the_command(checkpoint, tiny_faces, tmp_path):
-    path = tmp_path / "run" / "best_model.pth"
-    path.parent.mkdir()
-    path.write_bytes(checkpoint.read_bytes())
+def test_the_command(shallow, tiny_faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(timm, "create_model", shallow)  # as in the command's own process
+    (tmp_path / "run").mkdir()
+    path = save(tmp_path / "run" / "best_model.pth", **MODELS["vit-local"])
     done = command("--model", path.parent, "--images", tiny_faces / "val")
     assert done.returncode == 0
     (warning,) = done.stderr.splitlines()
