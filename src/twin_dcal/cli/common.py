@@ -115,6 +115,9 @@ def _body(main: Callable[[Sequence[str] | None], int | None], arguments: Sequenc
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names that are no UTF-8, as `names` writes them
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    logging.getLogger("matplotlib").setLevel(
+        logging.ERROR
+    )  # it warns where its cache cannot lie in the home folder
     # Of several processes only the first tells what all do.
     logging.getLogger("twin_dcal").setLevel(
         logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR

@@ -2,7 +2,7 @@
 
 import os
 
-_ALWAYS = 256 * 2**20
+_ALWAYS = 8 * 2**20
 _PER_PIXEL = 64 * 2**10
 """Of a picture; four at once through a ViT of 8-pixel patches take some 40 thousand at 512 pixels a side."""
 
