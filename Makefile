@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/quickstart
 
-.PHONY: quickstart install install-dev test test-slow test-lowest lint types check benchmarks clean
+.PHONY: quickstart install install-dev install-docs test test-slow test-lowest lint types check docs benchmarks clean
 
 quickstart: install
 	$(BIN)/dcal-synth --output $(RUN)/data --families 260 --images 12 --image_size 64 --difficulty easy --overwrite
@@ -14,6 +14,7 @@ quickstart: install
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
+install-docs: $(VENV)/.installed-docs
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -26,6 +27,10 @@ $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -e ".[dev]"
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -e ".[docs]"
 	@touch $@ $(VENV)/.installed
 
 # Test files are dealt to two processes; each computes with one thread.
@@ -48,6 +53,11 @@ types: install-dev
 
 check: test lint types
 
+# The documentation site, build/site/index.html: opens from the disk, loads nothing from elsewhere.
+docs: install-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	$(BIN)/python docs/_site/site_check.py build/site
+
 benchmarks: install
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/train_step.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/inference.py
@@ -56,4 +66,4 @@ benchmarks: install
 	$(BIN)/python benchmarks/startup.py
 
 clean:
-	rm -rf $(RUN) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(RUN) build/site .pytest_cache .mypy_cache .ruff_cache

@@ -67,6 +67,7 @@ class ModelConfig(_Section):
     """The network: any timm ViT (its own blocks) or any timm CNN (feature map + `num_blocks` of ours)."""
 
     backbone: str = Field("vit_base_patch16_224", max_length=200)
+    """Which network: a name of timm, "onnx", or a layout of a face network (docs/face_networks.md)."""
     pretrained: bool | str = True
     """true: timm's weights (asks the network once); a path: that file, strictly; false: random."""
     init_from: str | None = None
@@ -81,6 +82,7 @@ class ModelConfig(_Section):
     num_blocks: int = Field(4, ge=0, le=MAX_BLOCKS)
     """Self-attention blocks of ours on a CNN or a face network; a ViT keeps its own. 0 is a face network alone."""
     branches: tuple[Branch, ...] = ("sa", "glca", "pwca")
+    """Attentions that are trained: "sa" always, "glca" and "pwca" as wished. PWCA takes part in training alone."""
     local_ratio: float = Field(0.1, gt=0, le=1)
     """R of docs/method.md: the share of patch tokens that become GLCA queries."""
     glca_pool: Literal["cls", "local"] = "cls"
@@ -141,19 +143,27 @@ class TrainingConfig(_Section):
     """Images of a batch over all processes: batch_size / images_per_person people with that many images each.
     Every process gets its part, with families whole."""
     images_per_person: int = Field(4, ge=2)
+    """Images of each person in a batch; a person with fewer repeats some."""
     accumulation_steps: int = Field(1, ge=1)
+    """Batches whose gradients are added up before the weights change."""
     num_epochs: int = Field(100, ge=0)
     """0 trains nothing: best_model.pth is the network as it came, with a threshold from the validation pairs."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or SGD with momentum 0.9."""
     learning_rate: float = Field(3e-4, gt=0)
+    """Highest rate of the new parts, reached after warm-up, before lr_reference_batch."""
     lr_reference_batch: int | None = Field(64, gt=0)
     """The rate is multiplied by (effective batch / this); null uses it as it is."""
     backbone_lr_factor: float = Field(1.0, ge=0)
     """Rate of the pretrained backbone relative to the new parts; 0 freezes it."""
     weight_decay: float = Field(0.01, ge=0)
+    """Of matrices and kernels alone: not of biases, norms and tokens."""
     scheduler: Literal["cosine", "constant"] = "cosine"
+    """What the rate does after warm-up: fall along a cosine to the last epoch, or stay."""
     warmup_epochs: float = Field(5.0, ge=0)
+    """Epochs in which the rate rises to its highest value."""
     clip_norm: float | None = Field(1.0, gt=0)
+    """Largest norm of a gradient, longer ones are scaled down; null clips nothing."""
     cached_views: int = Field(0, ge=0)
     """Face networks with frozen stages: so many augmented views of each training image go through these stages once
     and are kept, in half precision, the same for every seed; 0 keeps nothing and draws new views every epoch. With
@@ -194,7 +204,9 @@ class LossConfig(_Section):
     margin: float = Field(0.35, ge=0)
     """cosface, pairs: subtracted from the cosine; arcface: added to the angle, in radians."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the cross-entropy target that is spread over all people."""
     triplet_weight: float = Field(1.0, ge=0)
+    """Weight of the twin-first triplet loss beside the head; 0 leaves it out."""
     triplet_margin: float = Field(0.3, gt=0)
     """Hinge margin on cosine distance, 1 − cosine."""
     strangers_weight: float = Field(0.0, ge=0)
@@ -208,13 +220,17 @@ class LossConfig(_Section):
 
 class DataConfig(_Section):
     data_dir: str | None = None
+    """Folder of the data set: train/, val/, test/ or person folders (docs/data.md)."""
     dataset_info: str | None = None
+    """A JSON file of person ids and their image paths, instead of folders."""
     twin_pairs: str | None = None
+    """A list of pairs of person ids; null looks for one beside the data."""
     data_root: str | None = None
     """Folder under which image paths of a dataset_info file are looked up, by their longest matching suffix."""
     split_file: str | None = None
     """A `split.json` written by an earlier run: the same people in the same splits."""
     val_fraction: float = Field(0.1, ge=0, lt=1)
+    """Share of families for validation where the data set has no split of its own."""
     test_fraction: float = Field(0.1, ge=0, lt=1)
     """Share of families for a split that the data set does not define itself."""
     image_size: ImageSize = 224
@@ -226,7 +242,9 @@ class DataConfig(_Section):
     min_images: int = Field(2, ge=1)
     """People with fewer images are left out of training, and said so."""
     augmentation: bool = True
+    """Whether training images are changed at random, as the keys below say."""
     horizontal_flip: bool = True
+    """Augmentation mirrors one image in two."""
     min_crop_area: float = Field(0.7, gt=0, le=1)
     """Smallest share of a training image's area that augmentation keeps; 1 crops nothing."""
     color_jitter: float = Field(0.2, ge=0, lt=1)
@@ -274,17 +292,24 @@ class TrackingConfig(_Section):
     mlflow_experiment: str | None = None
     """null: MLFLOW_EXPERIMENT_NAME, else "twin_dcal"."""
     wandb_project: str | None = None
+    """null: "twin-dcal"."""
     wandb_entity: str | None = None
+    """User or team of Weights & Biases; null is the one of the key."""
 
 
 class RuntimeConfig(_Section):
     seed: int = Field(0, ge=0, lt=2**63)
+    """Of splits, batches, augmentation and new weights: the same seed, the same run on a CPU."""
     device: str = "auto"
+    """"cpu", "cuda", "cuda:1"; "auto" is a GPU where there is one."""
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    """Half precision: "auto" is off on a CPU, on a GPU bf16 where the hardware has it, else fp16."""
     num_workers: int = Field(2, ge=0, le=1024)
+    """Processes that read images; 0 reads them in the training process."""
     num_threads: int | None = Field(None, ge=1, le=4096)
     """Threads of torch on a CPU; null leaves them."""
     gradient_checkpointing: bool = False
+    """Computes activations again in the backward pass: less memory, more time."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """How several processes share a step: every one has all weights, or a part of weights and optimizer state."""
     output_dir: str | None = None
@@ -293,8 +318,9 @@ class RuntimeConfig(_Section):
     cache_dir: str | None = None
     """Where training.cached_views keeps its files, so that runs share them; null is the output folder."""
     save_every_steps: int | None = Field(None, ge=1)
+    """A checkpoint after so many optimizer steps; null goes by time alone."""
     save_every_minutes: float | None = Field(10.0, gt=0)
-    """A checkpoint after so many optimizer steps or minutes, whichever comes first, and after every epoch."""
+    """A checkpoint after so many minutes or save_every_steps, whichever comes first, and after every epoch."""
     keep_checkpoints: int = Field(2, ge=1)
     """Newest checkpoints kept as checkpoint_step_00000100.pth; last.pth is the newest. If one is damaged, the one
     before it is used."""
