@@ -8,7 +8,6 @@ import ast
 import inspect
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from itertools import pairwise
@@ -21,6 +20,8 @@ from mkdocs.structure.pages import Page
 
 import twin_dcal
 from twin_dcal import config as schema
+from twin_dcal.cli.common import Parser
+from twin_dcal.cli.dcal import COMMANDS
 from twin_dcal.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -82,13 +83,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 def commands_page() -> str:
     """Every command with its options as their parsers have them."""
     parts = [
-        "# Commands\n\nWritten from the commands themselves. Options may be written with dashes or underscores. "
-        "How each ends is under [exit codes](../commands.md)."
+        "# Commands\n\nWritten from the commands themselves. Each is called `dcal-train` or `dcal train`, whichever "
+        "you like. Options may be written with dashes or underscores. How a command ends is under "
+        "[exit codes](../commands.md)."
     ]
     for parser in parsers():
         parts.append(f"## {parser.prog}\n\n{parser.description}")
-        if parser.epilog:
-            parts.append(f"```sh\n{parser.epilog}\n```" if "\n" in parser.epilog else _text(parser.epilog))
+        told = (parser.epilog or "").partition("examples:")[0]
+        parts += [_text(told)] if told else []
+        parts.append("```sh\n" + "\n".join(parser.examples) + "\n```")
         for group in parser._action_groups:
             rows = [row for action in group._group_actions if (row := _option_row(action))]
             if rows:
@@ -97,11 +100,10 @@ def commands_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def parsers() -> Iterator[argparse.ArgumentParser]:
-    """The parsers of all commands, by name."""
-    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
-    for start in (scripts[name] for name in sorted(scripts)):
-        yield import_module(f"twin_dcal.cli.{start.partition(':')[2]}").parser()
+def parsers() -> Iterator[Parser]:
+    """The parsers of all commands, in the order of `dcal --help`."""
+    for name in COMMANDS:
+        yield import_module(f"twin_dcal.cli.{name}").parser()
 
 
 def _option_row(action: argparse.Action) -> str | None:

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 import twin_dcal
+from twin_dcal.cli import dcal
 from twin_dcal.cli import evaluate as evaluate_command
 from twin_dcal.cli import train as train_command
 
@@ -60,18 +60,17 @@ def test_scripts_answer_help_without_torch(script):
     assert "--data_dir" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        name.removeprefix("dcal-")
-        for name in tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    ],
-)
+@pytest.mark.parametrize("command", [name for name in dcal.COMMANDS if name != "completion"])
 def test_every_command_tells_its_version(command, capsys):
     with pytest.raises(SystemExit) as end:
         importlib.import_module(f"twin_dcal.cli.{command}").main(["--version"])
     assert end.value.code == 0
     assert capsys.readouterr().out == f"dcal-{command} {twin_dcal.__version__}\n"
+
+
+def test_dcal_tells_its_version(capsys):
+    assert dcal.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"dcal {twin_dcal.__version__}\n"
 
 
 def test_train_then_evaluate(tiny_faces, model, tmp_path, capsys):

@@ -9,7 +9,7 @@ from twin_dcal.config import dotted_keys
 from twin_dcal.errors import ConfigError
 from twin_dcal.presets import PRESETS
 
-from .common import Parser, run
+from .common import HIDDEN, Parser, run
 from .run_config import read_run_config
 
 CONFIG_KEYS = {
@@ -27,12 +27,17 @@ def parser() -> Parser:
         "ablation.md, ablation.tex (booktabs), ablation.json and DET curves. Finished runs are not repeated.",
         epilog="Any key of the configuration can be given as --section.key VALUE. runtime.seed draws the split, which "
         "is the same for all runs.",
+        examples=(
+            "dcal-ablate --config single_gpu --data_dir FACES --branches sa sa+glca sa+pwca all --seeds 3",
+            "dcal-ablate --config face --model.pretrained network.onnx --data_dir FACES --variants variants.json",
+        ),
     )
     option = parser.option
+    parser.group("what is compared")
     option(
         "config", metavar="NAME|FILE", default="default", help=f"preset ({', '.join(PRESETS)}) or JSON file"
     )
-    option("config_file", metavar="FILE", help="the same as --config FILE")
+    option("config_file", metavar="FILE", help=HIDDEN)
     option(
         "branches", metavar="SA+…", nargs="+", default=["sa", "sa+glca", "sa+pwca", "all"],
         help="combinations of sa, glca and pwca, the first to compare with; all is sa+glca+pwca",
@@ -42,6 +47,7 @@ def parser() -> Parser:
         help='instead of --branches: JSON, names and what they change, {"untouched": {"training.num_epochs": 0}, …}',
     )  # fmt: skip
     option("seeds", type=int, metavar="N", default=3, help="train with seeds 0 to N - 1")
+    parser.group("data")
     option("data_dir", metavar="DIR", help="train/val/test folders, person folders, or dataset_infor.json")
     option("dataset_info", metavar="FILE", help="dataset_infor.json: person id to image paths")
     option(
@@ -50,6 +56,7 @@ def parser() -> Parser:
     option("data_root", metavar="DIR", help="where image paths of the JSON file are looked up")
     option("split_file", metavar="FILE", help="split.json of an earlier run")
     option("strict", action="store_true", default=None, help="whatever would be left out is an error")
+    parser.group("runs and figures")
     option("output_dir", metavar="DIR", default="runs/ablation", help="a folder per run, tables and plots")
     option("overwrite", action="store_true", help="train all runs anew, finished ones too")
     option("max_unrelated", type=int, metavar="N", help="compare a random N of the unrelated pairs")

@@ -1,10 +1,13 @@
 """What every command shares: options in both spellings, `--section.key value`, exit codes, logging."""
 
 import argparse
+import copy
 import logging
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from twin_dcal._version import __version__
@@ -17,26 +20,76 @@ from twin_dcal.spelling import nearest_argument
 
 from .exits import Answered, ended
 
+HIDDEN = argparse.SUPPRESS
+"""Help of an option that is taken for the sake of older scripts."""
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """One spelling of each option, and defaults that say something."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        shown = copy.copy(action)
+        shown.option_strings = [name for name in action.option_strings if "-" not in name.lstrip("-")]
+        return super()._format_action_invocation(shown)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        told, default = action.help or "", action.default
+        if default is None or default is False or default is argparse.SUPPRESS or not action.option_strings:
+            return told
+        written = " ".join(map(str, default)) if isinstance(default, list | tuple) else default
+        return f"{told} (default: {written})".replace("%", "%%") if "default" not in told else told
+
 
 class Parser(argparse.ArgumentParser):
     """Accepts `--data_dir` and `--data-dir` alike, and leaves `--section.key value` pairs for the configuration.
 
-    Args: keys: gives the keys that a command takes in this way; None for a command that takes none.
+    Args: prog: the name of a command, `dcal-train`; it is told as it was called, `dcal train` too. examples: lines that
+    end the help. keys: gives the keys that a command takes as `--section.key`; None for a command that takes none.
     """
 
-    def __init__(self, *, keys: Callable[[], Iterable[str]] | None = None, **options: Any) -> None:
+    def __init__(
+        self, *, prog: str, description: str, examples: Sequence[str] = (), epilog: str = "",
+        keys: Callable[[], Iterable[str]] | None = None,
+    ) -> None:  # fmt: skip
+        by_one_entry = Path(sys.argv[0]).stem == "dcal"
+        told = [textwrap.fill(epilog, 100)] if epilog else []
+        told += ["\n".join(["examples:", *(f"  {line}" for line in examples)])] if examples else []
         super().__init__(
-            **options, allow_abbrev=False, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+            prog=prog.replace("-", " ", 1) if by_one_entry else prog,
+            description=textwrap.fill(description, 100), epilog="\n\n".join(told), allow_abbrev=False,
+            formatter_class=_HelpFormatter,
+        )  # fmt: skip
+        self.examples = tuple(examples)
         self._keys = keys
+        self._group: argparse._ArgumentGroup | None = None
         self.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+
+    def group(self, title: str) -> None:
+        """Options that follow are listed under this title."""
+        self._group = self.add_argument_group(title)
 
     def option(self, name: str, **settings: Any) -> None:
         """Add `--name`, written with underscores, and its spelling with dashes."""
         names = [f"--{name}"]
         if "_" in name:
             names.append(f"--{name.replace('_', '-')}")
-        self.add_argument(*names, **{"dest": name, **settings})
+        metavar = {int: {"metavar": "N"}, float: {"metavar": "X"}}.get(settings.get("type"), {})
+        (self._group or self).add_argument(*names, **{"dest": name, **metavar, **settings})
+
+    def format_help(self) -> str:
+        self._shorten_usage()
+        return super().format_help()
+
+    def format_usage(self) -> str:
+        self._shorten_usage()
+        return super().format_usage()
+
+    def _shorten_usage(self) -> None:
+        """Name what must be given; dozens of options in brackets are read by nobody."""
+        needed = [action for action in self._actions if action.required]
+        texts = [" ".join([*action.option_strings[:1], str(action.metavar)]) for action in needed]
+        texts += ["[options]"] + (["[--section.key VALUE]"] if self._keys else [])
+        self.usage = " ".join([self.prog.replace("%", "%%"), *texts])
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """What --help and wrong options end with."""
@@ -80,6 +133,7 @@ def align_option(parser: Parser, default: str = "auto") -> None:
 def launch_options(parser: Parser) -> None:
     """Options of a command that several processes can share."""
     option = parser.option
+    parser.group("several processes")
     option("distributed", action="store_true", help="as one of a launcher's processes (torchrun)")
     option("local_rank", type=int, metavar="N", help="given by torch.distributed.launch")
     option("world_size", type=int, metavar="N", help="number of processes, where no launcher says it")

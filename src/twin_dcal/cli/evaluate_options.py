@@ -1,6 +1,6 @@
 """The options of `dcal-evaluate`."""
 
-from .common import Parser, align_option, launch_options
+from .common import HIDDEN, Parser, align_option, launch_options
 
 
 def parser() -> Parser:
@@ -8,6 +8,10 @@ def parser() -> Parser:
         prog="dcal-evaluate",
         description="Error rates with intervals. Images are embedded once, pairs are scored from embeddings; each step "
         "can be entered with a file: --model and images, --embeddings, or --scores, of this or any other system.",
+        examples=(
+            "dcal-evaluate --model runs/twins/best_model.pth --data_dir FACES --visualize",
+            "dcal-evaluate --compare runs/twins/evaluation runs/other/evaluation --visualize",
+        ),
     )
     _system_options(parser)
     _data_options(parser)
@@ -19,6 +23,7 @@ def parser() -> Parser:
 
 def _system_options(parser: Parser) -> None:
     option = parser.option
+    parser.group("what is judged: one of these")
     option("model", metavar="FILE", help="best_model.pth of a run")
     option("embeddings", metavar="FILE", help="embeddings.npz: vectors and image paths, of any system")
     option("scores", metavar="FILE", help="scores.csv or .parquet: img1, img2, kind or label, score")
@@ -26,7 +31,8 @@ def _system_options(parser: Parser) -> None:
         "compare", metavar="RUN", nargs="+",
         help="evaluation folders, run folders, embeddings or scores files; differences to the first",
     )  # fmt: skip
-    option("config", metavar="NAME|FILE", help="accepted for old scripts; the checkpoint has its own")
+    option("config", metavar="NAME|FILE", help=HIDDEN)
+    parser.group("with --model")
     option(
         "feature_type", choices=["combined", "sa", "glca"], default="combined",
         help="embedding to compare; the stored threshold is for combined",
@@ -34,7 +40,7 @@ def _system_options(parser: Parser) -> None:
     option("compare_features", action="store_true", help="sa, glca and combined side by side")
     option("benchmark_speed", action="store_true", help="images a second and time per pair on this device")
     option("explain", action="store_true", help="how faithful explanations are; overlays in report.html")
-    option("analyze_attention", action="store_true", dest="explain", help="the same as --explain")
+    option("analyze_attention", action="store_true", dest="explain", help=HIDDEN)
     option("explain_pairs", type=int, default=40, metavar="N", help="pairs that --explain looks at")
     option(
         "explain_method", choices=["combined", "occlusion", "gradients"], default="combined",
@@ -49,6 +55,7 @@ def _system_options(parser: Parser) -> None:
 
 def _data_options(parser: Parser) -> None:
     option = parser.option
+    parser.group("data")
     option("test_data", metavar="PATH", help="pairs file (.json, .txt, .csv), folder, or dataset_infor.json")
     option(
         "data_dir", metavar="DIR",
@@ -79,6 +86,7 @@ def _data_options(parser: Parser) -> None:
 
 def _threshold_options(parser: Parser) -> None:
     option = parser.option
+    parser.group("threshold")
     option("threshold", type=float, help="decide at this score instead of the stored threshold")
     option(
         "threshold_probability", type=float, metavar="P",
@@ -98,6 +106,7 @@ def _threshold_options(parser: Parser) -> None:
 
 def _output_options(parser: Parser) -> None:
     option = parser.option
+    parser.group("output")
     option("output_dir", metavar="DIR", default="results/evaluation", help="evaluation_report.json goes here")
     option(
         "tracking", choices=["auto", "mlflow", "wandb", "none"], default="auto",

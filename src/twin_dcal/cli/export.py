@@ -20,13 +20,19 @@ def parser() -> Parser:
         prog="dcal-export",
         description="One ONNX file that TwinInferenceEngine runs without torch. It is written only if its features are "
         "those of the checkpoint; --quantize int8 only if twins are told apart as well on --val_data.",
+        examples=(
+            "dcal-export --model runs/twins/best_model.pth --val_data FACES",
+            "dcal-export --model runs/twins/best_model.pth --quantize int8 --val_data FACES --output twins.onnx",
+        ),
     )
     option = parser.option
+    parser.group("the model")
     option("model", metavar="FILE", required=True, help="best_model.pth of a run, or the run's folder")
     option("format", choices=["onnx"], default="onnx", help="of the written file")
     option("quantize", choices=["none", "int8"], default="none", help="8-bit weights of matrix products")
     option("output", metavar="FILE", help="default: beside the model, as .onnx or .int8.onnx")
     option("opset", type=int, default=20, help="version of the ONNX operators, 18 to 24")
+    parser.group("faces to check it on")
     option("images", metavar="DIR", help="check on faces of this folder")
     option(
         "val_data", metavar="PATH", help="check on, and judge int8 by, a data set's val split or a pairs file"

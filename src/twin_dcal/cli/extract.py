@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from twin_dcal.errors import ConfigError
 from twin_dcal.plural import plural
 
-from .common import Parser, align_option, check_launch, launch_options, run
+from .common import HIDDEN, Parser, align_option, check_launch, launch_options, run
 
 if TYPE_CHECKING:
     from twin_dcal.extraction.extract import Extraction
@@ -23,8 +23,13 @@ def parser() -> Parser:
         prog="dcal-extract",
         description="One feature vector per face, to an .npz file. Damaged images are listed and left out; an "
         "interrupted run goes on where it was. Features are biometric data: files are readable by their owner only.",
+        examples=(
+            "dcal-extract --model runs/twins/best_model.pth --images_dir FACES/test --output features.npz",
+            "dcal-extract --model runs/twins/best_model.pth --images_list list.txt --top_k_similar 5",
+        ),
     )
     option = parser.option
+    parser.group("model and pictures")
     option("model", metavar="FILE", required=True, help="best_model.pth of a run, or an exported .onnx")
     option("images_dir", metavar="DIR", help="every image below this folder")
     option("images_list", metavar="FILE", help="text file with an image path a line")
@@ -38,6 +43,9 @@ def parser() -> Parser:
         "feature_type", choices=["combined", "sa", "glca"], default="combined",
         help="combined is what decisions are made on",
     )  # fmt: skip
+    align_option(parser)
+    option("strict", action="store_true", help="a picture that cannot be used is an error; else it is listed")
+    parser.group("output")
     option("output", metavar="FILE", default="features.npz", help="the features; other files go beside it")
     option("output_dir", metavar="DIR", help="folder for a relative --output and the files beside it")
     option(
@@ -52,12 +60,11 @@ def parser() -> Parser:
     option("top_k_similar", type=int, metavar="K", help="each image's K most similar, to top_k_similar.json")
     option("cluster_features", action="store_true", help="groups at the model's threshold, to clusters.csv")
     option("visualize_features", action="store_true", help="features_pca.png and features_tsne.png")
-    align_option(parser)
-    option("strict", action="store_true", help="a picture that cannot be used is an error; else it is listed")
+    parser.group("computing")
     option("batch_size", type=int, default=32, help="images through the network at once")
     option("num_workers", type=int, default=2, help="processes that read images")
     option("device", default="auto", help="auto, cpu, cuda, cuda:0")
-    option("config", metavar="NAME|FILE", help="accepted for old scripts; the checkpoint has its own")
+    option("config", metavar="NAME|FILE", help=HIDDEN)
     launch_options(parser)
     return parser
 

@@ -14,27 +14,34 @@ def parser() -> Parser:
         prog="dcal-lookalikes",
         description="Pair people who are mutually nearest, by a matching of largest total cosine, and write them as "
         "twin_pairs_infor.json with a page to review them.",
+        examples=(
+            "dcal-lookalikes --embeddings features.npz --data_dir FACES --top 200 --output ALIKE",
+            "dcal-lookalikes --embeddings arcface.npz --data_dir FACES --max_cosine 0.7 --output ALIKE",
+        ),
     )
     option = parser.option
+    parser.group("whose images")
     option(
         "embeddings",
         metavar="FILE",
         required=True,
         help=".npz of dcal-extract, dcal-evaluate or another system",
     )
-    option("output", metavar="DIR", default=".", help="where the three files go")
     option(
         "data_dir", metavar="DIR", help="the data set that says whose images these are, if the file does not"
     )
     option("dataset_info", metavar="FILE", help="the same as a dataset_infor.json")
     option("data_root", metavar="DIR", help="where paths in --dataset_info are looked up first")
     option("split", choices=["train", "val", "test", "all"], default="all", help="of the data set")
+    parser.group("which pairs")
     option("top", type=int, metavar="N", help="the N pairs most alike; default: all")
     option("neighbours", type=int, default=10, metavar="K", help="each must be among the other's K nearest")
     option("min_cosine", type=float, default=0.0, metavar="C", help="pairs less alike are left out")
     option(
         "max_cosine", type=float, default=1.0, metavar="C", help="from here on two ids are rather one person"
     )
+    parser.group("output")
+    option("output", metavar="DIR", default=".", help="where the three files go")
     option("overwrite", action="store_true", help="replace a twin_pairs_infor.json that is there")
     return parser
 

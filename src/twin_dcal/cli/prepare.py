@@ -21,11 +21,16 @@ def parser() -> Parser:
         prog="dcal-prepare",
         description="Find, align and check the faces of PHOTOS/PERSON/*, and write a data set in the standard layout "
         "with prepare_report.html. Photographs are never changed; a second run only works on what is new.",
+        examples=(
+            "dcal-prepare photos --output faces --twin_pairs twins.csv --split 0.8 0.1 0.1",
+            "dcal-prepare photos --output faces --review --quality.min_eyes_px 20",
+        ),
     )
     parser.add_argument(
         "photos", metavar="PHOTOS", help="a folder of person folders, or a JSON file of ids and paths"
     )
     option = parser.option
+    parser.group("the data set")
     option(
         "output",
         metavar="DIR",
@@ -44,6 +49,7 @@ def parser() -> Parser:
     )  # fmt: skip
     option("seed", type=int, default=0, help="of the split")
     option("workers", type=int, default=2, help="processes; they do not change the result")
+    parser.group("which faces")
     option(
         "faces",
         choices=["largest", "all", "error"],
@@ -60,6 +66,7 @@ def parser() -> Parser:
         help="of such a photo to its person's; default: the model's threshold",
     )
     option("device", default="auto", help="for --model: auto, cpu, cuda, cuda:0")
+    parser.group("review")
     option(
         "review",
         action="store_true",
@@ -72,6 +79,7 @@ def parser() -> Parser:
         help="a picture under two people: stop, or leave it out",
     )
     option("contact_sheet", metavar="FILE", help="also draw photos beside their crops")
+    parser.group("settings")
     option(
         "config", metavar="FILE", help="settings as JSON; --quality.min_eyes_px 30 and the like override them"
     )

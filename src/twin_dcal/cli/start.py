@@ -10,7 +10,7 @@ _ROOM = 384 << 20
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 def _command(name: str) -> "Callable[[], int]":
@@ -21,7 +21,7 @@ def _command(name: str) -> "Callable[[], int]":
         before = _signal.getsignal(_signal.SIGINT)
         _end_at_once_on_interrupts()
         try:
-            return _run(name)
+            return run_command(name)
         finally:  # a script may have been started from a notebook, whose process goes on
             if before is not None:
                 _signal.signal(_signal.SIGINT, before)
@@ -30,7 +30,8 @@ def _command(name: str) -> "Callable[[], int]":
     return start
 
 
-def _run(name: str) -> int:
+def run_command(name: str, arguments: "Sequence[str] | None" = None) -> int:
+    """Import a command and run it; without `arguments` on those of the process."""
     try:
         from importlib import import_module
 
@@ -40,7 +41,7 @@ def _run(name: str) -> int:
         from .exits import internal
 
         return internal(error)
-    code: int = main()
+    code: int = main(arguments)
     return code
 
 
@@ -69,6 +70,7 @@ def _end_at_once_on_interrupts() -> None:
 
 
 ablate = _command("ablate")
+dcal = _command("dcal")
 evaluate = _command("evaluate")
 export = _command("export")
 extract = _command("extract")

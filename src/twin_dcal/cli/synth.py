@@ -30,8 +30,13 @@ def parser() -> Parser:
         prog="dcal-synth",
         description="Draw faces of twins and photograph them, or make twins of photographs by editing "
         "(--from_faces), and write a data set in the standard layout.",
+        examples=(
+            "dcal-synth --output drawn --families 200 --images 16 --difficulty medium",
+            "dcal-synth --from_faces FACES --output edited --calibrate_with network.onnx",
+        ),
     )
     option = parser.option
+    parser.group("every set")
     option("output", metavar="DIR", help="where train/, val/, test/ and the JSON files go")
     option(
         "from_faces", metavar="FACES", help="a data set of aligned faces: make twins of its people by editing"
@@ -42,25 +47,23 @@ def parser() -> Parser:
     option("resume", action="store_true", help="go on with a set that was interrupted")
     option("overwrite", action="store_true", help="replace a set that is there")
     option("contact_sheet", metavar="FILE", help="one picture of people by photos, instead of a set")
-    drawn = "of drawn sets and contact sheets"
+    parser.group("drawn sets, and contact sheets (second default)")
     option(
         "families",
         type=int,
-        help=f"{drawn}: twin pairs, with a few triplets and single people (default: 200, 6)",
+        help="twin pairs, with a few triplets and single people (default: 200, 6)",
     )
-    option("images", type=int, help=f"{drawn}: photos of each person (default: 16, 3)")
-    option("image_size", type=int, help=f"{drawn}: pixels a side (default: 112, 128)")
-    edited = "with --from_faces"
-    option("strength", type=float, help=f"{edited}: how much is edited, instead of a difficulty")
-    option("recipe", choices=RECIPES, help=f"{edited}: which kinds of edits (default: bumps)")
-    option(
-        "calibrate_with", metavar="ONNX", help=f"{edited}: a face network; finds the strength by its twin EER"
-    )
+    option("images", type=int, help="photos of each person (default: 16, 3)")
+    option("image_size", type=int, help="pixels a side (default: 112, 128)")
+    parser.group("with --from_faces")
+    option("strength", type=float, help="how much is edited, instead of a difficulty")
+    option("recipe", choices=RECIPES, help="which kinds of edits (default: bumps)")
+    option("calibrate_with", metavar="ONNX", help="a face network; finds the strength by its twin EER")
     option(
         "target_eer", type=float, help="what that EER shall be; real twins are at .34 to .38 (default: 0.36)"
     )
-    option("selves", type=int, help=f"{edited}: edited people made of one person, 2 or 3 (default: 2)")
-    option("min_images", type=int, help=f"{edited}: photos that each of them has at least (default: 4)")
+    option("selves", type=int, help="edited people made of one person, 2 or 3 (default: 2)")
+    option("min_images", type=int, help="photos that each of them has at least (default: 4)")
     return parser
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from twin_dcal.config import dotted_keys
 from twin_dcal.presets import PRESETS
 
-from .common import Parser, check_launch, launch_options, run
+from .common import HIDDEN, Parser, check_launch, launch_options, run
 from .run_config import read_run_config, refuse_missing_weights
 
 CONFIG_KEYS = {
@@ -26,12 +26,17 @@ def parser() -> Parser:
         description="Train a Dual Cross-Attention verifier.",
         epilog="Any key of the configuration can be given as --section.key VALUE, "
         "for instance --training.learning_rate 1e-4 --model.branches '[\"sa\"]'.",
+        examples=(
+            "dcal-train --config single_gpu --data_dir FACES --output_dir runs/twins",
+            "dcal-train --config face --model.pretrained network.onnx --data_dir FACES --output_dir runs/face",
+        ),
     )
     option = parser.option
+    parser.group("configuration and data")
     option(
         "config", metavar="NAME|FILE", default="default", help=f"preset ({', '.join(PRESETS)}) or JSON file"
     )
-    option("config_file", metavar="FILE", help="the same as --config FILE")
+    option("config_file", metavar="FILE", help=HIDDEN)
     option(
         "data_dir", metavar="DIR",
         help="train/val/test folders, person folders, or dataset_infor.json; without it and --dataset_info: ./data",
@@ -43,6 +48,7 @@ def parser() -> Parser:
     option("data_root", metavar="DIR", help="where image paths of the JSON file are looked up")
     option("split_file", metavar="FILE", help="split.json of an earlier run")
     option("strict", action="store_true", default=None, help="whatever would be left out is an error")
+    parser.group("the run")
     option(
         "output_dir", metavar="DIR",
         help="where checkpoints, metrics and logs go; without it checkpoints/, and logs/tensorboard/ for TensorBoard",
@@ -57,6 +63,12 @@ def parser() -> Parser:
     option("overwrite", action="store_true", help="start anew in an --output_dir that holds a run")
     option("seed", type=int, help="of splits, batches, augmentation and weights")
     option("device", help="auto, cpu, cuda, cuda:0")
+    option(
+        "validate_only",
+        action="store_true",
+        help="check configuration and data, train nothing; needs no weights",
+    )
+    parser.group("tracking")
     option("tracking", choices=["mlflow", "wandb", "none"], help="tracker beside TensorBoard")
     option("mlflow_disabled", action="store_true", help="no MLflow, whatever the configuration says")
     option(
@@ -65,11 +77,6 @@ def parser() -> Parser:
     )  # fmt: skip
     option("wandb_project", metavar="NAME", help="Weights & Biases project")
     option("wandb_entity", metavar="NAME", help="Weights & Biases entity")
-    option(
-        "validate_only",
-        action="store_true",
-        help="check configuration and data, train nothing; needs no weights",
-    )
     launch_options(parser)
     return parser
 

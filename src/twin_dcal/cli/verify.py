@@ -12,7 +12,7 @@ from twin_dcal.verify.faces import face_choices
 from twin_dcal.web.access import LOOPBACK
 from twin_dcal.web.server import PORT
 
-from .common import Parser, align_option, run
+from .common import HIDDEN, Parser, align_option, run
 from .exits import INTERRUPTED, end_at_once, leave_at_once
 
 if TYPE_CHECKING:
@@ -29,8 +29,13 @@ def parser() -> Parser:
         prog=called if called in NAMES else NAMES[0],
         description="Do two pictures show one person? Exit code 0: same person, 1: different people, "
         "any other: not decided.",
+        examples=(
+            "dcal-verify --model runs/twins/best_model.pth --img1 a.jpg --img2 b.jpg",
+            "dcal-verify --model runs/twins/best_model.pth --web",
+        ),
     )
     option = parser.option
+    parser.group("what is compared")
     option("model", metavar="FILE", help="best_model.pth of a run, or an exported .onnx")
     option("img1", metavar="FILE", help="one picture")
     option("img2", metavar="FILE", help="the other")
@@ -41,9 +46,11 @@ def parser() -> Parser:
         help="a prompt: verify a b, folder p, threshold v, face w, help, quit",
     )
     option("web", action="store_true", help="a page on this machine, in the browser")
+    parser.group("the page")
     option("host", metavar="ADDRESS", default=LOOPBACK, help="of --web; another one needs --token")
     option("port", type=int, default=PORT, help="of --web")
     option("token", metavar="SECRET", help="what visitors of --web must know")
+    parser.group("the decision")
     option(
         "threshold", type=float, help="decide at this similarity (-1 to 1) instead of the stored threshold"
     )
@@ -57,12 +64,13 @@ def parser() -> Parser:
         help="of a picture with several faces: largest, or a number from the left (1 the first); two values are for "
         "the first and the second picture",
     )  # fmt: skip
+    parser.group("output")
     option("show_attention", action="store_true", help="draw where the model looked")
     option("json", action="store_true", help="print the result as JSON")
     option("output_dir", metavar="DIR", default="results/demo", help="pictures and results go here")
     option("save_results", action="store_true", help="write results as JSON too")
     option("device", default="auto", help="auto, cpu, cuda, cuda:0")
-    option("config", metavar="NAME|FILE", help="accepted for old scripts; the checkpoint has its own")
+    option("config", metavar="NAME|FILE", help=HIDDEN)
     return parser
 
 
