@@ -13,8 +13,8 @@ import twin_dcal
 SOURCE = Path(twin_dcal.__file__).parent
 
 # From the bottom up; a room imports only rooms before it (or itself). `cli` may import everything.
-ROOMS = ["_version", "percent", "plural", "errors", "metrics", "workers", "environment", "names", "csvfile", "files",
-         "locking", "model_file.archive", "model_file.onnx_bytes", "model_file.pickled", "model_file.room",
+ROOMS = ["_version", "percent", "plural", "errors", "metrics", "progress", "workers", "environment", "names", "csvfile",
+         "files", "locking", "model_file.archive", "model_file.onnx_bytes", "model_file.pickled", "model_file.room",
          "privacy", "hub", "jsontext", "spelling", "presets", "config_text", "config", "distributed", "device", "edits",
          "data", "prepare", "synth", "edits.looking", "edits.landmarks", "data.virtual", "data.dataset",
          "data.datamodule", "edits.folder", "edits.truth", "edits.dataset", "edits.sheet", "models", "losses",
@@ -22,7 +22,7 @@ ROOMS = ["_version", "percent", "plural", "errors", "metrics", "workers", "envir
          "model_file.provenance", "model_file.entries", "evaluation.table", "evaluation.report_schema",
          "evaluation.protocol", "evaluation.folds", "evaluation.reliability", "evaluation.error_analysis",
          "evaluation.match_names", "evaluation.embedding_files", "evaluation.score_files",
-         "evaluation.tables", "evaluation.evaluate", "checkpoint", "embed", "training",
+         "evaluation.tables", "evaluation.watched", "evaluation.evaluate", "checkpoint", "embed", "training",
          "evaluation.identities", "evaluation.inputs", "evaluation.speed", "evaluation.systems",
          "evaluation.examples", "evaluation.earlier", "evaluation.run", "evaluation.compare", "explain",
          "inference", "web", "export", "report", "lookalikes", "prepare.page", "prepare.sheet",
@@ -98,3 +98,9 @@ def test_imports_point_one_way(path):
                 targets = [target]
             for target in targets:
                 assert room_of(target) <= room_of(module), f"{module} imports {target}"
+
+
+def test_progress_is_shown_in_one_way():
+    """A bar on a terminal and lines without one: only `progress` knows the library of bars."""
+    using = [path.name for path in SOURCE.rglob("*.py") if re.search(r"(import|from) tqdm", path.read_text())]
+    assert using == ["progress.py"]

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from twin_dcal import distributed
 from twin_dcal.checkpoint import LoadedModel
@@ -18,6 +17,7 @@ from twin_dcal.data.dataset import Sample, Unreadable, batch_faults
 from twin_dcal.data.images import read_image
 from twin_dcal.models.dcal import DCALVerificationModel, FeatureType
 from twin_dcal.models.preprocessing import Preprocessing
+from twin_dcal.progress import ProgressBar
 
 Prepare = Callable[[str], NDArray[np.uint8]]
 """A file as the network takes it, (rows, columns, 3): the face found and aligned, say. ImageError for one without."""
@@ -97,9 +97,15 @@ def embed_images(
     read = read_image if prepare is None else partial(_prepared, prepare)
     unreadable: Unreadable = "refuse" if strict else "blank"
     loader = TwinDataModule(config).eval_loader(names, batch_size, part, unreadable, read)
-    shown = None if distributed.is_main() else True
-    batches = tqdm(loader, desc="embedding", unit="batch", disable=shown, leave=False)
-    return embed_loaded(loaded.model, batches, loaded.preprocessing, feature_type)
+    with ProgressBar(len(part), "embedding", "images", shown=distributed.is_main()) as progress:
+        batches = _counted(loader, progress)
+        return embed_loaded(loaded.model, batches, loaded.preprocessing, feature_type)
+
+
+def _counted(batches: Iterable[Sample], progress: ProgressBar) -> Iterator[Sample]:
+    for batch in batches:
+        yield batch
+        progress.update(len(batch["image"]))
 
 
 def _prepared(prepare: Prepare, path: Path) -> Tensor:

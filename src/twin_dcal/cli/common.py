@@ -73,7 +73,8 @@ class Parser(argparse.ArgumentParser):
         names = [f"--{name}"]
         if "_" in name:
             names.append(f"--{name.replace('_', '-')}")
-        metavar = {int: {"metavar": "N"}, float: {"metavar": "X"}}.get(settings.get("type"), {})
+        kind = settings.get("type")
+        metavar = {"metavar": "N" if kind is int else "X"} if kind in (int, float) else {}
         (self._group or self).add_argument(*names, **{"dest": name, **metavar, **settings})
 
     def format_help(self) -> str:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from twin_dcal.environment import num_threads
 from twin_dcal.errors import ConfigError, ModelError
@@ -23,6 +22,7 @@ from twin_dcal.metrics.error_rates import eer, sort_scores
 from twin_dcal.model_file.onnx_bytes import refuse_weights_elsewhere
 from twin_dcal.prepare.geometry import fit_similarity
 from twin_dcal.privacy import set_privacy_defaults
+from twin_dcal.progress import ProgressBar, track
 
 from .dataset import Person, Settings, dealt, detector, read_people
 from .folder import SETTINGS_NAME, read_settings
@@ -170,10 +170,10 @@ def _search(measure: Callable[[float], float], start: float, target: float) -> t
     """The strength whose EER is near the target, and that EER; EER falls with strength, nearly along a line."""
     low, high, at_low, at_high = WEAKEST, STRONGEST, 0.5, 0.0
     strength = start
-    with tqdm(total=_STEPS, desc="calibrating", unit="strength", disable=None, leave=False) as bar:
+    with ProgressBar(_STEPS, "calibrating", "strengths") as bar:
         for step in range(_STEPS):
             found = measure(strength)
-            bar.set_postfix(strength=f"{strength:.3f}", eer=f"{found:.3f}")
+            bar.note(f"strength {strength:.3f}, EER {found:.3f}")
             bar.update()
             if abs(found - target) <= _NEAR or step == _STEPS - 1:
                 break
@@ -194,9 +194,7 @@ def _sample(people: Sequence[Person], settings: Settings) -> list[Sampled]:
     """Some people and their photographs, dealt as in the set."""
     rng = np.random.default_rng((16, settings.seed))
     chosen: list[Sampled] = []
-    for at in tqdm(
-        rng.permutation(len(people)).tolist(), desc="looking", unit="person", disable=None, leave=False
-    ):
+    for at in track(rng.permutation(len(people)).tolist(), "looking", "people"):
         if len(chosen) == _MOST_PEOPLE:
             break
         person = people[at]

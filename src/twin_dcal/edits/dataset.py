@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
-from tqdm import tqdm
 
 from twin_dcal.config import DataConfig
 from twin_dcal.data.families import SPLITS
@@ -21,6 +20,7 @@ from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_folder, write_text, writing
 from twin_dcal.locking import locked
 from twin_dcal.prepare.detector import FaceDetector
+from twin_dcal.progress import ProgressBar
 from twin_dcal.workers import begin_worker, interrupts_held
 
 from .dealing import deal
@@ -105,7 +105,7 @@ def _generate(
     missing = [number for number in range(len(people)) if not note_of(folder, number).is_file()]
     work = partial(write_person, folder, settings, faces)
     done = len(people) - len(missing)
-    with tqdm(total=len(people), initial=done, desc="editing", unit="person", disable=None) as bar:
+    with ProgressBar(len(people), "editing", "people", done=done) as bar:
         for _ in in_parallel(work, [(number, people[number]) for number in missing], workers):
             bar.update()
     return describe(

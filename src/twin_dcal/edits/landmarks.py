@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from twin_dcal.data.decode import decode_pixels, read_bytes
 from twin_dcal.errors import ImageError
 from twin_dcal.files import write_text
 from twin_dcal.prepare.duplicates import compared_pixels, find_copies, perceptual_hash
+from twin_dcal.progress import track
 
 from .looking import COPY_FROM, MOST_BITS, Found, find, new_detector
 
@@ -47,7 +47,7 @@ def kept_landmarks(paths: Sequence[Path], folder: Path) -> list[Kept]:
     missing = [at for at, path in enumerate(paths) if not _is_same(known.get(names[at]), path)]
     if missing:
         detector = new_detector()
-        for at in tqdm(missing, desc="finding landmarks", unit="photo", disable=None, leave=False):
+        for at in track(missing, "finding landmarks", "photographs"):
             known[names[at]] = _keep(paths[at], detector)
         _write(file, known)
     return [known[name] for name in names]

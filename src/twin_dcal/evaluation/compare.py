@@ -15,6 +15,7 @@ from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.intervals import Comparison, Difference, Intervals, paired_intervals
 from twin_dcal.metrics.pair_stream import SECTIONS, AllPairs, ListedPairs, PairSource, count_pairs
 from twin_dcal.plural import plural
+from twin_dcal.progress import track
 
 from .embedding_files import read_embeddings
 from .evaluate import EvaluationOptions, intervals_of
@@ -96,9 +97,9 @@ def aligned(first: Run, other: Run) -> tuple[PairSource, PairSource]:
 
 def compare(runs: Sequence[Run], effort: EvaluationOptions) -> Figures:
     """Every run's EER and AUC with intervals and curve, and its difference to the first run. Plain values."""
-    told = [_alone(run, effort) for run in runs]
+    told = [_alone(run, effort) for run in track(runs, "judging", "runs")]
     differences = []
-    for other, figures in zip(runs[1:], told[1:], strict=True):
+    for other, figures in track(list(zip(runs[1:], told[1:], strict=True)), "comparing", "runs"):
         pair = aligned(runs[0], other)
         if effort.num_replicates:
             found = _difference(paired_intervals(*pair, seed=effort.seed))

@@ -23,6 +23,7 @@ from .protocol import Comparisons
 from .reliability import reliability
 from .report_schema import HEADLINE_FMR, evaluation_figures
 from .result import Curve, Evaluation, Figures, Histograms, Points, Reliability
+from .watched import WatchedPairs
 
 NUM_BINS = 200
 MAX_POINTS = 6_000
@@ -77,6 +78,7 @@ def evaluate(
 
     Args: vectors (N, D): for the projection plot; about: plain values to store with the figures (model, data).
     """
+    source = WatchedPairs(source)
     counts = count_pairs(source)
     threshold = decision.threshold
     if threshold is None:

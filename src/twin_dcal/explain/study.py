@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from twin_dcal.config import ImageSize
 from twin_dcal.data.fit import fit
 from twin_dcal.data.images import read_image
 from twin_dcal.models.dcal import DCALVerificationModel
+from twin_dcal.progress import track
 
 from .attention import attention_maps
 from .faithfulness import (
@@ -80,7 +80,7 @@ def study(
     rows: list[Row] = []
     sanity: dict[str, list[float]] = {}
     with torch.inference_mode(False):
-        for number, pair in enumerate(tqdm(pairs, desc="explaining", unit="pair", disable=None, leave=False)):
+        for number, pair in enumerate(track(pairs, "explaining", "pairs")):
             images = normalized(source, read_pair(pair, model.image_size))
             maps = _explained(model, images)
             if number < SANITY_PAIRS:

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from twin_dcal.config import ImageSize
 from twin_dcal.data.fit import fit, sides
 from twin_dcal.inference.aligning import prepare_file
 from twin_dcal.inference.backend import Backend
 from twin_dcal.plural import plural
+from twin_dcal.progress import track
 from twin_dcal.synth.known import know
 from twin_dcal.synth.photo import draw_photo
 from twin_dcal.synth.settings import Settings
@@ -55,8 +55,7 @@ def embed_files(backend: Backend, names: Sequence[str]) -> NDArray[np.float32]:
     """(N, E) combined features of image files, in order. ImageError for one that cannot be read."""
     size = backend.source.image_size
     rows = []
-    starts = tqdm(range(0, len(names), _BATCH), desc="embedding", unit="batch", disable=None, leave=False)
-    for start in starts:
+    for start in track(range(0, len(names), _BATCH), "embedding", "batches"):
         pixels = [
             prepare_file("never", size, None, "command", name) for name in names[start : start + _BATCH]
         ]

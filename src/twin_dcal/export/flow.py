@@ -16,6 +16,7 @@ from twin_dcal.inference.onnx_metadata import FORMAT, FORMAT_VERSION, preprocess
 from twin_dcal.inference.torch_backend import TorchBackend
 from twin_dcal.model_file.onnx_bytes import sealed
 from twin_dcal.model_file.provenance import told_of_training
+from twin_dcal.progress import ProgressBar
 
 from . import faces
 from .checks import Difference, TwinAuc, compare_auc, differences
@@ -64,18 +65,32 @@ def export_model(
     require_onnx()
     if quantize == "int8" and val_data is None:
         raise ConfigError("--quantize int8 needs --val_data: it is refused where twins are told apart worse")
-    torch_backend, output = TorchBackend(model, "cpu"), Path(output)
+    with ProgressBar(4 if quantize == "int8" else 3, "exporting", "steps", after_s=0) as bar:
+        return _export(Path(model), Path(output), quantize, opset, images, val_data, files, bar)
+
+
+def _export(
+    model: Path, output: Path, quantize: Quantization, opset: int, images: Sequence[str], val_data: str | None,
+    files: DataFiles, bar: ProgressBar,
+) -> Exported:  # fmt: skip
+    bar.note("as ONNX")
+    torch_backend = TorchBackend(model, "cpu")
     loaded = torch_backend.loaded
     validation = None if val_data is None else _validation(val_data, files, loaded)
     graph = to_onnx(loaded, opset)
     content = with_metadata(graph, loaded, {"quantization": "none"})
     exact = OnnxBackend(output, content=content)
+    bar.update()
+    bar.note("compared with torch")
     told = _checked(torch_backend, exact, images, validation)
+    bar.update()
     auc = None
     if quantize == "int8" and validation is not None:
         graph = to_int8(graph)
         content = with_metadata(graph, loaded, {"quantization": "int8"})
+        bar.note("int8 judged")
         auc = _judged(validation, exact, OnnxBackend(output, content=content))
+        bar.update()
     exported = {
         "quantization": quantize, "opset": opset, "checkpoint_sha256": loaded.sha256, "float32_check": asdict(told),
         "twin_auc": None if auc is None else auc.to_dict(),
@@ -84,6 +99,7 @@ def export_model(
     final = OnnxBackend(output, content=content)  # what is about to be written opens
     with replacing(output) as file:
         file.write(content)
+    bar.update()
     return Exported(
         output, final.source.sha256, len(content), told, auc, told_of_training(final.source.training)
     )

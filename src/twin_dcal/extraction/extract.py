@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from twin_dcal import distributed
 from twin_dcal._version import __version__
@@ -35,6 +34,7 @@ from twin_dcal.locking import locked
 from twin_dcal.model_file.provenance import trained_on
 from twin_dcal.plural import plural
 from twin_dcal.prepare.detector import is_available
+from twin_dcal.progress import ProgressBar
 
 from .loading import Loaded, loader
 
@@ -112,12 +112,7 @@ def _extract(
     embed = partial(engine.backend.embed, feature_type=feature_type)
     with (
         loader(read, num_workers) as load,
-        tqdm(
-            total=len(images),
-            desc="extracting",
-            unit="image",
-            disable=None if distributed.is_main() else True,
-        ) as bar,
+        ProgressBar(len(images), "extracting", "images", shown=distributed.is_main()) as bar,
     ):
         for number, start in enumerate(range(0, len(images), PART)):
             names, path = images[start : start + PART], parts / f"part-{number:07}.npz"

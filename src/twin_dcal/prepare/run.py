@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from tqdm import tqdm
-
 from twin_dcal.csvfile import csv_text, from_cell
 from twin_dcal.data.findings import first_few
 from twin_dcal.data.twin_ids import PairFit, fit_pairs
@@ -14,6 +12,7 @@ from twin_dcal.errors import ManifestError
 from twin_dcal.files import write_text
 from twin_dcal.locking import locked
 from twin_dcal.plural import plural
+from twin_dcal.progress import ProgressBar
 
 from . import judging, placing
 from .detector import FaceDetector
@@ -89,7 +88,7 @@ def _records(job: Job, sources: Sources, state: Path) -> Iterator[Record]:
     paths = [photo.path for photo in sources.photos]
     with (
         open_journal(state / JOURNAL) as journal,
-        tqdm(total=len(paths), desc="preparing", unit="photo", disable=None) as bar,
+        ProgressBar(len(paths), "preparing", "photographs") as bar,
     ):
         for record in work(paths, job.config, state, job.detector, job.workers):
             if record["key"] and record["key"] not in known:

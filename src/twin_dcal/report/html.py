@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from twin_dcal.errors import ConfigError
 from twin_dcal.evaluation.result import Evaluation
 from twin_dcal.files import replacing, write_text
+from twin_dcal.progress import track
 
 from . import content
 from .captions import Caption, caption
@@ -80,7 +81,7 @@ def write_report(
         raise ConfigError(f"plot format '{unknown[0]}' is unknown. Use any of {', '.join(FORMATS)}.")
     home = Path(folder)
     plots = draw_plots(evaluation, seed)
-    for plot in plots:
+    for plot in track(plots, "writing plots", "plots"):
         for form in formats:
             data = plot.svg if form == "svg" else render(plot.figure, plot.name, form)
             with replacing(home / PLOTS_FOLDER / f"{plot.name}.{form}") as file:
@@ -96,7 +97,7 @@ def draw_plots(evaluation: Evaluation, seed: int = 0) -> list[Plot]:
     """Every plot that the evaluation has data for, in the order of the page."""
     level = content.level_name(evaluation.figures)
     plots = []
-    for name, draw in _DRAWN.items():
+    for name, draw in track(list(_DRAWN.items()), "drawing plots", "plots"):
         with drawing(name):
             figure = draw(evaluation)
         if figure is not None:

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import replacing, write_text, writing
 from twin_dcal.locking import locked
+from twin_dcal.progress import ProgressBar
 from twin_dcal.workers import begin_worker, interrupts_held
 
 from .difference import difference_map
@@ -56,9 +56,7 @@ def _generate(folder: Path, settings: Settings, workers: int, resume: bool, over
         return sum(map(len, json.loads((folder / "dataset_infor.json").read_text()).values()))
     missing = [family for family in range(settings.families) if not _note_of(folder, family).is_file()]
     done = settings.families - len(missing)
-    with tqdm(
-        total=settings.families, initial=done, desc="drawing families", unit="family", disable=None
-    ) as bar:
+    with ProgressBar(settings.families, "drawing", "families", done=done) as bar:
         for _ in _in_parallel(folder, settings, missing, workers):
             bar.update()
     return _describe(folder, settings)

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from twin_dcal import distributed
 from twin_dcal.config import ImageSize, TwinVerificationConfig
@@ -29,6 +28,7 @@ from twin_dcal.files import make_folder, owner_only, write_text
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.models.preprocessing import Preprocessing
 from twin_dcal.plural import plural
+from twin_dcal.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +140,7 @@ def _compute(
         data.train_dataset(), list(_batches_of_keys(faces.num_images, num_views, config.training.batch_size))
     )
     device, start = next(model.parameters()).device, 0
-    for batch in tqdm(loader, desc="frozen features", unit="batch", disable=None, leave=False):
+    for batch in track(loader, "frozen features", "batches"):
         with torch.no_grad():
             frozen = model.backbone.frozen(preprocessing.normalize(batch["image"].to(device)))
         for array, output in zip(arrays, frozen, strict=True):

@@ -10,14 +10,12 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from twin_dcal import distributed
 from twin_dcal.config import TwinVerificationConfig
@@ -31,11 +29,12 @@ from twin_dcal.models.backbone import Frozen
 from twin_dcal.models.face_backbone import FaceBackbone
 from twin_dcal.models.preprocessing import Preprocessing
 from twin_dcal.plural import plural
+from twin_dcal.progress import ProgressBar
 
 from .batchnorm import BatchStatistics, share_statistics
 from .checkpointing import Checkpointer, Trained
 from .checks import check_processes, check_validation
-from .console import Clock, figures_line, images_line, losses_line
+from .console import Clock, EpochTable, best_note, images_line, losses_line, validated_kinds
 from .framing import crop_landmarks
 from .frozen_features import FOLDER, kept_features
 from .initial import initial_model
@@ -115,6 +114,8 @@ class Trainer:
             output_dir, config, data.face_data,
             Trained(self.model, self.loss, self.optimizer, self.scaler, self.device), self.limit, self.unreadable,
         )  # fmt: skip
+        kinds = validated_kinds(data.face_data.val)
+        self._table, self._best_note = EpochTable(training.num_epochs, self._loss_names[1:], kinds), ""
         self._stopped_by: Reason | None = None
         self._stepped_at = time.monotonic()
         self._nonfinite_in_step = False
@@ -150,6 +151,8 @@ class Trainer:
         self.tracker = tracker or self.tracker
         num_epochs = self.config.training.num_epochs
         self.checkpoints.saved_at = self._stepped_at = began
+        if self.progress.epoch < num_epochs:
+            logger.info("%s", self._table.header())
         with self.stop.installed():
             self._validate_start()
             while finished and self.progress.epoch < num_epochs and not self._should_stop_early():
@@ -177,14 +180,14 @@ class Trainer:
         if training.backbone_lr_factor == 0:  # frozen: its batch statistics too
             self.model.backbone.pretrained.eval()
         clock, seen = Clock(), progress.seen
-        bar = tqdm(
-            total=batches, initial=progress.batch, desc=f"epoch {progress.epoch + 1}/{training.num_epochs}",
-            unit="batch", disable=None if distributed.is_main() else True, leave=False,
+        bar = ProgressBar(
+            batches, f"epoch {progress.epoch + 1}/{training.num_epochs}", "batches", done=progress.batch,
+            shown=distributed.is_main(),
         )  # fmt: skip
         with bar:
             for batch in clock.waiting(self.loader):
                 losses = self._train_batch(batch, batches)
-                bar.set_postfix_str(losses_line(losses, (progress.seen - seen) / clock.seconds))
+                bar.note(losses_line(losses, (progress.seen - seen) / clock.seconds))
                 bar.update()
                 if self._is_step(progress.batch, batches) and self._should_pause(progress.batch == batches):
                     return False
@@ -307,6 +310,7 @@ class Trainer:
         figures |= {
             f"train/w_{branch}": weight for branch, weight in zip(self.model.branches, weights, strict=True)
         }
+        self._best_note = ""
         is_due = progress.epoch % training.validate_every == 0 or progress.epoch == training.num_epochs
         if is_due and self.data.face_data.val.num_images:
             began = time.monotonic()
@@ -317,10 +321,8 @@ class Trainer:
             figures["train/unreadable_images"] = len(self.unreadable)
         if distributed.is_main():
             self.tracker.log(figures, step=progress.step, epoch=progress.epoch)
-        left = timedelta(seconds=round(seconds * (training.num_epochs - progress.epoch)))
-        logger.info(
-            "epoch %d/%d  %s  left %s", progress.epoch, training.num_epochs, figures_line(figures), left
-        )
+        left = seconds * (training.num_epochs - progress.epoch)
+        logger.info("%s", self._table.line(progress.epoch, figures, left, self._best_note))
         self.checkpoints.save_state()
         self._stepped_at = time.monotonic()
 
@@ -333,11 +335,15 @@ class Trainer:
             standing = None
             if self._start_competes and validation.source is not None:
                 standing = Standing.of(validation.source, validation.kinds(best_by))
-            found = (dict(validation.figures), validation.key(best_by), standing)
-        figures, key, standing = distributed.broadcast_object(found) or ({}, (math.inf, 0.0), None)
+            kinds = validation.kinds(best_by)
+            found = (dict(validation.figures), validation.key(best_by), standing, kinds)
+        empty: tuple[Any, ...] = ({}, (math.inf, 0.0), None, ())
+        figures, key, standing, kinds = distributed.broadcast_object(found) or empty
         is_better = progress.best_key is None or key < progress.best_key
         progress.stale_validations = 0 if is_better else progress.stale_validations + 1
         if is_better and self._may_replace_start(standing):
+            before = None if progress.best_key is None else progress.best_key[0]
+            self._best_note = best_note(kinds, key[0], before)
             progress.best_key, self.checkpoints.best_figures = key, figures
             self.checkpoints.save_best(validation)
         return {f"val/{name}": value for name, value in figures.items()}
@@ -378,7 +384,7 @@ class Trainer:
         figures = self._validate()
         if distributed.is_main():
             self.tracker.log(figures, step=0, epoch=0)
-        logger.info("before training  %s", figures_line(figures))
+        logger.info("%s", self._table.line(0, figures, None, self._best_note))
         self.model.train()
 
     def _should_stop_early(self) -> bool:
