@@ -1,9 +1,11 @@
 """`dcal-train`: train a verifier on a folder or JSON description of faces."""
 
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from twin_dcal.config import dotted_keys
+from twin_dcal.config import TwinVerificationConfig, dotted_keys
 from twin_dcal.presets import PRESETS
 
 from .common import HIDDEN, Parser, check_launch, launch_options, run
@@ -100,15 +102,28 @@ def body(arguments: Sequence[str] | None) -> int:
     if result is None:
         print("configuration and data are usable; nothing was trained (--validate_only)")
         return 0
-    figures = ", ".join(f"{name} {value:.4f}" for name, value in result.best_figures.items())
-    print(f"best model: {result.best_model}" + (f"  ({figures})" if figures else ""))
+    from twin_dcal.training.console import figures_told
+
+    told = figures_told(result.best_figures)
+    print(f"best model: {result.best_model}" + (f"\n  on validation: {told}" if told else ""))
     for warning in result.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if not result.finished:
         print(f"stopped early ({result.stopped_by}); continue with --resume auto")
         # A launcher would take any other code as a failure, and start again what was asked to stop.
         return 130 if result.stopped_by == "signal" and not launch().is_launched else 0
+    print(f"next: {_next_command(config, result.best_model)}")
     return 0
+
+
+def _next_command(config: TwinVerificationConfig, model: Path) -> str:
+    """What judges the model on the test people."""
+    data = config.data
+    given = {"data_dir": data.data_dir, "dataset_info": data.dataset_info, "twin_pairs": data.twin_pairs,
+             "data_root": data.data_root}  # fmt: skip
+    named = [text for name, value in given.items() if value for text in (f"--{name}", value)]
+    folder = str(model.parent / "evaluation")
+    return shlex.join(["dcal-evaluate", "--model", str(model), *named, "--visualize", "--output_dir", folder])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

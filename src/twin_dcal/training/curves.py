@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from twin_dcal.files import replacing
 
@@ -43,6 +43,8 @@ def curves_figure(lines: list[Mapping[str, float]]) -> Figure | None:
         for name in names:
             points = [(line["epoch"], line[name]) for line in lines if name in line]
             axes.plot(*zip(*points, strict=True), marker=".", markersize=4, label=name.partition("/")[2])
+        if title.endswith("EER"):
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.set_title(title, loc="left", fontsize=9)
         if len(names) > 1:
             axes.legend(fontsize=7, frameon=False)
