@@ -13,8 +13,8 @@ import twin_dcal
 SOURCE = Path(twin_dcal.__file__).parent
 
 # From the bottom up; a room imports only rooms before it (or itself). `cli` may import everything.
-ROOMS = ["_version", "percent", "plural", "errors", "metrics", "progress", "workers", "environment", "names", "csvfile",
-         "files", "locking", "model_file.archive", "model_file.onnx_bytes", "model_file.pickled", "model_file.room",
+ROOMS = ["_version", "percent", "plural", "errors", "metrics", "progress", "notebook", "workers", "environment",
+         "names", "csvfile", "files", "locking", "model_file.archive", "model_file.onnx_bytes", "model_file.pickled", "model_file.room",
          "privacy", "hub", "jsontext", "spelling", "presets", "config_text", "config", "distributed", "device", "edits",
          "data", "prepare", "synth", "edits.looking", "edits.landmarks", "data.virtual", "data.dataset",
          "data.datamodule", "edits.folder", "edits.truth", "edits.dataset", "edits.sheet", "models", "losses",

@@ -340,7 +340,12 @@ class RuntimeConfig(_Section):
 
 
 class TwinVerificationConfig(_Section):
-    """The whole configuration. `from_file`, `preset` and `override` are the ways to make one."""
+    """The whole configuration. `from_file`, `preset` and `override` are the ways to make one.
+
+    Example:
+        >>> TwinVerificationConfig().override({"training.num_epochs": 3, "model.pretrained": False})
+        TwinVerificationConfig(model.pretrained=False, training.num_epochs=3)
+    """
 
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
@@ -348,6 +353,19 @@ class TwinVerificationConfig(_Section):
     data: DataConfig = DataConfig()
     tracking: TrackingConfig = TrackingConfig()
     runtime: RuntimeConfig = RuntimeConfig()
+
+    def __repr__(self) -> str:
+        """What differs from the defaults."""
+        usual = type(self).model_construct()
+        changed = [
+            f"{section}.{key}={value!r}"
+            for section, own in self
+            for key, value in own
+            if value != getattr(getattr(usual, section), key)
+        ]
+        return f"TwinVerificationConfig({', '.join(changed)})"
+
+    __str__ = __repr__
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str = "configuration") -> Self:

@@ -26,6 +26,15 @@ class TwinDataModule:
     """The data of one run: `setup()`, then loaders whose batches are dicts (see `Sample`).
 
     The same configuration gives the same batches, whatever the number of workers.
+
+    Example:
+        >>> from twin_dcal import TwinVerificationConfig
+        >>> data = TwinDataModule(TwinVerificationConfig().override({"data.data_dir": "faces"}))
+        >>> data
+        TwinDataModule(faces, not read yet)
+        >>> data.setup()
+        >>> data.face_data.train
+        FaceSet(8 people in 4 families (4 of twins), 48 images, 6–6–6 a person)
     """
 
     def __init__(self, config: TwinVerificationConfig) -> None:
@@ -33,6 +42,11 @@ class TwinDataModule:
         self._face_data: FaceData | None = None
         self.virtual: VirtualTwins | None = None
         self.setup_transforms()
+
+    def __repr__(self) -> str:
+        data = self.config.data
+        place = data.data_dir or data.dataset_info or "no data set"
+        return f"TwinDataModule({place}, {'not read yet' if self._face_data is None else self._face_data.summary()})"
 
     def setup(self) -> None:
         """Read the data set once. ManifestError if it cannot be used."""

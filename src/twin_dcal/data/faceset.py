@@ -52,6 +52,9 @@ class FaceSet:
         ]
         return cls(people, paths, person_of.astype(np.int64), np.array(families, dtype=np.int64))
 
+    def __repr__(self) -> str:
+        return f"FaceSet({self.describe() if self.people else 'empty'})"
+
     @property
     def num_images(self) -> int:
         return len(self.paths)
@@ -125,6 +128,9 @@ class FaceData:
     """How many of the findings lost data."""
     files: tuple[str, ...] = ()
     """Names of the descriptions that were read."""
+
+    def __repr__(self) -> str:
+        return f"FaceData({self.summary()})"
 
     def summary(self) -> str:
         """One line: each split in numbers (fewest–median–most images a person), how much was left out, and the

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_dcal.notebook import html_table
+
 Figures = dict[str, Any]
 Rates = NDArray[np.float64]
 
@@ -121,3 +123,24 @@ class Evaluation:
     families: Sequence[FamilyErrors]
     people: Sequence[PersonErrors]
     points: Points | None
+
+    def __repr__(self) -> str:
+        return f"Evaluation({'; '.join(f'{name}: EER {eer}, AUC {auc}' for name, eer, auc in self._told())})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self._told(), ("impostors", "EER", "AUC"))
+
+    def _told(self) -> list[tuple[str, str, str]]:
+        """Each kind of impostors with EER and AUC, and their intervals."""
+        return [
+            (name, _with_ends(section, "eer", 100, " %"), _with_ends(section, "roc_auc", 1, ""))
+            for name in ("twin", "unrelated", "all")
+            if (section := self.figures.get(name))
+        ]
+
+
+def _with_ends(section: Mapping[str, Any], name: str, factor: int, unit: str) -> str:
+    ends = (section.get("intervals") or {}).get(name)
+    digits = 1 if factor == 100 else 3
+    value = f"{factor * section[name]:.{digits}f}{unit}"
+    return value if ends is None else f"{value} [{', '.join(f'{factor * end:.{digits}f}' for end in ends)}]"

@@ -51,6 +51,12 @@ class PairExplanation:
     matches: tuple[Match, ...]
     metadata: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        rows, columns = self.attribution1.shape
+        return (
+            f"PairExplanation(similarity {self.similarity:+.3f}, {self.method}, maps of {rows} x {columns})"
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types, ready for JSON: arrays as nested lists, row by row."""
         told: dict[str, Any] = {}

@@ -12,6 +12,7 @@ from PIL import Image
 
 from twin_dcal.data.fit import sides
 from twin_dcal.errors import ConfigError, ImageError, ModelError
+from twin_dcal.explain.result import PairExplanation
 from twin_dcal.metrics.error_curve import Rates
 from twin_dcal.metrics.fusion import similarity_matrix, similarity_rows
 from twin_dcal.metrics.pairs import PairKind, split_by_kind
@@ -28,9 +29,10 @@ from .result import RESULT_KEYS, VerificationResult
 
 if TYPE_CHECKING:
     from twin_dcal.explain.attention import AttentionMaps
-    from twin_dcal.explain.result import PairExplanation
 
     from .torch_backend import TorchBackend
+else:
+    AttentionMaps = Any  # signatures are told without torch, too
 
 Features = NDArray[np.float32]
 OnError = Literal["entry", "raise"]
@@ -50,6 +52,11 @@ class TwinInferenceEngine:
     Safe to use from several threads, and several engines side by side; `set_threshold` is seen by later calls. Results
     are the same for every batch size and order, to rounding (1e-5). ModelError for a file that is no model, ConfigError
     for a device or threshold that cannot be used.
+
+    Example:
+        >>> engine = TwinInferenceEngine("best_model.pth")
+        >>> engine
+        TwinInferenceEngine(best_model.pth: test_vit, sa+glca+pwca, threshold +0.500)
     """
 
     def __init__(
@@ -181,6 +188,11 @@ class TwinInferenceEngine:
 
         Args: faces: see `prepare_pair`. ImageError, in one line, for a picture that cannot be read, and for one without
         a face (see `align`) or without the one that was chosen.
+
+        Example:
+            >>> engine = TwinInferenceEngine("best_model.pth")
+            >>> engine.verify_pair("a.png", "a.png")
+            VerificationResult(same person, similarity +1.000, threshold +0.500)
         """
         began = time.perf_counter()
         return self.decide(*self.prepare_pair(img1, img2, faces), return_attention, began=began)
@@ -216,9 +228,7 @@ class TwinInferenceEngine:
             self._similarity(pair), began, attention, (one.seen, two.seen), with_attention=return_attention
         )
 
-    def verify_with_attention(
-        self, one: Prepared, two: Prepared
-    ) -> "tuple[VerificationResult, AttentionMaps]":
+    def verify_with_attention(self, one: Prepared, two: Prepared) -> tuple[VerificationResult, AttentionMaps]:
         """`decide`, and where the model attended in the two pictures, from the same pass. ConfigError for an exported
         model."""
         began = time.perf_counter()
@@ -244,6 +254,11 @@ class TwinInferenceEngine:
         for what was not decided, "raise" an ImageError.
         Returns: a dict for each pair, with `img1_path` and `img2_path` (None for what has no path), every key of
         `verify_pair`, and `error`, None where there is a decision; `elapsed_ms` is each pair's share of the whole.
+
+        Example:
+            >>> engine = TwinInferenceEngine("best_model.pth")
+            >>> [pair["error"] for pair in engine.batch_verify([("a.png", "b.png"), ("a.png", "gone.png")])]
+            [None, 'gone.png: no such file']
         """
         if on_error not in get_args(OnError):
             raise ConfigError(f"on_error {on_error!r}: give one of {', '.join(get_args(OnError))}")
@@ -269,7 +284,12 @@ class TwinInferenceEngine:
     def extract_features(
         self, images: Sequence[ImageInput], feature_type: FeatureType = "combined", batch_size: int = 32
     ) -> Features:
-        """(N, E) float32 unit vectors, in order. ConfigError for a feature that the model lacks."""
+        """(N, E) float32 unit vectors, in order. ConfigError for a feature that the model lacks.
+
+        Example:
+            >>> TwinInferenceEngine("best_model.pth").extract_features(["a.png", "b.png"]).shape
+            (2, 128)
+        """
         if isinstance(images, str | Path | bytes):
             raise ConfigError("images: one picture; give a list, [picture]")
         if feature_type not in self.source.feature_types():
@@ -309,7 +329,7 @@ class TwinInferenceEngine:
     look = prepare_image
     """The name of `prepare_image` in earlier releases."""
 
-    def explain(self, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8]) -> "PairExplanation":
+    def explain(self, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8]) -> PairExplanation:
         """Why the cosine of two prepared pictures is what it is. ConfigError for an exported model."""
         backend = self._explainable()
         from twin_dcal.explain.pair import explain_pair  # torch

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union, cast
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,10 @@ from twin_dcal.errors import ImageError
 
 if TYPE_CHECKING:
     from torch import Tensor
+else:
+    Tensor = Any  # signatures are told without torch, too
 
-ImageInput: TypeAlias = Union[str, Path, bytes, IO[bytes], Image.Image, NDArray[Any], "Tensor"]
+ImageInput: TypeAlias = str | Path | bytes | IO[bytes] | Image.Image | NDArray[Any] | Tensor
 
 
 def read_pixels(source: ImageInput, name: str = "image") -> NDArray[np.uint8]:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from twin_dcal.notebook import html_table
+
 _ALIASES = ("prediction", "same_person")
 
 
@@ -45,6 +47,21 @@ class VerificationResult(Mapping[str, Any]):
     attention_maps: Mapping[str, Any] | None = None
     faces: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None] = (None, None)
     familiarity: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None] = (None, None)
+
+    def __repr__(self) -> str:
+        return f"VerificationResult({', '.join(f'{name}{value}' for name, value in self._told())})"
+
+    def _repr_html_(self) -> str:
+        first, *rest = self._told()
+        rows = [("decision", first[1]), *((name.strip(), value) for name, value in rest)]
+        return html_table([*rows, *(("warning", text) for text in self.warnings)])
+
+    def _told(self) -> list[tuple[str, str]]:
+        score = [] if self.verification_score is None else [("score ", f"{self.verification_score:.3f}")]
+        return [
+            ("", "same person" if self.verification_decision else "different people"),
+            ("similarity ", f"{self.similarity:+.3f}"), ("threshold ", f"{self.threshold:+.3f}"), *score,
+        ]  # fmt: skip
 
     @property
     def prediction(self) -> int:

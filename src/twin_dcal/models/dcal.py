@@ -90,6 +90,11 @@ class DCALVerificationModel(nn.Module):
         flip_average: features are means over an image and its mirror image, at twice the cost; not in training.
         face: what only a face network as the backbone needs.
         skeleton: graph of a face network that came as an ONNX file, for a model without weights.
+
+    Example:
+        >>> model = DCALVerificationModel("test_vit", image_size=32).eval()
+        >>> model.embed(torch.zeros(2, 3, 32, 32)).shape
+        torch.Size([2, 128])
     """
 
     fusion: Tensor
