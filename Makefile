@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := runs/quickstart
 
-.PHONY: quickstart install install-dev install-docs test test-slow test-lowest lint types check docs benchmarks clean
+.PHONY: quickstart install install-dev install-docs test test-slow test-lowest lint types check docs release benchmarks clean
 
 quickstart: install
 	$(BIN)/dcal-synth --output $(RUN)/data --families 260 --images 12 --image_size 64 --difficulty easy --overwrite
@@ -33,6 +33,10 @@ $(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install -q -e ".[docs]"
 	@touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-release: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q -e ".[release]"
+	@touch $@ $(VENV)/.installed
+
 # Test files are dealt to two processes; each computes with one thread.
 test: install-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
@@ -57,6 +61,13 @@ check: test lint types
 docs: install-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	$(BIN)/python docs/_site/site_check.py build/site
+
+# Wheel and source archive into dist/, checked as an index would; nothing is uploaded (CONTRIBUTING.md).
+release: $(VENV)/.installed-release
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 benchmarks: install
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/train_step.py

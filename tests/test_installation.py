@@ -22,3 +22,8 @@ def test_no_requirement_replaces_the_users_torch():
 def test_hooks_take_their_tools_from_path():
     entries = re.findall(r"entry: (.*)", (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     assert [shlex.split(entry)[0] for entry in entries] == ["ruff", "ruff", "mypy"]
+
+
+def test_the_citation_names_the_version():
+    (version,) = re.findall(r'"([\d.]+)"', (ROOT / "src/twin_dcal/_version.py").read_text(encoding="utf-8"))
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
