@@ -29,7 +29,7 @@ COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if lin
 
 
 def test_there_is_something_to_check():
-    assert len(COMMANDS) == 12
+    assert len(COMMANDS) == 10
     assert len(blocks("python")) == 2
 
 
@@ -107,7 +107,6 @@ def test_python_blocks_run(trained, capsys):
         exec(with_names(block, names), {})
     printed = capsys.readouterr().out
     assert "train: 8 people in 4 families" in printed
-    assert "torch.Size([2, 384])" in printed
     assert "'criterion': 'eer'" in printed
 
 
