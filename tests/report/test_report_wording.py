@@ -132,3 +132,10 @@ def test_families_and_people_come_worst_first(realistic):
     assert animals[: len([a for a in animals if a])] == sorted(a for a in animals if a)
     assert len(families) == 28
     assert len(people) == 56
+
+
+def test_paths_break_behind_their_separators_and_are_escaped():
+    from twin_dcal.report.html import breakable
+
+    assert breakable("test/00002a/a_1.jpg") == "test/<wbr>00002a/<wbr>a_<wbr>1.jpg"
+    assert breakable("<b>/&.jpg") == "&lt;b&gt;/<wbr>&amp;.jpg"

@@ -68,7 +68,7 @@ def caption(name: str, evaluation: Evaluation, *, level: str, method: str = "") 
     title, reading = _READINGS[name]
     on = (evaluation.figures.get("calibration") or {}).get("on")
     reading = reading.format(
-        bands=f"Bands are {level} intervals. " if level else "",
+        bands=f"Bands are {level} intervals, wide where few errors are left. " if level else "",
         method=_METHODS.get(method, ""),
         impostors="twin impostors" if on == "twin" else "impostors",
     )

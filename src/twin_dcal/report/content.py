@@ -225,6 +225,7 @@ def compared(evaluation: Evaluation, name_of: Callable[[str], str]) -> list[tupl
         ("Protocol", _protocol(figures)),
         ("People", _people(evaluation)),
         ("Intervals", _intervals(figures)),
+        ("Judged by", f"twin_dcal {figures['twin_dcal']}" if figures.get("twin_dcal") else ""),
     ]
     return [(term, text) for term, text in rows if text]
 

@@ -5,13 +5,14 @@ forbids the rest. Whatever comes from data is escaped by the template engine or 
 """
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from twin_dcal.errors import ConfigError
@@ -157,7 +158,7 @@ def _placed(plot: Plot) -> dict[str, Any]:
 
 
 def _environment() -> Environment:
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -167,6 +168,14 @@ def _environment() -> Environment:
             shown(value) if isinstance(value, str) and not isinstance(value, Markup) else value
         ),
     )
+    made.filters["breakable"] = breakable
+    return made
+
+
+def breakable(path: str) -> Markup:
+    """A path that a narrow column breaks behind its separators rather than within a word."""
+    parts = re.split(r"(?<=[/\\_-])", shown(path))
+    return Markup("<wbr>").join(escape(part) for part in parts)
 
 
 def page_style() -> str:

@@ -38,7 +38,7 @@ def histogram_figure(evaluation: Evaluation) -> Figure | None:
         axes.tick_params(bottom=axes is rows[-1])
     rows[-1].set_xlim(bins.edges[0], bins.edges[-1])
     rows[-1].set_xlabel(_score_name(threshold))
-    figure.supylabel(f"share of pairs in {bins.edges[1] - bins.edges[0]:.2g} of score, %", fontsize=8.5)
+    figure.supylabel(f"share of pairs per bin of {bins.edges[1] - bins.edges[0]:.2g}, %", fontsize=8.5)
     return figure
 
 
