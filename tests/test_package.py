@@ -14,19 +14,18 @@ SOURCE = Path(twin_dcal.__file__).parent
 
 # From the bottom up; a room imports only rooms before it (or itself). `cli` may import everything.
 ROOMS = ["_version", "percent", "plural", "errors", "metrics", "progress", "notebook", "workers", "environment",
-         "names", "csvfile", "files", "locking", "model_file.archive", "model_file.onnx_bytes", "model_file.pickled", "model_file.room",
-         "privacy", "hub", "jsontext", "spelling", "presets", "config_text", "config", "distributed", "device", "edits",
-         "data", "prepare", "synth", "edits.looking", "edits.landmarks", "data.virtual", "data.dataset",
-         "data.datamodule", "edits.folder", "edits.truth", "edits.dataset", "edits.sheet", "models", "losses",
-         "edits.calibrate", "evaluation.result", "model_file.familiarity",
+         "names", "csvfile", "files", "locking", "model_file.archive", "model_file.onnx_bytes", "model_file.pickled",
+         "model_file.room", "privacy", "hub", "jsontext", "spelling", "presets", "config_text", "config",
+         "distributed", "device", "edits", "data", "prepare", "synth", "edits.looking", "edits.landmarks",
+         "data.virtual", "data.dataset", "data.datamodule", "edits.folder", "edits.truth", "edits.dataset",
+         "edits.sheet", "models", "losses", "edits.calibrate", "evaluation.result", "model_file.familiarity",
          "model_file.provenance", "model_file.entries", "evaluation.table", "evaluation.report_schema",
          "evaluation.protocol", "evaluation.folds", "evaluation.reliability", "evaluation.error_analysis",
-         "evaluation.match_names", "evaluation.embedding_files", "evaluation.score_files",
-         "evaluation.tables", "evaluation.watched", "evaluation.evaluate", "checkpoint", "embed", "training",
-         "evaluation.identities", "evaluation.inputs", "evaluation.speed", "evaluation.systems",
-         "evaluation.examples", "evaluation.earlier", "evaluation.run", "evaluation.compare", "explain",
-         "inference", "web", "export", "report", "lookalikes", "prepare.page", "prepare.sheet",
-         "prepare.run", "extraction", "verify", "ablation", "cli"]  # fmt: skip
+         "evaluation.match_names", "evaluation.embedding_files", "evaluation.score_files", "evaluation.tables",
+         "evaluation.watched", "evaluation.evaluate", "checkpoint", "embed", "training", "evaluation.identities",
+         "evaluation.inputs", "evaluation.speed", "evaluation.systems", "evaluation.examples", "evaluation.earlier",
+         "evaluation.run", "evaluation.compare", "explain", "inference", "web", "export", "report", "lookalikes",
+         "prepare.page", "prepare.sheet", "prepare.run", "extraction", "verify", "ablation", "cli"]  # fmt: skip
 
 
 PACKAGES = {"evaluation", "model_file"}

@@ -277,7 +277,9 @@ def test_an_interrupt_while_something_is_imported(module, tmp_path):
 
 def test_a_broken_installation_is_an_internal_error():
     """As a process: a package that is there and broken, before the command itself is imported."""
-    code = "import sys; sys.modules['pydantic'] = None\nfrom twin_dcal.cli.start import verify; sys.exit(verify())"
+    code = (
+        "import sys; sys.modules['pydantic'] = None\nfrom twin_dcal.cli.start import train; sys.exit(train())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (70, "")
     assert "internal error: " in done.stderr

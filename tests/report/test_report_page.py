@@ -16,7 +16,7 @@ from twin_dcal.errors import ConfigError
 from twin_dcal.evaluation.result import WorstPair
 from twin_dcal.report.html import draw_plots, report_page, write_report
 
-VOID = {"meta", "link", "img", "br", "input", "hr"}
+VOID = {"wbr", "meta", "link", "img", "br", "input", "hr"}
 HOSTILE = ["<script>alert(1)</script>", '" onerror="alert(1)', "</svg></style><b>", "{{ 7 * 7 }}", "&lt;'`"]
 
 
