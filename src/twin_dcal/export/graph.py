@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # GELU is one operator from 20 on; 24 is the newest that the runtime was tried with.
 OPSET, OPSETS = 20, range(18, 25)
 
+_MOST_IMAGES = 2**20
+"""At a time, for the tracer alone: torch 2.7 refuses a size without a bound, whose end would be a case of its own."""
+
 _TALKATIVE = ("torch", "onnxscript", "onnx_ir", "onnxruntime")
 
 
@@ -49,7 +52,7 @@ def to_onnx(loaded: LoadedModel, opset: int = OPSET) -> "onnx.ModelProto":
             program = torch.onnx.export(
                 network, (pixels,), dynamo=True, external_data=False, opset_version=opset, verbose=False,
                 input_names=[INPUT], output_names=network.names(),
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                dynamic_shapes=({0: torch.export.Dim("batch", max=_MOST_IMAGES)},),
             )  # fmt: skip
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
