@@ -46,21 +46,31 @@ pytestmark = [
 AS_CROPS = ["--align", "never"]
 """The tiny pictures show no face."""
 
+ASKING = {
+    "mlflow": "import mlflow, time; mlflow.set_tracking_uri('sqlite:///m.db'); mlflow.set_experiment('x'); "
+    "mlflow.start_run(); mlflow.log_metric('a', 1); mlflow.end_run(); time.sleep(6)",
+    "wandb": "import wandb, time; run = wandb.init(mode='offline', project='p'); run.log({'a': 1}); run.finish(); "
+    "time.sleep(5)",
+    "onnxruntime": "import onnxruntime, time\n"
+    "try: onnxruntime.InferenceSession(b'', providers=['CPUExecutionProvider'])\n"
+    "except Exception: time.sleep(30)",
+}
+"""Python that makes a package ask the network by itself."""
 
-@pytest.fixture
-def watched(tmp_path):
-    """Runs a command under watch, for so many seconds at least; (what it asked, exit code, what it said)."""
-    (tmp_path / "home").mkdir()
+
+def watch_in(folder):
+    """Runs commands in a folder under watch, for so many seconds at least: what was asked, exit code, what was said."""
+    (folder / "home").mkdir(exist_ok=True)
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
-    environment |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": str(tmp_path / "home")}
+    environment |= {"HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "home")}
 
     numbers = itertools.count()
 
     def run(*command, at_least=0, **more):
-        log = tmp_path / f"asked_{next(numbers)}.json"
+        log = folder / f"asked_{next(numbers)}.json"
         done = subprocess.run(
             [sys.executable, str(WATCH), "--log", str(log), "--", *map(str, command)],
-            env=environment | more, cwd=tmp_path, capture_output=True, text=True, timeout=280,
+            env=environment | more, cwd=folder, capture_output=True, text=True, timeout=280,
         )  # fmt: skip
         told = json.loads(log.read_text())
         assert told["missed_packets"] == 0
@@ -68,6 +78,35 @@ def watched(tmp_path):
         return told["asked"], told["exit_code"], done.stderr
 
     return run
+
+
+@pytest.fixture
+def watched(tmp_path):
+    return watch_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def held(tiny_faces, tmp_path_factory):
+    """What is watched for long, each in a network and a folder of its own, all of it at once and beside other tests.
+
+    Name to (future result of the watch, the folder).
+    """
+    page_model = tiny_model(tmp_path_factory.mktemp("model"), threshold=Threshold(0.5, ORIGIN))
+    pictures = sorted((tiny_faces / "test").glob("*/*.png"))[:2]
+    train = ["train", *TINY, *LONG, "--data_dir", tiny_faces, "--output_dir", "run", "--tracking"]
+    commands = {
+        **{package: ([sys.executable, "-c", code], 0) for package, code in ASKING.items()},
+        "tracked by mlflow": (module(*train, "mlflow"), HELD),
+        "tracked by wandb": (module(*train, "wandb"), HELD),
+        "page": ([sys.executable, "-c", VISIT, str(HELD), page_model, *pictures], HELD),
+        "prompt": (prompt(page_model, *pictures), HELD),
+    }
+    with ThreadPoolExecutor(len(commands)) as pool:
+        started = {}
+        for name, (command, at_least) in commands.items():
+            folder = tmp_path_factory.mktemp("held")
+            started[name] = pool.submit(watch_in(folder), *command, at_least=at_least), folder
+        yield started
 
 
 def module(name, *arguments):
@@ -101,20 +140,11 @@ def test_the_watch_sees_every_kind_of_question(watched, code, seen):
     assert sorted(asked) == seen
 
 
-@pytest.mark.parametrize("package", ["mlflow", "wandb", "onnxruntime"])
-def test_libraries_do_ask_when_our_switches_are_off(watched, package):
+@pytest.mark.parametrize("package", ASKING)
+def test_libraries_do_ask_when_our_switches_are_off(held, package):
     """What the switches are for. Where a package has stopped asking by itself, this says so."""
-    code = {
-        "mlflow": "import mlflow, time; mlflow.set_tracking_uri('sqlite:///m.db'); mlflow.set_experiment('x'); "
-        "mlflow.start_run(); mlflow.log_metric('a', 1); mlflow.end_run(); time.sleep(6)",
-        "wandb": "import wandb, time; run = wandb.init(mode='offline', project='p'); run.log({'a': 1}); run.finish(); "
-        "time.sleep(5)",
-        "onnxruntime": "import onnxruntime, time\n"
-        "try: onnxruntime.InferenceSession(b'', providers=['CPUExecutionProvider'])\n"
-        "except Exception: time.sleep(30)",
-    }[package]
     pytest.importorskip(package)
-    asked, _, _ = watched(sys.executable, "-c", code)
+    asked, _, _ = held[package][0].result()
     if not asked:
         pytest.skip(f"this {package} asked nothing by itself")
     assert any(what.startswith("dns ") for what in asked)
@@ -252,29 +282,19 @@ def assert_page_and_prompt_are_silent(watched, model, pictures, **more):
             assert_silent(result)
 
 
-def test_the_page_and_the_prompt_ask_nothing(watched, tiny_faces, tmp_path):
+@pytest.mark.parametrize("name", ["page", "prompt"])
+def test_the_page_and_the_prompt_ask_nothing(held, name):
     pytest.importorskip("uvicorn")
-    model = tiny_model(tmp_path, threshold=Threshold(0.5, ORIGIN))
-    pictures = sorted((tiny_faces / "test").glob("*/*.png"))[:2]
-    assert_page_and_prompt_are_silent(watched, model, pictures)
+    assert_silent(held[name][0].result())
 
 
-def test_mlflow_on_this_machine_asks_nothing(watched, tiny_faces, tmp_path):
+def test_mlflow_on_this_machine_asks_nothing(held, tiny_faces):
     pytest.importorskip("mlflow")
-    data = ["--data_dir", tiny_faces]
-    run = [*TINY, *LONG, *data, "--output_dir", "run", "--tracking", "mlflow"]
-    assert_silent(watched(*module("train", *run), at_least=HELD))
-    assert (tmp_path / "mlflow" / "mlflow.db").exists()
-    evaluation = [
-        "--model",
-        "run/best_model.pth",
-        *data,
-        "--num_workers",
-        "0",
-        "--output_dir",
-        "run/evaluation",
-    ]
-    result = watched(*module("evaluate", *evaluation))
+    watch, folder = held["tracked by mlflow"]
+    assert_silent(watch.result())
+    assert (folder / "mlflow" / "mlflow.db").exists()
+    evaluation = ["--model", "run/best_model.pth", "--data_dir", tiny_faces, "--num_workers", "0"]
+    result = watch_in(folder)(*module("evaluate", *evaluation, "--output_dir", "run/evaluation"))
     assert_silent(result)
     assert "below the training run" in result[2]
 
@@ -293,10 +313,9 @@ def before(said, message, *later):
     assert all(said.index(message) < said.index(line) for line in later if line in said)
 
 
-def test_wandb_without_a_key_asks_nothing_and_says_how_to_send(watched, tiny_faces):
+def test_wandb_without_a_key_asks_nothing_and_says_how_to_send(held):
     pytest.importorskip("wandb")
-    run = [*TINY, *LONG, "--data_dir", tiny_faces, "--output_dir", "run", "--tracking", "wandb"]
-    result = watched(*module("train", *run), at_least=HELD)
+    result = held["tracked by wandb"][0].result()
     assert_silent(result)
     assert "no key, so the run is kept offline" in result[2]
 
