@@ -18,13 +18,17 @@ ROOMS = ["_version", "percent", "plural", "errors", "metrics", "progress", "note
          "model_file.room", "privacy", "hub", "jsontext", "spelling", "presets", "config_text", "config",
          "distributed", "device", "edits", "data", "prepare", "synth", "edits.looking", "edits.landmarks",
          "data.virtual", "data.dataset", "data.datamodule", "edits.folder", "edits.truth", "edits.dataset",
-         "edits.sheet", "models", "losses", "edits.calibrate", "evaluation.result", "model_file.familiarity",
+         "edits.sheet", "models", "losses", "edits.calibrate", "evaluation.result",
+         "evaluation.identification", "model_file.familiarity",
          "model_file.provenance", "model_file.entries", "evaluation.table", "evaluation.report_schema",
-         "evaluation.protocol", "evaluation.folds", "evaluation.reliability", "evaluation.error_analysis",
-         "evaluation.match_names", "evaluation.embedding_files", "evaluation.score_files", "evaluation.tables",
+         "evaluation.failures", "evaluation.protocol", "evaluation.folds", "evaluation.reliability",
+         "evaluation.error_analysis",
+         "evaluation.match_names", "evaluation.embedding_files", "evaluation.score_columns",
+         "evaluation.score_files", "evaluation.tables",
          "evaluation.watched", "evaluation.evaluate", "checkpoint", "embed", "training", "evaluation.identities",
          "evaluation.inputs", "evaluation.speed", "evaluation.systems", "evaluation.examples", "evaluation.earlier",
-         "evaluation.run", "evaluation.compare", "explain", "inference", "web", "export", "report", "lookalikes",
+         "evaluation.run", "evaluation.comparison_table", "evaluation.compare", "evaluation.fuse",
+         "evaluation.disagreement", "explain", "inference", "web", "export", "report", "lookalikes",
          "prepare.page", "prepare.sheet", "prepare.run", "extraction", "verify", "ablation", "cli"]  # fmt: skip
 
 

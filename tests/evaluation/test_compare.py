@@ -12,10 +12,10 @@ from twin_dcal.evaluation.compare import (
     aligned,
     compare,
     find_run,
-    markdown,
     open_stored,
     write_comparison,
 )
+from twin_dcal.evaluation.comparison_table import markdown
 from twin_dcal.evaluation.embedding_files import write_embeddings
 from twin_dcal.evaluation.evaluate import EvaluationOptions
 from twin_dcal.evaluation.inputs import DataFiles
@@ -30,6 +30,7 @@ from twin_dcal.evaluation.score_files import write_scores
 from twin_dcal.evaluation.systems import Sampling, Scored
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.pair_stream import count_pairs
+from twin_dcal.metrics.paired_rates import holm
 
 EFFORT = EvaluationOptions(num_replicates=100)
 
@@ -144,11 +145,12 @@ def test_the_table_tells_who_is_better_by_how_much(two, tmp_path):
         < by_name["noisy"]["eer"]["high"]
     )
     assert by_name["noisy"]["roc_auc"]["difference"] < 0
-    assert by_name["same"]["eer"] == {"difference": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0}
+    nothing = {"difference": 0.0, "low": 0.0, "high": 0.0, "p_value": 1.0, "p_value_holm": 1.0}
+    assert by_name["same"]["eer"] == nothing
     path = write_comparison(told, tmp_path)
     text = path.read_text("utf-8")
     assert text == markdown(told)
-    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    rows = [line for line in text.partition("\n\n")[0].splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + 3 * 3
     assert {line.count("|") for line in rows} == {9}
     assert "| twin | same |" in text
@@ -193,3 +195,38 @@ def test_without_replicates_there_are_differences_alone(two):
     text = markdown(found)
     assert f"{100 * (other['eer'] - one['eer']):+.2f} |" in text
     assert "without intervals" in text
+
+
+def test_several_systems_are_corrected_for_being_several(two):
+    what, vectors, worse = two
+    runs = [run_of("a", what, vectors), run_of("b", what, worse), run_of("c", what, worse[::-1].copy())]
+    told = compare(runs, EFFORT)
+    for section, figures in told["differences"][0]["sections"].items():
+        for name in figures:
+            plain = [each["sections"][section][name]["p_value"] for each in told["differences"]]
+            corrected = [each["sections"][section][name]["p_value_holm"] for each in told["differences"]]
+            assert corrected == holm(plain)
+    text = markdown(told)
+    assert "corrected for 2 comparisons of a figure (Holm)" in text
+    alone = compare(runs[:2], EFFORT)
+    each = alone["differences"][0]["sections"]["twin"]["eer"]
+    assert each["p_value"] == each["p_value_holm"]
+    assert "Holm" not in markdown(alone)
+
+
+def test_rates_and_the_headline_are_compared(two):
+    what, vectors, worse = two
+    for effort in (EFFORT, EvaluationOptions(num_replicates=0)):
+        told = compare([run_of("a", what, vectors), run_of("b", what, worse)], effort)
+        assert json.loads(json.dumps(told, allow_nan=False)) == told
+        sections = told["differences"][0]["sections"]
+        for name, figures in told["runs"][1]["headline"].items():
+            difference = figures - told["runs"][0]["headline"][name]
+            assert sections["headline"][name]["difference"] == pytest.approx(difference)
+        one, other = (run["sections"]["unrelated"]["fnmr_at_fmr_0.01"] for run in told["runs"])
+        assert sections["unrelated"]["fnmr_at_fmr_0.01"]["difference"] == pytest.approx(other - one)
+        text = markdown(told)
+        assert f"| unrelated: FNMR where FMR is at most 0.01 | b | {100 * other:.2f}" in text
+        assert (
+            f"| headline: twin FMR | a | {100 * told['runs'][0]['headline']['twin_fmr']:.2f} |  |  |" in text
+        )

@@ -49,6 +49,7 @@ def test_everything_a_report_needs_is_there(made):
     assert set(figures) == {
         *("schema_version", "model", "protocol", "threshold", "threshold_source", "twin", "unrelated", "all"),
         *("headline", "intervals", "calibration", "folds", "animals", "warnings", "notes", "roc_auc", "eer"),
+        "failures",
         *(
             "eer_threshold",
             "tar_at_far_0.001",

@@ -122,13 +122,18 @@ def test_embeddings_bring_their_own_identities_or_join_a_data_set(stored, caplog
     assert "2 of 12 vectors used, those of images of set" in caplog.text
 
 
-def test_an_image_missing_from_the_embeddings_is_named(stored):
-    what, _, path = stored
-    more = Comparisons("set", [*what.names, "/data/root/F09a/0.jpg"], None, None, None, {})
+def test_an_image_missing_from_the_embeddings_has_a_vector_of_zeros(stored):
+    what, vectors, path = stored
+    others = [f"/data/root/F09a/{number}.jpg" for number in range(12)]
+    more = Comparisons("set", [*what.names, *others[:1]], None, None, None, {})
+    joined, theirs = join_embeddings(read_embeddings(path), more)
+    assert joined is more
+    assert np.array_equal(theirs, [*vectors, np.zeros(vectors.shape[1])])
+    foreign = Comparisons("set", [*what.names, *others], None, None, None, {})
     with pytest.raises(
-        MetricError, match=r"e\.npz: 1 of 13 images of set missing, first: /data/root/F09a/0\.jpg"
+        MetricError, match=r"e\.npz: 12 of 24 images of set missing, first: /data/root/F09a/0\.jpg"
     ):
-        join_embeddings(read_embeddings(path), more)
+        join_embeddings(read_embeddings(path), foreign)
 
 
 def test_embeddings_without_identities_need_a_data_set(tmp_path):

@@ -256,6 +256,9 @@ SECTION_KEYS = {
         "accuracy",
         "fmr",
         "fnmr",
+        "eer_hull",
+        "min_cllr",
+        *("min_dcf_0.01", "min_dcf_0.001", "dcf_0.01", "dcf_0.001"),
         "tar",
         "f1",
         "best_f1",
@@ -474,14 +477,20 @@ def test_features_and_folds_as_text():
         ["glca", "unrelated"],
         ["glca", "all"],
     ]
-    rate = {"mean": 0.123, "sd": 0.045}
+    rate = {"mean": 0.123, "sd": 0.045, "se": 0.02}
+    section = dict.fromkeys(("accuracy", "fmr", "fnmr", "threshold"), rate)
     folds = {
         "num_folds": 5,
+        "by": "family",
         "metric": "eer",
-        "sections": {"twin": None, "all": dict.fromkeys(("accuracy", "fmr", "fnmr", "threshold"), rate)},
+        "sections": {"twin": None, "all": {**section, "num_impostors": [3, 4], "of_impostors": 70}},
     }
     lines = fold_lines(folds)
     assert "5 folds by family, threshold by eer" in lines[1]
-    assert lines[-1].split() == ["all", *(3 * ["12.30", "±", "4.50"]), "0.1230", "±", "0.0450"]
-    assert len(lines) == 4
+    used = ["all", "7", "of", "70"]
+    assert lines[3].split() == [*used, *(3 * ["12.30", "±", "4.50"]), "0.1230", "±", "0.0450"]
+    assert len(lines) == 5
+    lines = fold_lines(folds | {"by": "list"})
+    assert lines[1] == "The list's own 5 folds, threshold by eer on the others (mean ± standard error):"
+    assert lines[-1].split() == [*used, *(3 * ["12.30", "±", "2.00"]), "0.1230", "±", "0.0200"]
     assert fold_lines(None) == []

@@ -9,9 +9,10 @@ import pytest
 from made_faces import faces
 
 from twin_dcal.errors import MetricError
-from twin_dcal.evaluation import score_files
+from twin_dcal.evaluation import score_columns, score_files
 from twin_dcal.evaluation.protocol import Comparisons, pair_source
-from twin_dcal.evaluation.score_files import UNSTATED, is_scores_file, read_scores, write_scores
+from twin_dcal.evaluation.score_columns import UNSTATED
+from twin_dcal.evaluation.score_files import is_scores_file, read_scores, write_scores
 from twin_dcal.metrics.pair_stream import ListedPairs
 from twin_dcal.metrics.pairs import PairKind
 
@@ -125,7 +126,7 @@ def test_parquet_of_other_systems(tmp_path):
     assert table.scores.tolist() == [0.25, 0.125]
     assert table.kinds.tolist() == [PairKind.GENUINE, PairKind.OTHER]
     parquet.write_table(pyarrow.table({**columns, "score": [0.25, None]}), path)
-    assert one_line(path) == ", row 2: score '' is not a number."
+    assert read_scores(path).failed.tolist() == [False, True]
     path.write_bytes(path.read_bytes()[:50])
     assert ": not a parquet file, or damaged" in one_line(path)
 
@@ -153,9 +154,16 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
         (["img1,img2,score,person1", "a,b,1,p"], r": columns person1 and person2 come together"),
         (["img1,img2,label,score", "a,b,1,0.5", "a,c"], r", line 3: 2 columns, not 4"),
         (["img1,img2,label,score", "a,b,1,0.5", ",c,0,0.5"], r", line 3: img1 is empty"),
-        (["img1,img2,label,score", "a,b,1,nan"], r", line 2: score nan is not a finite number"),
-        (["img1,img2,label,score", "a,b,1,-inf"], r", line 2: score -inf is not a finite number"),
-        (["img1,img2,label,score", "a,b,1,"], r", line 2: score '' is not a number"),
+        (
+            ["img1,img2,label,score", "a,b,1,inf"],
+            r", line 2: score inf is not a finite number; leave it empty",
+        ),
+        (["img1,img2,label,score", "a,b,1,", "a,c,0,NaN"], r": no pair has a score\. Columns: img1"),
+        (
+            ["img1,img2,label,score", "a,b,1,0.5", "b,a,1,"],
+            r", line 3: the score contradicts .* \(0\.5 and none\)",
+        ),
+        (["img1,img2,label,score,fold", "a,b,1,0.5,"], r", line 2: fold is empty"),
         (["img1,img2,label,score", "a,b,1,high"], r", line 2: score 'high' is not a number"),
         (
             ["img1,img2,label,score", "a,b,2,0.5"],
@@ -215,3 +223,61 @@ def test_other_files_are_refused(tmp_path):
         )
     assert is_scores_file("A.CSV")
     assert not is_scores_file("pairs.txt")
+
+
+FAILED = ["", "NA", "N/A", "NaN", "nan", "-inf", "-Infinity", "null", "None", " na "]
+
+
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_a_comparison_without_a_score_failed(csv_file, monkeypatch, by_rows):
+    if by_rows:
+        monkeypatch.setattr(score_files, "read_batches", lambda path: None)
+    rows = [f"a,x{number},0,{cell}" for number, cell in enumerate(FAILED)]
+    path = csv_file("img1,img2,label,score", *rows, "a,b,1,0.5")
+    table = read_scores(path)
+    assert table.failed.tolist() == [True] * len(FAILED) + [False]
+    assert table.scores[-1] == 0.5
+    assert table.scores.dtype == np.float32
+    assert one_line(path, strict=True) == ", line 2: 10 pairs without a score, this one first (strict)"
+    twice = csv_file("img1,img2,label,score", "a,b,1,", "b,a,1,NaN", "a,c,0,0.1", name="twice.csv")
+    assert read_scores(twice).failed.tolist() == [True, False]
+
+
+ODD = [
+    'img1,img2,kind,score,other\n"a, b.jpg",c.jpg,genuine,0.1,"x\ny"\nc.jpg,d.jpg,twin,0.25,z\n',
+    "img1;img2;label;score\r\na;b;1;1e-3\r\n' =c;b;0;-5\r\n",
+    "score,img2,img1,fold,label\n0.1,b,a,7,1\n0.2,c,b,3,false\n0.30000000000000004,d,a,7,0\n",
+    "img1,img2,score\na,b,0.1\n\n\nc,d,0.2\n",
+    f"{FULL}\na,b,twin,0.5,p,q,f,f\nb,c,unrelated,,q,r,f,g\na,c,unrelated,-2.5,p,r,f,g\n",
+    "\ufeffimg1,img2,kind,label,score\na,b,Genuine,1,2\na,c,impostor,0,3\n",
+]
+
+
+@pytest.mark.parametrize("text", ODD)
+@pytest.mark.parametrize("block", [64, 1 << 20])
+def test_both_readers_say_the_same(tmp_path, monkeypatch, text, block):
+    pytest.importorskip("pyarrow", reason="needs the extra parquet")
+    monkeypatch.setattr(score_columns, "BLOCK_BYTES", block)
+    path = tmp_path / "s.csv"
+    path.write_bytes(text.encode())
+    fast = read_scores(path)
+    monkeypatch.setattr(score_files, "read_batches", lambda path: None)
+    slow = read_scores(path)
+    assert fast.names == slow.names
+    for name in ("first", "second", "scores", "kinds", "people", "families", "lines", "folds"):
+        ours, theirs = getattr(fast, name), getattr(slow, name)
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            assert ours.dtype == theirs.dtype
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_fast_reader_reads_what_is_usual(tmp_path):
+    """Otherwise the comparison of both readers would compare one with itself."""
+    pytest.importorskip("pyarrow", reason="needs the extra parquet")
+    read = []
+    for number, text in enumerate(ODD):
+        path = tmp_path / f"{number}.csv"
+        path.write_bytes(text.encode())
+        read.append(score_columns.read_batches(path) is not None)
+    assert read == [False, True, True, False, True, True]

@@ -14,11 +14,13 @@ from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 
 from .common import check_launch, run
+from .comparing import compare_runs
 from .evaluate_options import parser
 from .run_config import default_data_folder
 
 if TYPE_CHECKING:
     from twin_dcal.checkpoint import LoadedModel
+    from twin_dcal.evaluation.compare import Run
     from twin_dcal.evaluation.evaluate import Decision, EvaluationOptions
     from twin_dcal.evaluation.inputs import DataFiles
     from twin_dcal.evaluation.run import Outcome
@@ -45,7 +47,9 @@ def body(arguments: Sequence[str] | None) -> int:
     from twin_dcal.evaluation.run import writing
 
     with writing(options.output_dir):
-        return _compare(options) if options.compare else _evaluate(options)
+        if options.compare:
+            return compare_runs(options, partial(_run_of, options), _effort(options), _NOTHING_TO_ALIGN)
+        return _evaluate(options)
 
 
 def _evaluate_together(options: argparse.Namespace) -> int:
@@ -99,6 +103,9 @@ def _check(options: argparse.Namespace) -> None:
         (options.compare_features and not options.model, "--compare_features needs --model"),
         (options.benchmark_speed and not options.model, "--benchmark_speed needs --model"),
         (options.save_embeddings and options.scores, "--save_embeddings: scores have no embeddings"),
+        (options.identification and (options.scores or options.compare),
+         "--identification needs --model or --embeddings: scores of pairs are no gallery"),
+        (options.fuse and not options.compare, "--fuse needs --compare: it adds the fusion of its runs"),
         (options.compare and len(options.compare) < 2, "--compare needs two runs or more"),
         (Path(options.output_dir).is_file(), f"--output_dir {options.output_dir} is a file; name a folder"),
     ):  # fmt: skip
@@ -175,7 +182,9 @@ def _tune(options: argparse.Namespace) -> int:
     from twin_dcal.model_file.provenance import told_of_training
 
     system = _system(options)
-    tuning = evaluation.tune_on(system, None, options.val_data, options.threshold_metric, _effort(options))
+    tuning = evaluation.tune_on(
+        system, None, options.val_data, options.threshold_metric or "eer", _effort(options)
+    )
     choice = tuning.choice
     print(
         f"threshold {choice.threshold:.4f} by {choice.metric}, on {choice.num_genuine:,} genuine and "
@@ -206,7 +215,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         system, _source(options), effort,
         evaluation.Outputs(options.output_dir, options.save_scores, options.save_embeddings),
         given=given,
-        tune=(validation, options.threshold_metric) if options.optimize_threshold and validation else None,
+        tune=(validation, options.threshold_metric or "eer") if options.optimize_threshold and validation else None,
         compare_features=options.compare_features, speed=options.benchmark_speed,
     )  # fmt: skip
     figures = outcome.evaluation.figures
@@ -300,7 +309,7 @@ def _system(options: argparse.Namespace) -> "System":
         return systems.ScoresSystem(read_scores(options.scores, options.strict), _files(options))
     if options.embeddings:
         return systems.EmbeddingsSystem(
-            read_embeddings(options.embeddings), _files(options), _sampling(options)
+            read_embeddings(options.embeddings, keep_failed=True), _files(options), _sampling(options)
         )
     return _open_model(options, options.model)
 
@@ -363,32 +372,24 @@ def _effort(options: argparse.Namespace) -> "EvaluationOptions":
     return EvaluationOptions(
         num_replicates=options.num_replicates, seed=options.seed, num_folds=options.folds,
         fold_metric=options.threshold_metric, num_worst=max(24, options.num_examples),
+        identification=options.identification,
     )  # fmt: skip
 
 
-def _compare(options: argparse.Namespace) -> int:
+def _run_of(options: argparse.Namespace, path: str, split: str) -> "Run":
+    """A run that --compare (test) or --fuse (val) names, on its pairs."""
     from twin_dcal.evaluation import compare
+    from twin_dcal.evaluation.score_files import is_scores_file
 
-    places = [(path, compare.find_run(path)) for path in options.compare]
-    if options.align != "never" and not any(found.suffix == ".pth" for _, found in places):
-        raise ConfigError(_NOTHING_TO_ALIGN)
-    runs = []
-    for path, found in places:
-        if found.suffix == ".pth":
-            system = _open_model(options, str(found))
-        else:
-            system = compare.open_stored(found, _files(options), _sampling(options))
-        runs.append(compare.Run(str(path), system.scored(_source(options), "test")))
-    comparison = compare.compare(runs, _effort(options))
-    written = compare.write_comparison(comparison, options.output_dir)
-    print(compare.markdown(comparison))
-    if options.visualize:
-        from twin_dcal.report.comparison import systems_of, write_comparison_plot
-
-        drawn = write_comparison_plot(systems_of(comparison), options.output_dir)
-        print(f"curves: {', '.join(map(str, drawn))}")
-    print(f"comparison: {written}")
-    return 0
+    found = compare.find_run(path)
+    if is_scores_file(found):
+        split = "test"  # scores bring their own pairs; a data set only tells whose images they are of
+    data = _source(options) if split == "test" else _validation(options)
+    if found.suffix == ".pth":
+        system = _open_model(options, str(found))
+    else:
+        system = compare.open_stored(found, _files(options), _sampling(options))
+    return compare.Run(str(path), system.scored(data, split))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,6 +31,11 @@ def _system_options(parser: Parser) -> None:
         "compare", metavar="RUN", nargs="+",
         help="evaluation folders, run folders, embeddings or scores files; differences to the first",
     )  # fmt: skip
+    option(
+        "fuse", metavar="RUN", nargs="+",
+        help="with --compare: also their fusion by logistic regression, set on these embeddings or scores of the same "
+        "systems on validation pairs, in the same order",
+    )  # fmt: skip
     option("config", metavar="NAME|FILE", help=HIDDEN)
     parser.group("with --model")
     option(
@@ -74,7 +79,17 @@ def _data_options(parser: Parser) -> None:
     option("data_root", metavar="DIR", help="where image paths of the files are looked up")
     option("strict", action="store_true", help="whatever would be left out is an error")
     option("max_unrelated", type=int, metavar="N", help="compare a random N of the unrelated pairs")
-    option("folds", type=int, default=0, metavar="K", help="also K-fold figures, folds by family")
+    option(
+        "folds",
+        type=int,
+        default=0,
+        metavar="K",
+        help="also K-fold figures, folds by family unless a list has its own",
+    )
+    option(
+        "identification", choices=["first", "mean"],
+        help="also search a gallery of everybody, enrolled with their first image or the mean of their images",
+    )  # fmt: skip
     option(
         "num_replicates",
         type=int,
@@ -98,8 +113,8 @@ def _threshold_options(parser: Parser) -> None:
     )  # fmt: skip
     option("val_data", metavar="PATH", help="like --test_data, for --optimize_threshold")
     option(
-        "threshold_metric", default="eer", metavar="METRIC",
-        help="eer, accuracy, f1, or a rate such as far=1e-3; also of --folds",
+        "threshold_metric", metavar="METRIC",
+        help="eer (the default), accuracy, f1, or a rate such as far=1e-3; also of folds, those of a list by accuracy",
     )  # fmt: skip
     option("save", action="store_true", help="write the chosen threshold and calibration into the checkpoint")
 

@@ -15,7 +15,7 @@ from .decode import damage
 from .findings import left_out, texts
 from .jsonfile import read_json, shown
 from .labels import LABELS_READ, parse_label
-from .lfw import is_lfw, lfw_entries
+from .lfw import Entry, is_lfw, lfw_entries
 from .paths import PathResolver
 from .tables import SEPARATORS, Row, column_names, read_lines, read_rows
 
@@ -24,6 +24,7 @@ _SHAPES = (
     "`path path 1` or a table with the columns img1,img2,label; label 1 is the same person, 0 another."
 )
 _COLUMNS = ("img1", "img2", "label")
+_FOLD = "fold"
 _TABLES = (".csv", ".tsv")
 
 
@@ -42,6 +43,8 @@ class PairList:
     findings: tuple[str, ...]
     people: tuple[str, ...] | None = None
     """Who is on each of `paths`, where the list says it."""
+    folds: np.ndarray | None = None
+    """int64 (num_pairs,) numbers from 0 on, where the list has folds."""
 
     @property
     def num_pairs(self) -> int:
@@ -74,15 +77,16 @@ def read_pairs(
     under either.
     A pair listed twice, in either order, with one label is kept once, with a finding. ManifestError names
     file and entry of a wrong shape or label, a missing or damaged image, an image paired with itself, and
-    contradicting labels.
+    contradicting labels, and folds that some pairs lack.
     """
     path, root = Path(path).expanduser(), Path(data_root).expanduser() if data_root else None
     last = Path(images_dir).expanduser() if images_dir else path.parent
     find = PathResolver(path.parent, root or last, root_first=root is not None)
     images = _Images(thorough)
     pairs: dict[tuple[int, int], tuple[bool, str]] = {}
+    fold_of: dict[tuple[int, int], str] = {}
     repeated: list[str] = []
-    for place, written, same, who in _entries(path, find):
+    for place, written, same, who, fold in _entries(path, find):
         one, other = (
             images.number(find(name), place, whose) for name, whose in zip(written, who, strict=True)
         )
@@ -90,7 +94,7 @@ def read_pairs(
             raise ManifestError(f"{place}: image {written[0]} is paired with itself. Delete the entry.")
         known = pairs.get((one, other)) or pairs.get((other, one))
         if known is None:
-            pairs[one, other] = (same, place)
+            pairs[one, other], fold_of[one, other] = (same, place), fold
         elif known[0] == same:
             repeated.append(place.removeprefix(f"{path}, "))
         else:
@@ -101,7 +105,20 @@ def read_pairs(
     labels = np.array([same for same, _ in pairs.values()], dtype=bool)
     findings = texts(left_out("pair", "pairs", "listed before", repeated))
     people = tuple(images.people) if all(images.people) else None
-    return PairList(tuple(images.paths), indices[:, 0], indices[:, 1], labels, findings, people)
+    folds = _numbered(path, [*fold_of.values()], [place for _, place in pairs.values()])
+    return PairList(tuple(images.paths), indices[:, 0], indices[:, 1], labels, findings, people, folds)
+
+
+def _numbered(path: Path, folds: Sequence[str], places: Sequence[str]) -> np.ndarray | None:
+    """Folds by number, in the order in which they come; None where no pair names one."""
+    if not any(folds):
+        return None
+    if not all(folds):
+        raise ManifestError(
+            f"{places[folds.index('')]}: the pair has no fold, others have. Give one for each."
+        )
+    number_of = {fold: number for number, fold in enumerate(dict.fromkeys(folds))}
+    return np.array([number_of[fold] for fold in folds])
 
 
 class _Images:
@@ -127,8 +144,8 @@ class _Images:
         return self._number_of[file]
 
 
-def _entries(path: Path, find: PathResolver) -> Iterator[tuple[str, tuple[str, str], bool, tuple[str, str]]]:
-    """(place for messages, the two written paths, same, the two people or '')."""
+def _entries(path: Path, find: PathResolver) -> Iterator[Entry]:
+    """(place for messages, the two written paths, same, the two people or '', the fold or '')."""
     if path.suffix.lower() == ".json":
         raw = _json_entries(path)
     elif path.suffix.lower() in _TABLES:
@@ -139,22 +156,25 @@ def _entries(path: Path, find: PathResolver) -> Iterator[tuple[str, tuple[str, s
             yield from lfw_entries(path, lines, find)
             return
         raw = _table_entries(path, _split(lines))
-    for place, one, other, label in raw:
+    for place, one, other, label, fold in raw:
         for name in (one, other):
             if not isinstance(name, str) or not name:
                 raise ManifestError(f"{place}: not an image path, this is {shown(name)}. {_SHAPES}")
         same = parse_label(label)
         if same is None:
             raise ManifestError(f"{place}: label {shown(label)} is unknown; write {LABELS_READ}")
-        yield place, (one, other), same, ("", "")
+        yield place, (one, other), same, ("", ""), str(fold).strip()
 
 
-def _table_entries(path: Path, rows: Iterable[Row]) -> Iterator[tuple[str, Any, Any, Any]]:
+def _table_entries(path: Path, rows: Iterable[Row]) -> Iterator[tuple[str, Any, Any, Any, Any]]:
     at: tuple[int, ...] = (0, 1, 2)
+    fold_at: int | None = None
     needed = 3
     for number, (line, cells) in enumerate(rows):
         if number == 0 and _are_headings(cells):
-            at, needed = tuple(column_names(cells).index(name) for name in _COLUMNS), len(cells)
+            names = column_names(cells)
+            at, needed = tuple(names.index(name) for name in _COLUMNS), len(cells)
+            fold_at = names.index(_FOLD) if _FOLD in names else None
             continue
         if number == 0 and _names_no_file(cells):
             raise ManifestError(
@@ -167,7 +187,7 @@ def _table_entries(path: Path, rows: Iterable[Row]) -> Iterator[tuple[str, Any, 
                 "Write `path path label`, with tabs or commas between them if paths have blanks."
             )
         one, other, label = (cells[column] for column in at)
-        yield f"{path}, line {line}", one, other, label
+        yield f"{path}, line {line}", one, other, label, "" if fold_at is None else cells[fold_at]
 
 
 def _split(lines: Sequence[tuple[int, str]]) -> Iterator[Row]:
@@ -196,7 +216,7 @@ def _are_columns(cells: Sequence[str]) -> bool:
     return _are_headings(cells) or (len(cells) == 3 and parse_label(cells[2]) is not None)
 
 
-def _json_entries(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
+def _json_entries(path: Path) -> Iterator[tuple[str, Any, Any, Any, Any]]:
     values = read_json(path)
     entries = values.get("pairs") if isinstance(values, dict) else values
     if not isinstance(entries, list):
@@ -204,8 +224,8 @@ def _json_entries(path: Path) -> Iterator[tuple[str, Any, Any, Any]]:
     for number, entry in enumerate(entries):
         place = f"{path}, entry {number}"
         if isinstance(entry, dict) and {"img1", "img2", "label"} <= set(entry):
-            yield place, entry["img1"], entry["img2"], entry["label"]
+            yield place, entry["img1"], entry["img2"], entry["label"], entry.get(_FOLD, "")
         elif isinstance(entry, list) and len(entry) == 3:
-            yield place, entry[0], entry[1], entry[2]
+            yield place, entry[0], entry[1], entry[2], ""
         else:
             raise ManifestError(f"{place}: not a pair with a label, this is {shown(entry)}. {_SHAPES}")

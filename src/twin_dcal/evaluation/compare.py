@@ -1,4 +1,4 @@
-"""Two or more systems on the same pairs: differences in EER and AUC with intervals, as a table and as curves."""
+"""Two or more systems on the same pairs: their differences with intervals, as tables and as curves."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,9 +14,11 @@ from twin_dcal.files import write_text
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.intervals import Comparison, Difference, Intervals, paired_intervals
 from twin_dcal.metrics.pair_stream import SECTIONS, AllPairs, ListedPairs, PairSource, count_pairs
+from twin_dcal.metrics.paired_rates import holm, paired_rates, rates_of
 from twin_dcal.plural import plural
 from twin_dcal.progress import track
 
+from .comparison_table import markdown, part_of
 from .embedding_files import read_embeddings
 from .evaluate import EvaluationOptions, intervals_of
 from .inputs import DataFiles
@@ -24,7 +26,6 @@ from .match_names import rows_of_images
 from .result import Figures
 from .score_files import is_scores_file, read_scores
 from .systems import EmbeddingsSystem, Sampling, Scored, ScoresSystem, System
-from .table import p_value_cell
 
 SCHEMA_VERSION = 1
 CURVE_POINTS = 200
@@ -66,7 +67,7 @@ def open_stored(path: Path, files: DataFiles, sampling: Sampling) -> System:
     """Embeddings or scores of a file."""
     if is_scores_file(path):
         return ScoresSystem(read_scores(path, files.strict), files)
-    return EmbeddingsSystem(read_embeddings(path), files, sampling)
+    return EmbeddingsSystem(read_embeddings(path, keep_failed=True), files, sampling)
 
 
 def aligned(first: Run, other: Run) -> tuple[PairSource, PairSource]:
@@ -96,40 +97,24 @@ def aligned(first: Run, other: Run) -> tuple[PairSource, PairSource]:
 
 
 def compare(runs: Sequence[Run], effort: EvaluationOptions) -> Figures:
-    """Every run's EER and AUC with intervals and curve, and its difference to the first run. Plain values."""
+    """Every run's figures with intervals and curve, and its differences to the first run. Plain values.
+
+    Figures: EER and AUC, FNMR and TAR where the FMR is at most 0.01, 0.001 and 0.0001, and the headline. p-values of
+    one figure are also given as Holm corrects them for the number of runs that are compared with the first.
+    """
     told = [_alone(run, effort) for run in track(runs, "judging", "runs")]
     differences = []
     for other, figures in track(list(zip(runs[1:], told[1:], strict=True)), "comparing", "runs"):
         pair = aligned(runs[0], other)
         if effort.num_replicates:
-            found = _difference(paired_intervals(*pair, seed=effort.seed))
+            found = _difference(
+                paired_intervals(*pair, seed=effort.seed), paired_rates(*pair, seed=effort.seed)
+            )
         else:
             found = _difference_alone(told[0], figures)
         differences.append({"run": other.name, "against": runs[0].name, **found})
+    _correct(differences)
     return {"schema_version": SCHEMA_VERSION, "runs": told, "differences": differences}
-
-
-def markdown(comparison: Figures) -> str:
-    """The comparison as a Markdown table: a row per section and run."""
-    head = ["impostors", "run", "EER %", "AUC", "ΔEER (points)", "p", "ΔAUC", "p"]
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    differences = {each["run"]: each for each in comparison["differences"]}
-    for section in SECTIONS:
-        for run in comparison["runs"]:
-            if section in run["sections"]:
-                here = run["sections"][section]
-                cells = [
-                    section,
-                    run["name"],
-                    _with_ends(here, "eer", 100, 2),
-                    _with_ends(here, "roc_auc", 1, 4),
-                ]
-                cells += _difference_cells(differences.get(run["name"]), section)
-                lines.append("| " + " | ".join(cells) + " |")
-    lines += ["", *_explained(comparison)]
-    for run in comparison["runs"]:
-        lines += [f"\nWarning: {run['name']}: {text}" for text in run["warnings"]]
-    return "\n".join(lines) + "\n"
 
 
 def write_comparison(comparison: Figures, folder: str | Path) -> Path:
@@ -143,7 +128,7 @@ def write_comparison(comparison: Figures, folder: str | Path) -> Path:
 
 
 @dataclass(frozen=True, eq=False)
-class _Listed:
+class ListedRun:
     """Pairs (P,) in one order: key low row * N + high row, kind, score."""
 
     keys: NDArray[np.int64]
@@ -151,7 +136,7 @@ class _Listed:
     scores: NDArray[np.floating[Any]]
 
 
-def _listed(scored: Scored, row_of: NDArray[np.int64]) -> _Listed:
+def _listed(scored: Scored, row_of: NDArray[np.int64]) -> ListedRun:
     """The pairs of a run sorted by image rows. Args: row_of (N,): the common row of each of its images."""
     blocks = list(scored.source.blocks())
     first, second = (
@@ -160,10 +145,24 @@ def _listed(scored: Scored, row_of: NDArray[np.int64]) -> _Listed:
     keys = np.minimum(first, second) * row_of.size + np.maximum(first, second)
     order = np.argsort(keys, kind="stable")
     kinds, scores = np.concatenate([b.kind for b in blocks]), np.concatenate([b.score for b in blocks])
-    return _Listed(keys[order], kinds[order], scores[order])
+    return ListedRun(keys[order], kinds[order], scores[order])
 
 
-def _listed_alike(first: Run, other: Run, rows: NDArray[np.intp]) -> tuple[_Listed, _Listed]:
+def listed_together(runs: Sequence[Run]) -> list[ListedRun]:
+    """The pairs of every run in one order, by the image rows of the first. MetricError unless they are the same."""
+    first = runs[0]
+    if len(runs) == 1:
+        return [_listed(first.scored, np.arange(len(first.scored.what.names)))]
+    found: list[ListedRun] = []
+    for other in runs[1:]:
+        rows = rows_of_images(other.scored.what.names, first.scored.what.names, other.name, first.name)
+        _refuse_other_people(first, other, rows)
+        one, two = _listed_alike(first, other, rows)
+        found = [*(found or [one]), two]
+    return found
+
+
+def _listed_alike(first: Run, other: Run, rows: NDArray[np.intp]) -> tuple[ListedRun, ListedRun]:
     """Both runs' pairs in one order. MetricError where they are not the same pairs of the same kinds."""
     num_first, num_other = (run.scored.source.num_pairs for run in (first, other))
     other_pairs = MetricError(
@@ -207,12 +206,18 @@ def _alone(run: Run, effort: EvaluationOptions) -> Figures:
                 "eer": error_rates.eer(scores).eer, "roc_auc": error_rates.auc(scores), "intervals": ends,
                 "num_genuine": scores.num_genuine, "num_impostors": scores.num_impostors, "curve": _curve(scores),
             }  # fmt: skip
-    return {"name": run.name, "sections": sections, "warnings": list(run.scored.what.warnings)}
+    headline: dict[str, float] = {}
+    for (name, figure), value in rates_of(counts).items():
+        (headline if name == "headline" else sections[name])[figure] = value
+    return {
+        "name": run.name, "sections": sections, "headline": headline, "warnings": list(run.scored.what.warnings),
+    }  # fmt: skip
 
 
 def _ends(intervals: Intervals | None, section: str) -> dict[str, list[float]]:
     found = intervals.figures.get(section, {}) if intervals else {}
-    return {name: [found[name].low, found[name].high] for name in ("eer", "roc_auc") if name in found}
+    wanted = ("eer", "roc_auc", *(name for name in found if name.startswith(("fnmr_at", "tar_at"))))
+    return {name: [found[name].low, found[name].high] for name in wanted if name in found}
 
 
 def _curve(scores: error_rates.CountedScores) -> Mapping[str, list[float]]:
@@ -225,12 +230,14 @@ def _curve(scores: error_rates.CountedScores) -> Mapping[str, list[float]]:
     return {"fmr": points.fmr[chosen].tolist(), "fnmr": points.fnmr[chosen].tolist()}
 
 
-def _difference(pair: Comparison) -> Figures:
+def _difference(pair: Comparison, rates: Mapping[tuple[str, str], Difference]) -> Figures:
     """Other run minus first run: what the jackknife gives, turned round."""
     sections = {
         section: {name: _turned(each) for name, each in figures.items()}
         for section, figures in pair.differences.items()
     }
+    for (section, name), each in rates.items():
+        sections.setdefault(section, {})[name] = _turned(each)
     return {
         "level": pair.level, "method": pair.method, "num_families": pair.num_families,
         "num_replicates": pair.num_units, "seed": pair.seed, "sections": sections,
@@ -240,53 +247,31 @@ def _difference(pair: Comparison) -> Figures:
 
 def _difference_alone(first: Figures, other: Figures) -> Figures:
     """Other run minus first run, without intervals."""
+    parts = {**other["sections"], "headline": other["headline"]}
     sections = {
         section: {
-            name: {"difference": figures[name] - first["sections"][section][name]}
-            for name in ("eer", "roc_auc")
+            name: {"difference": value - part_of(first, section)[name]}
+            for name, value in figures.items()
+            if name in ("eer", "roc_auc", "twin_fmr", "fnmr") or name.startswith(("fnmr_at", "tar_at"))
         }
-        for section, figures in other["sections"].items()
+        for section, figures in parts.items()
     }
     return {"num_replicates": 0, "sections": sections, "refusals": {}}
+
+
+def _correct(differences: Sequence[Figures]) -> None:
+    """Add to every p-value the one that Holm's correction makes of it, over the runs compared in the same figure."""
+    figures: dict[tuple[str, str], list[Figures]] = {}
+    for each in differences:
+        for section, told in each["sections"].items():
+            for name, found in told.items():
+                if "p_value" in found:
+                    figures.setdefault((section, name), []).append(found)
+    for several in figures.values():
+        for found, p_value in zip(several, holm([found["p_value"] for found in several]), strict=True):
+            found["p_value_holm"] = p_value
 
 
 def _turned(each: Difference) -> Figures:
     ends = {"difference": 0.0 - each.difference, "low": 0.0 - each.high, "high": 0.0 - each.low}  # no -0.0
     return {**ends, "p_value": each.p_value}
-
-
-def _with_ends(section: Figures, name: str, scale: float, digits: int) -> str:
-    value, ends = f"{scale * section[name]:.{digits}f}", section["intervals"].get(name)
-    return value if ends is None else f"{value} [{scale * ends[0]:.{digits}f}, {scale * ends[1]:.{digits}f}]"
-
-
-def _difference_cells(found: Figures | None, section: str) -> list[str]:
-    figures = found["sections"].get(section, {}) if found else {}
-    cells = []
-    for name, scale, digits in (("eer", 100, 2), ("roc_auc", 1, 4)):
-        if name not in figures:
-            cells += ["", ""]
-            continue
-        each = figures[name]
-        told = f"{scale * each['difference']:+.{digits}f}"
-        if "low" not in each:
-            cells += [told, ""]
-            continue
-        low, high = (f"{scale * each[end]:+.{digits}f}" for end in ("low", "high"))
-        cells += [f"{told} [{low}, {high}]", p_value_cell(each["p_value"])]
-    return cells
-
-
-def _explained(comparison: Figures) -> list[str]:
-    differences = comparison["differences"]
-    first = differences[0]
-    better = f"Negative ΔEER and positive ΔAUC are better than {first['against']}."
-    if not first["num_replicates"]:
-        return [f"Differences are to {first['against']}, without intervals. {better}"]
-    refused = {f"{each['run']}: {why}" for each in differences for why in each["refusals"].values()}
-    return [
-        f"Differences are to {first['against']}: {first['level']:.0%} interval and two-sided p-value of a paired "
-        f"jackknife over {plural(first['num_families'], 'family', 'families')}, not corrected for the number of "
-        f"comparisons. {better}",
-        *sorted(refused),
-    ]

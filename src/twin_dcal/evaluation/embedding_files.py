@@ -1,15 +1,15 @@
 """`embeddings.npz`: one vector per image and whose it is, ours or another system's. Plain arrays, no pickle.
 
 Ours: `features` (N, D) float32, `image_paths`, `ids`, with identities `people` and `families`, with a list of pairs
-`pair_first`, `pair_second`, `pair_kinds`; `feature_type`; `metadata`, a JSON object (format,
-model hash, preprocessing).
+`pair_first`, `pair_second`, `pair_kinds`, of a protocol with folds `pair_folds`; `feature_type`; `metadata`, a JSON
+object (format, model hash, preprocessing).
 """
 
 import json
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from twin_dcal.files import replacing
 from twin_dcal.metrics.pairs import PairKind
 from twin_dcal.plural import plural
 
+from .failures import failures_from
 from .match_names import short_ids
 from .protocol import Comparisons, Labels, PairRows
 
@@ -50,7 +51,8 @@ class Embeddings:
     def comparisons(self) -> Comparisons:
         """What the file itself says was compared; all pairs where it lists none."""
         protocol = self.metadata.get("protocol", {"name": "all pairs"})
-        return Comparisons(self.file, self.names, self.people, self.families, self.pairs, protocol)
+        what = Comparisons(self.file, self.names, self.people, self.families, self.pairs, protocol)
+        return replace(what, failures=failures_from(self.metadata.get("failures"), self.file))
 
 
 def write_embeddings(
@@ -70,14 +72,20 @@ def write_embeddings(
     if what.pairs is not None:
         pairs = what.pairs
         arrays |= {"pair_first": pairs.first, "pair_second": pairs.second, "pair_kinds": pairs.kinds}
+        if pairs.folds is not None:
+            arrays["pair_folds"] = pairs.folds
     about = {"format": FORMAT, "format_version": FORMAT_VERSION, **metadata, "protocol": dict(what.protocol)}
+    if what.failures is not None:
+        about["failures"] = asdict(what.failures)
     arrays["metadata"] = np.array(json.dumps(about, ensure_ascii=False, allow_nan=False))
     with replacing(path) as file:
         np.savez(file, **arrays)  # no array of objects among them, so no pickle
 
 
-def read_embeddings(path: str | Path) -> Embeddings:
+def read_embeddings(path: str | Path, *, keep_failed: bool = False) -> Embeddings:
     """Read embeddings of ours or of another system: an .npz with vectors and a name for each.
+
+    Args: keep_failed: a vector with NaN or infinity, or of zeros only, is an image that failed, and is zero here.
 
     MetricError, in one line, for a missing, damaged or pickled file, missing keys, shapes that do not fit, vectors with
     NaN or without a direction, and a name given twice.
@@ -87,7 +95,7 @@ def read_embeddings(path: str | Path) -> Embeddings:
     vectors_key = _first_key(path, arrays, VECTOR_KEYS, "vectors, one row per image")
     names_key = _first_key(path, arrays, NAME_KEYS, "the path or id of each image")
     names = _text(path, arrays, names_key)
-    vectors = _vectors(path, vectors_key, arrays[vectors_key], names)
+    vectors = _vectors(path, vectors_key, arrays[vectors_key], names, keep_failed)
     _refuse_repeated(path, names)
     people, families = (
         _labels(path, arrays, key, len(names)) if key in arrays else None for key in ("people", "families")
@@ -141,7 +149,9 @@ def _first_key(path: Path, arrays: Mapping[str, Any], keys: Sequence[str], what:
     )
 
 
-def _vectors(path: Path, key: str, array: NDArray[Any], names: Sequence[str]) -> NDArray[np.float32]:
+def _vectors(
+    path: Path, key: str, array: NDArray[Any], names: Sequence[str], keep_failed: bool
+) -> NDArray[np.float32]:
     if array.ndim != 2 or array.dtype.kind not in "fiu" or array.size == 0:
         raise MetricError(
             f"{path}: '{key}' is {array.dtype} of shape {array.shape}, not numbers of (images, width)."
@@ -152,6 +162,10 @@ def _vectors(path: Path, key: str, array: NDArray[Any], names: Sequence[str]) ->
         )
     array = array.astype(np.result_type(array.dtype, np.float32), copy=False)
     largest = np.abs(array).max(axis=1)
+    failed = ~np.isfinite(largest) | (largest == 0)
+    if keep_failed and not failed.all():
+        array = np.where(failed[:, None], 0, array)
+        largest = np.where(failed, 1, largest)
     for bad, fault in ((~np.isfinite(largest), "NaN or infinity"), (largest == 0, "a zero vector")):
         if bad.any():
             first = names[int(np.argmax(bad))]
@@ -193,7 +207,11 @@ def _pairs(path: Path, arrays: Mapping[str, NDArray[Any]], num_images: int) -> P
         raise MetricError(
             f"{path}: pair_first, pair_second and pair_kinds do not fit {plural(num_images, 'image')}."
         )
-    return PairRows(first.astype(np.int64), second.astype(np.int64), kinds.astype(np.int8))
+    folds = arrays.get("pair_folds")
+    if folds is not None and (folds.shape != first.shape or folds.dtype.kind not in "iu" or folds.min() < 0):
+        raise MetricError(f"{path}: pair_folds is not a number from 0 on for each pair.")
+    folds = None if folds is None else folds.astype(np.int64)
+    return PairRows(first.astype(np.int64), second.astype(np.int64), kinds.astype(np.int8), folds)
 
 
 def _metadata(path: Path, arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_dcal.errors import MetricError
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.calibration import Calibration
+from twin_dcal.metrics.costs import cllr
 from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.metrics.intervals import Intervals, family_intervals
 from twin_dcal.metrics.pair_stream import SECTIONS, CountedPairs, PairSource, count_pairs
@@ -18,7 +20,9 @@ from twin_dcal.metrics.score_counts import CountedScores
 from twin_dcal.metrics.thresholds import choose_threshold, requested_far
 
 from .error_analysis import ErrorAnalysis, analyze_errors
-from .folds import cross_validate
+from .failures import failure_figures
+from .folds import cross_validate, cross_validate_listed
+from .identification import Template
 from .protocol import Comparisons
 from .reliability import reliability
 from .report_schema import HEADLINE_FMR, evaluation_figures
@@ -53,17 +57,23 @@ class Decision:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How much to compute. num_replicates: 0 leaves out intervals, any other number makes them; num_folds: 0 leaves out
-    the k-fold figures."""
+    """How much to compute.
+
+    num_replicates: 0 leaves out intervals, any other number makes them; num_folds: 0 leaves out k-fold figures, unless
+    the pairs come with folds; fold_metric: None chooses thresholds by eer, on folds of a list by accuracy;
+    identification: how people are enrolled in a gallery that is searched, None for no search.
+    """
 
     num_replicates: int = 1000
     seed: int = 0
     num_folds: int = 0
-    fold_metric: str = "eer"
+    fold_metric: str | None = None
     num_worst: int = 24
+    identification: Template | None = None
 
     def __post_init__(self) -> None:
-        requested_far(self.fold_metric)
+        if self.fold_metric is not None:
+            requested_far(self.fold_metric)
 
 
 def evaluate(
@@ -87,11 +97,13 @@ def evaluate(
     given = None if decision.threshold is None else threshold
     figures = evaluation_figures(counts, given, decision.source, intervals)
     figures = _in_order(figures, what, effort, about or {})
+    figures["failures"] = failure_figures(what.failures, figures)
     figures["warnings"] += [f"threshold: {text}" for text in decision.warnings]
     found = analyze_errors(source, what, threshold, effort.num_worst)
     told, figures["calibration"] = _calibrated(decision.calibration, counts)
-    if effort.num_folds:
-        figures["folds"] = cross_validate(source, effort.num_folds, effort.fold_metric, effort.seed)
+    listed = _own_folds(what)
+    if effort.num_folds or listed is not None:
+        figures["folds"] = _folds(source, listed, effort)
         figures["notes"] += figures["folds"].pop("notes")
     figures["animals"] = _animals(found)
     return Evaluation(
@@ -107,6 +119,24 @@ def evaluate(
     )
 
 
+def _own_folds(what: Comparisons) -> NDArray[np.int64] | None:
+    """The folds of a list; None where it has none, or all pairs are in one."""
+    folds = None if what.pairs is None else what.pairs.folds
+    return None if folds is None or np.unique(folds).size < 2 else folds
+
+
+def _folds(source: PairSource, listed: NDArray[np.int64] | None, effort: EvaluationOptions) -> Figures:
+    """The list's own folds where it has some, else families dealt into folds. MetricError where both are asked for."""
+    if listed is None:
+        return cross_validate(source, effort.num_folds, effort.fold_metric or "eer", effort.seed)
+    num_folds = np.unique(listed).size
+    if effort.num_folds not in (0, num_folds):
+        raise MetricError(
+            f"{effort.num_folds} folds: the list has {num_folds} of its own, which are used; leave out --folds."
+        )
+    return cross_validate_listed(source, listed, effort.fold_metric or "accuracy")
+
+
 def _calibrated(
     calibration: Calibration | None, counts: CountedPairs
 ) -> tuple[Reliability | None, Figures | None]:
@@ -118,6 +148,7 @@ def _calibrated(
     return told, {
         "method": told.method, "on": on, "source": calibration.source, "ece": told.ece,
         "brier": told.brier, "num_bins": int(told.num_pairs.size),
+        "cllr": {name: cllr(counts.section(name), calibration) for name in SECTIONS if counts.has(name)},
     }  # fmt: skip
 
 

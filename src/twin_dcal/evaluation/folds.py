@@ -1,10 +1,12 @@
-"""K-fold figures, folds by family: the threshold is chosen on the other folds, decisions judged on the held-out one.
+"""K-fold figures: the threshold is chosen on the other folds, decisions are judged on the held-out one.
 
-As in the protocol of Labeled Faces in the Wild (Huang et al., 2007), but a family is never in two folds, and a pair of
-people of two folds is in none.
+Folds of pairs that a list gives are used as they are, as view 2 of Labeled Faces in the Wild asks (Huang et al., 2007:
+the mean over ten folds and its standard error). Folds dealt here are of families, which are never split; a pair of
+people of two folds is in none, and how many pairs are in one is told.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,11 +55,54 @@ class PairsWithin:
                 )
 
 
+@dataclass(frozen=True, eq=False)
+class PairsOutside:
+    """The pairs of a list that are not in one of its folds. Args: folds (P,): of the pairs of `source`, in order."""
+
+    source: PairSource
+    folds: NDArray[np.int64]
+    held_out: int
+
+    @property
+    def num_pairs(self) -> int:
+        return int((self.folds != self.held_out).sum())
+
+    @property
+    def on_grid(self) -> bool:
+        return self.source.on_grid
+
+    @property
+    def people(self) -> NDArray[np.intp] | None:
+        return self.source.people
+
+    @property
+    def families(self) -> NDArray[np.intp] | None:
+        return self.source.families
+
+    def blocks(self) -> Iterator[PairBlock]:
+        for block, folds in _with_folds(self.source, self.folds):
+            outside = folds != self.held_out
+            if outside.any():
+                yield PairBlock(
+                    block.first[outside], block.second[outside], block.score[outside], block.kind[outside]
+                )
+
+
+def cross_validate_listed(source: PairSource, folds: NDArray[np.int64], metric: str) -> Figures:
+    """As `cross_validate`, with the fold of every listed pair given. Args: folds (P,): any numbers."""
+    names, fold = np.unique(folds, return_inverse=True)
+    outside = (PairsOutside(source, fold, held_out) for held_out in range(names.size))
+    chosen, faults = _choose(outside, metric)
+    judged = _Judged(_with_folds(source, fold), chosen)
+    return _figures(judged, {"by": "list", "metric": metric, "seed": None}, chosen, faults)
+
+
 def cross_validate(source: PairSource, num_folds: int, metric: str, seed: int) -> Figures:
-    """Accuracy, FMR and FNMR of held-out families, mean and standard deviation over folds, for every section.
+    """Accuracy, FMR and FNMR of held-out families over folds, for every section: mean, standard deviation, and standard
+    error of the mean as if folds were independent.
 
     Args: metric: by what the threshold is chosen, as in `choose_threshold`; in each section on its own impostors.
-    Returns: plain values: num_folds, metric, seed, sections (null where a fold cannot be judged, the reason in
+    Returns: plain values: num_folds, by, metric, seed, sections (null where a fold cannot be judged, the reason in
     `notes`). MetricError where families are unknown or too few.
     """
     if source.families is None:
@@ -65,31 +110,62 @@ def cross_validate(source: PairSource, num_folds: int, metric: str, seed: int) -
             f"{num_folds} folds: families are not known. Name the data set (--dataset_info, --twin_pairs)."
         )
     fold = family_folds(source.families, source.people, num_folds, seed)
+    outside = (PairsWithin(source, fold != held_out) for held_out in range(num_folds))
+    chosen, faults = _choose(outside, metric)
+    judged = _Judged(_within_folds(source, fold), chosen)
+    return _figures(judged, {"by": "family", "metric": metric, "seed": seed}, chosen, faults)
+
+
+def _choose(outside: Iterable[PairSource], metric: str) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Thresholds by section, one for each fold from the pairs outside it, and why a section has none."""
     chosen: dict[str, list[float]] = {name: [] for name in SECTIONS}
     faults: dict[str, str] = {}
-    for held_out in range(num_folds):
-        counts = count_pairs(PairsWithin(source, fold != held_out))
+    for held_out, pairs in enumerate(outside):
+        counts = count_pairs(pairs)
         for name in SECTIONS:
             try:
                 chosen[name].append(choose_on(counts.section(name), metric, name).threshold)
             except MetricError as error:
                 chosen[name].append(np.nan)
                 faults.setdefault(name, f"folds, {name}: without fold {held_out + 1}, {error}")
-    return _figures(_Judged(source, fold, chosen), metric, seed, chosen, faults)
+    return chosen, faults
+
+
+def _with_folds(
+    source: PairSource, folds: NDArray[np.int64]
+) -> Iterator[tuple[PairBlock, NDArray[np.int64]]]:
+    start = 0
+    for block in source.blocks():
+        yield block, folds[start : start + block.score.size]
+        start += block.score.size
+
+
+def _within_folds(
+    source: PairSource, fold: NDArray[np.intp]
+) -> Iterator[tuple[PairBlock, NDArray[np.int64]]]:
+    """Blocks with the fold of both images, -1 where these are of two folds. Args: fold (N,)."""
+    for block in source.blocks():
+        first, second = fold[block.first], fold[block.second]
+        yield block, np.where(first == second, first, -1)
 
 
 class _Judged:
     """Held-out pairs by section and fold: totals and errors (2, K) each, genuine first."""
 
-    def __init__(self, source: PairSource, fold: NDArray[np.intp], chosen: dict[str, list[float]]) -> None:
+    def __init__(
+        self, blocks: Iterable[tuple[PairBlock, NDArray[np.int64]]], chosen: dict[str, list[float]]
+    ) -> None:
         self.num_folds = len(chosen["all"])
         self.totals = {name: np.zeros((2, self.num_folds), np.int64) for name in SECTIONS}
         self.errors = {name: np.zeros((2, self.num_folds), np.int64) for name in SECTIONS}
+        self.num_pairs = {name: np.zeros(2, np.int64) for name in SECTIONS}
         thresholds = {name: np.array(values) for name, values in chosen.items()}
-        for block in source.blocks():
-            one_fold = fold[block.first] == fold[block.second]
-            at = fold[block.first[one_fold]]
-            score, kind = block.score[one_fold].astype(np.float64), block.kind[one_fold]
+        for block, folds in blocks:
+            for name in SECTIONS:
+                self.num_pairs[name] += [np.isin(block.kind, kinds).sum() for kinds in ((0,), KINDS_OF[name])]
+            in_one = folds >= 0
+            at = folds[in_one]
+            score, kind = block.score[in_one].astype(np.float64), block.kind[in_one]
             for name in SECTIONS:
                 match = score >= thresholds[name][at]
                 self._add(name, 0, at, kind == PairKind.GENUINE, ~match)
@@ -103,16 +179,15 @@ class _Judged:
 
 
 def _figures(
-    judged: _Judged, metric: str, seed: int, chosen: dict[str, list[float]], faults: dict[str, str]
+    judged: _Judged, about: Figures, chosen: dict[str, list[float]], faults: dict[str, str]
 ) -> Figures:
     sections: dict[str, Figures | None] = {}
     for name in SECTIONS:
         totals, errors = judged.totals[name], judged.errors[name]
         empty = np.flatnonzero((totals == 0).any(axis=0))
         if name not in faults and empty.size:
-            faults[name] = (
-                f"folds, {name}: fold {empty[0] + 1} has no genuine or no impostor pairs; use fewer folds."
-            )
+            advice = "; use fewer folds" if about["by"] == "family" else ""
+            faults[name] = f"folds, {name}: fold {empty[0] + 1} has no genuine or no impostor pairs{advice}."
         if name in faults:
             sections[name] = None
             continue
@@ -122,15 +197,20 @@ def _figures(
             "fnmr": errors[0] / totals[0],
             "threshold": np.array(chosen[name]),
         }
-        sections[name] = {
-            key: {"mean": float(values.mean()), "sd": float(values.std(ddof=1)), "folds": values.tolist()}
-            for key, values in rates.items()
-        }
-        sections[name] |= {"num_genuine": totals[0].tolist(), "num_impostors": totals[1].tolist()}  # type: ignore[operator]
+        sections[name] = {key: _over_folds(values) for key, values in rates.items()}
+        sections[name] |= {  # type: ignore[operator]
+            "num_genuine": totals[0].tolist(), "num_impostors": totals[1].tolist(),
+            "of_genuine": int(judged.num_pairs[name][0]), "of_impostors": int(judged.num_pairs[name][1]),
+        }  # fmt: skip
     return {
         "num_folds": judged.num_folds,
-        "metric": metric,
-        "seed": seed,
+        **about,
         "sections": sections,
         "notes": list(faults.values()),
     }
+
+
+def _over_folds(values: NDArray[np.float64]) -> Figures:
+    deviation = float(values.std(ddof=1))
+    error = deviation / math.sqrt(values.size)
+    return {"mean": float(values.mean()), "sd": deviation, "se": error, "folds": values.tolist()}

@@ -88,7 +88,7 @@ def _with_identities(
             f"{what.source}: {plural(wrong.size, 'label contradicts', 'labels contradict')} the {by}, first: "
             f"{first} and {second}"
         )
-    rows = PairRows(pairs.first, pairs.second, kinds)
+    rows = PairRows(pairs.first, pairs.second, kinds, pairs.folds)
     return replace(what, people=people, families=families, pairs=rows)
 
 

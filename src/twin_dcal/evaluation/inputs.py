@@ -29,7 +29,8 @@ from .identities import (
 )
 from .match_names import rows_of_images, rows_of_names
 from .protocol import Comparisons, PairRows, keep_people
-from .score_files import UNSTATED, ScoreTable
+from .score_columns import UNSTATED
+from .score_files import ScoreTable
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,9 @@ def read_comparisons(source: str | Path, files: DataFiles, split: str) -> Compar
     names = [str(path) for path in pairs.paths]
     kinds = np.where(pairs.same, PairKind.GENUINE, PairKind.OTHER).astype(np.int8)
     protocol = {"name": "listed", "num_pairs": pairs.num_pairs}
-    what = Comparisons(str(source), names, None, None, PairRows(pairs.first, pairs.second, kinds), protocol)
+    what = Comparisons(
+        str(source), names, None, None, PairRows(pairs.first, pairs.second, kinds, pairs.folds), protocol
+    )
     what = _whose(what, pairs, files)
     if files.strict and what.warnings:
         raise ManifestError(f"{source}: {'; '.join(what.warnings)} (strict)")
@@ -136,18 +139,18 @@ def refuse_shared_families(test: Comparisons, validation: Comparisons) -> None:
 def join_embeddings(
     embeddings: Embeddings, data: Comparisons | None, twin_pairs: str | None = None
 ) -> tuple[Comparisons, NDArray[np.float32]]:
-    """What is compared, and a vector for each of its images.
+    """What is compared, and a vector for each of its images, zero where the file has none.
 
     Args: data: the data set or pairs that the vectors are joined with; None takes the file's own identities, and
-    twin_pairs then tells whose twins its people are. MetricError for images without a vector, and for a file that does
-    not say whose its images are.
+    twin_pairs then tells whose twins its people are. MetricError where half of the images or more have no vector, and
+    for a file that does not say whose its images are.
     """
     if data is None:
         what = with_twins(embeddings.comparisons(), twin_pairs)
         if what.pairs is None and (what.people is None or what.families is None):
             raise MetricError(f"{embeddings.file}: it does not say whose its images are. {NAME_IT}")
         return what, embeddings.vectors
-    rows = rows_of_images(embeddings.names, data.names, embeddings.file, data.source)
+    rows = rows_of_images(embeddings.names, data.names, embeddings.file, data.source, some_missing=True)
     if len(rows) < len(embeddings.names):
         logger.info(
             "%s: %d of %s used, those of images of %s",
@@ -156,7 +159,7 @@ def join_embeddings(
             plural(len(embeddings.names), "vector"),
             data.source,
         )
-    return data, embeddings.vectors[rows]
+    return data, np.where((rows < 0)[:, None], np.float32(0), embeddings.vectors[rows])
 
 
 def join_scores(table: ScoreTable, data: Comparisons | None, twin_pairs: str | None = None) -> Comparisons:
@@ -194,7 +197,8 @@ def _kinds(
                 f"{table.place(int(unknown[0]))}: no column kind or label, and no people. {NAME_IT}"
             )
         return stated
-    same = people[table.first] == people[table.second]
+    numbers = np.unique(people, return_inverse=True)[1]  # texts of millions of pairs would not fit in memory
+    same = numbers[table.first] == numbers[table.second]
     wrong = (stated != UNSTATED) & ((stated == PairKind.GENUINE) != same)
     kinds = np.where(same, PairKind.GENUINE, np.where(stated == UNSTATED, PairKind.OTHER, stated)).astype(
         np.int8

@@ -47,11 +47,13 @@ class ImageNames:
         return _UNKNOWN, 0
 
 
-def rows_of_images(names: Sequence[str], images: Sequence[str], file: str, source: str) -> Rows:
+def rows_of_images(
+    names: Sequence[str], images: Sequence[str], file: str, source: str, *, some_missing: bool = False
+) -> Rows:
     """For each image of a data set (N,) the row of `names` that means it.
 
-    Args: file, source: what names and images come from, for messages. MetricError naming the images without a row,
-    and an image with two.
+    Args: file, source: what names and images come from, for messages; some_missing: an image without a row has -1, as
+    long as most have one. MetricError naming the images without a row, and an image with two.
     """
     finder = ImageNames(images)
     row_of = np.full(len(images), _UNKNOWN, np.intp)
@@ -72,7 +74,7 @@ def rows_of_images(names: Sequence[str], images: Sequence[str], file: str, sourc
             f"{file}: '{names[row_of[image]]}' and '{names[row]}' are both {images[image]}. Keep one."
         )
     missing = np.flatnonzero(row_of < 0)
-    if missing.size:
+    if missing.size and not (some_missing and 2 * missing.size < len(images)):
         raise MetricError(
             f"{file}: {missing.size} of {plural(len(images), 'image')} of {source} missing, first: "
             f"{images[missing[0]]}. "

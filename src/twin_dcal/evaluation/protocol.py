@@ -17,17 +17,26 @@ from twin_dcal.metrics.pair_stream import AllPairs, ListedPairs, PairSource
 from twin_dcal.metrics.pairs import PairKind, pair_scores
 from twin_dcal.plural import plural
 
+from .failures import Failures, failures_of, number_of_pairs, seen_in
+
 Labels = NDArray[np.str_]
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
 class PairRows:
-    """Listed pairs, (P,) each: rows of two images and PairKind (int8)."""
+    """Listed pairs, (P,) each: rows of two images, PairKind (int8), and the fold, from 0 on, of a protocol that has
+    its own."""
 
     first: Rows
     second: Rows
     kinds: NDArray[np.int8]
+    folds: Rows | None = None
+
+    def only(self, kept: NDArray[np.bool_]) -> "PairRows":
+        """Some of the pairs. Args: kept (P,)."""
+        folds = None if self.folds is None else self.folds[kept]
+        return PairRows(self.first[kept], self.second[kept], self.kinds[kept], folds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +46,7 @@ class Comparisons:
     names: path or id of each image; people, families: labels (N,) of any text, None where unknown. pairs: None compares
     all N(N-1)/2. protocol: how the pairs came about, plain values. family_of: person to family, also of people who are
     not among these images but are known to belong to a family. warnings: what makes figures about twins doubtful.
+    failures: images and pairs that are no longer here because they failed, None where none did.
     """
 
     source: str
@@ -47,6 +57,7 @@ class Comparisons:
     protocol: Mapping[str, Any]
     family_of: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    failures: Failures | None = None
 
     def known_people(self) -> set[str]:
         """Ids of those who are compared; empty where unknown."""
@@ -96,7 +107,8 @@ def keep_people(what: Comparisons, people: Sequence[str]) -> Comparisons:
 def without_images(
     what: Comparisons, faults: Mapping[int, str], reason: str = "cannot be read"
 ) -> tuple[Comparisons, Rows]:
-    """The comparisons without some images and the pairs they are in, which their warnings tell, and the rows kept.
+    """The comparisons without images that failed and the pairs they are in, which `failures` and the warnings tell, and
+    the rows kept.
 
     Args: faults: row to what is wrong with it; reason: what that is called where they are listed. MetricError if
     nothing is left to compare.
@@ -106,20 +118,54 @@ def without_images(
     rows = np.flatnonzero(is_kept)
     (found,) = left_out("image", "images", reason, [what.names[row] for row in faults])
     told = found.text
+    failed = np.zeros(len(PairKind), np.int64)
+    if what.pairs is not None:
+        whole = is_kept[what.pairs.first] & is_kept[what.pairs.second]
+        told += f"; {np.count_nonzero(~whole)} of {plural(whole.size, 'pair')} with such images"
+        failed = np.bincount(what.pairs.kinds[~whole], minlength=len(PairKind))
+        what = replace(what, pairs=what.pairs.only(whole))
+    elif what.people is not None and what.families is not None:
+        failed = number_of_pairs(what.people, what.families) - number_of_pairs(
+            what.people[rows], what.families[rows]
+        )
+    if not rows.size or (what.pairs is not None and not len(what.pairs.kinds)):
+        raise MetricError(f"{what.source}: nothing left to compare. {told}. {next(iter(faults.values()))}")
+    failures = failures_of(what.people, is_kept, failed, what.failures)
+    kept = replace(_of_images(what, is_kept), warnings=(*what.warnings, told), failures=failures)
+    return kept, rows
+
+
+def without_scores(what: Comparisons, failed: NDArray[np.bool_]) -> Comparisons:
+    """Listed comparisons without pairs that have no score, and without images of which no pair has one: they failed.
+
+    Args: failed (P,), some but not all of them.
+    """
+    assert what.pairs is not None
+    scored = what.pairs.only(~failed)
+    is_kept = seen_in((scored.first, scored.second), len(what.names))
+    by_kind = np.bincount(what.pairs.kinds[failed], minlength=len(PairKind))
+    told = (
+        f"{plural(int(failed.sum()), 'pair has', 'pairs have')} no score and "
+        f"{plural(int((~is_kept).sum()), 'image')} none in any pair: they count as failures to acquire"
+    )
+    failures = failures_of(what.people, is_kept, by_kind, what.failures)
+    return replace(
+        _of_images(replace(what, pairs=scored), is_kept), warnings=(*what.warnings, told), failures=failures
+    )
+
+
+def _of_images(what: Comparisons, is_kept: NDArray[np.bool_]) -> Comparisons:
+    """The comparisons with fewer images, all of whose pairs are gone."""
+    rows = np.flatnonzero(is_kept)
     pairs = what.pairs
     if pairs is not None:
         place = np.cumsum(is_kept) - 1
-        whole = is_kept[pairs.first] & is_kept[pairs.second]
-        told += f"; {np.count_nonzero(~whole)} of {plural(whole.size, 'pair')} with such images"
-        pairs = PairRows(place[pairs.first[whole]], place[pairs.second[whole]], pairs.kinds[whole])
-    if not rows.size or (pairs is not None and not len(pairs.kinds)):
-        raise MetricError(f"{what.source}: nothing left to compare. {told}. {next(iter(faults.values()))}")
-    kept = replace(
-        what, names=[what.names[row] for row in rows.tolist()], pairs=pairs, warnings=(*what.warnings, told),
+        pairs = replace(pairs, first=place[pairs.first], second=place[pairs.second])
+    return replace(
+        what, names=[what.names[row] for row in rows.tolist()], pairs=pairs,
         people=None if what.people is None else what.people[rows],
         families=None if what.families is None else what.families[rows],
     )  # fmt: skip
-    return kept, rows
 
 
 def sample_unrelated(what: Comparisons, max_unrelated: int, seed: int) -> Comparisons:

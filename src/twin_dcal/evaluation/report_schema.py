@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from twin_dcal.files import write_text
-from twin_dcal.metrics import error_rates
+from twin_dcal.metrics import costs, error_rates
 from twin_dcal.metrics.error_rates import MIN_ERRORS
 from twin_dcal.metrics.intervals import Interval, Intervals
 from twin_dcal.metrics.pair_stream import SECTIONS, CountedPairs
@@ -167,8 +167,19 @@ def _section(ordered: CountedScores, threshold: float, intervals: Mapping[str, I
         "tar_at_far": points,
         **{f"tar_at_far_{point['fmr_requested']:g}": point["tar"] for point in points},
         **{f"fnmr_at_fmr_{point['fmr_requested']:g}": point["fnmr"] for point in points},
+        **_costs(ordered, at),
         "intervals": _ends(intervals),
     }
+
+
+def _costs(ordered: CountedScores, at: error_rates.Confusion) -> Figures:
+    """EER of the convex hull, minCllr, and detection costs: the lowest, and at the decision threshold."""
+    hull = costs.convex_hull(ordered)
+    told: Figures = {"eer_hull": costs.hull_eer(hull), "min_cllr": costs.min_cllr(hull)}
+    for prior in costs.TARGET_PRIORS:
+        told[f"min_dcf_{prior:g}"] = costs.min_detection_cost(hull, prior).cost
+        told[f"dcf_{prior:g}"] = costs.detection_cost(at, prior)
+    return told
 
 
 def _point(ordered: CountedScores, level: float) -> Figures:

@@ -18,6 +18,7 @@ from twin_dcal.plural import plural
 from .earlier import make_room
 from .embedding_files import write_embeddings
 from .evaluate import Decision, EvaluationOptions, evaluate, intervals_of
+from .identification import Template, identification_figures, search
 from .inputs import refuse_shared_families
 from .protocol import Comparisons
 from .reliability import CalibrationChoice, choose_calibration
@@ -98,6 +99,8 @@ def _run(
     more: dict[str, Any] = {} if tuning is None else {"tuning": _told(tuning)}
     if features:
         more["features"] = features
+    if effort.identification is not None:
+        more["identification"] = _identified(test, effort.identification, evaluation.figures["threshold"])
     if speed:
         more["speed"] = _speed(system, test)
     evaluation = replace(evaluation, figures={**evaluation.figures, **more})
@@ -184,6 +187,14 @@ def _features(system: System, test: Scored, effort: EvaluationOptions) -> dict[s
         figures = evaluation_figures(counts, None, None, intervals)
         told[feature] = {name: figures[name] for name in ("twin", "unrelated", "all")}
     return told
+
+
+def _identified(test: Scored, template: Template, threshold: float | None) -> Figures:
+    if test.vectors is None or test.what.people is None:
+        raise ConfigError("--identification needs embeddings, and whose images they are")
+    families = test.what.people if test.what.families is None else test.what.families
+    found = search(test.vectors, test.what.people, families, template, test.fusion)
+    return identification_figures(found, template, threshold)
 
 
 def _speed(system: System, test: Scored) -> Figures:

@@ -1,8 +1,9 @@
 """Scores as files: one line per pair, ours or another system's, as .csv or .parquet.
 
-Columns: `img1`, `img2`, `score` (higher = more alike), and `kind` (genuine, twin, unrelated, other) or `label` (1 the
-same person, 0 another); if known `person1`, `person2`, `family1`, `family2`. Others are ignored. Headings in any case;
-cells between commas, semicolons or tabs, blanks around them are not part of them.
+Columns: `img1`, `img2`, `score` (higher = more alike; empty, NaN, NA or -inf where the comparison failed), and `kind`
+(genuine, twin, unrelated, other) or `label` (1 the same person, 0 another); if known `person1`, `person2`, `family1`,
+`family2`; if the protocol has folds `fold`. Others are ignored. Headings in any case; cells between commas, semicolons
+or tabs, blanks around them are not part of them.
 """
 
 import io
@@ -29,15 +30,12 @@ from twin_dcal.names import restored, written
 from twin_dcal.plural import plural
 
 from .protocol import Comparisons, Labels, PairRows
+from .score_columns import IDENTITIES, KINDS, NO_SCORE, OPTIONAL, REQUIRED, UNSTATED, Columns, read_batches
 
 logger = logging.getLogger(__name__)
 
-REQUIRED = ("img1", "img2", "score")
-IDENTITIES = ("person1", "person2", "family1", "family2")
-KINDS = {kind.name.lower(): int(kind) for kind in PairKind} | {"impostor": int(PairKind.OTHER)}
 ROWS_AT_ONCE = 1 << 16
 SAME_SCORE = 1e-6
-UNSTATED = -1
 _KIND_NAMES = np.array([kind.name.lower() for kind in PairKind], dtype=object)
 
 SCHEMA = "Columns: img1,img2,score and kind (genuine, twin, unrelated) or label (1 same person, 0 another)."
@@ -50,8 +48,8 @@ class ScoreTable:
     """Scored pairs (P,) of N distinct images, as a file says it.
 
     kinds: PairKind, OTHER for an impostor of unknown kind, -1 where the file says nothing. people, families: labels
-    (N,), None where the file has none. lines: (P,) line, or row of a parquet file, for messages. scores: float32
-    if that holds every score as it is written, else float64.
+    (N,), None where the file has none. lines: (P,) line, or row of a parquet file, for messages. scores: float32 if
+    that holds every score as it is written, else float64; NaN for a failed one. folds: (P,) from 0 on, or None.
     """
 
     file: str
@@ -63,13 +61,19 @@ class ScoreTable:
     people: Labels | None
     families: Labels | None
     lines: NDArray[np.int64]
+    folds: NDArray[np.int64] | None = None
+
+    @property
+    def failed(self) -> NDArray[np.bool_]:
+        """(P,) which comparisons have no score."""
+        return np.asarray(np.isnan(self.scores))
 
     def place(self, pair: int) -> str:
         """File and line of a pair, for a message."""
         return f"{self.file}, {'row' if self.file.endswith('.parquet') else 'line'} {self.lines[pair]}"
 
     def rows(self, kinds: NDArray[np.int8]) -> PairRows:
-        return PairRows(self.first, self.second, kinds)
+        return PairRows(self.first, self.second, kinds, self.folds)
 
 
 def is_scores_file(path: str | Path) -> bool:
@@ -78,21 +82,30 @@ def is_scores_file(path: str | Path) -> bool:
 
 def read_scores(path: str | Path, strict: bool = False) -> ScoreTable:
     """Read scored pairs. A pair listed twice, in either order, with one label and score is kept once, with a warning;
-    an error when `strict`.
+    an error when `strict`, as is a comparison without a score.
 
-    MetricError names file and line of a missing column, an empty or unknown value, a score that is not a finite number,
-    an image paired with itself, a pair with two labels or scores, an image with two people, a person in two families.
+    MetricError names file and line of a missing column, an empty or unknown value, a score that is no number or
+    infinite, an image paired with itself, a pair with two labels or scores, an image with two people, a person in two
+    families; and a file without any score.
     """
     path = Path(path)
     if not path.is_file():
         raise MetricError(f"{path}: no such file of scores")
-    if path.suffix.lower() == ".parquet":
-        columns, rows = _parquet_rows(path)
-    elif path.suffix.lower() == ".csv":
-        columns, rows = _csv_rows(path)
-    else:
+    if path.suffix.lower() not in (".csv", ".parquet"):
         raise MetricError(f"{path}: scores are read from .csv or .parquet files. {SCHEMA}")
-    table = _Reader(path, columns).read(rows)
+    found = read_batches(path)
+    if found is None:
+        columns, rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
+        table = _Reader(path, columns).read(rows)
+    else:
+        table = _table(path, found)
+    if table.failed.all():
+        raise MetricError(f"{path}: no pair has a score. {SCHEMA}")
+    if strict and table.failed.any():
+        at = int(np.argmax(table.failed))
+        raise MetricError(
+            f"{table.place(at)}: {plural(int(table.failed.sum()), 'pair')} without a score, this one first (strict)"
+        )
     return _without_repeats(table, strict)
 
 
@@ -177,6 +190,7 @@ class _Reader:
     number_of: dict[str, int] = field(default_factory=dict)
     people: dict[int, str] = field(default_factory=dict)
     families: dict[int, str] = field(default_factory=dict)
+    number_of_fold: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = [name for name in REQUIRED if name not in self.columns]
@@ -191,7 +205,7 @@ class _Reader:
 
     def read(self, rows: Iterator[tuple[int, Row]]) -> ScoreTable:
         first, second, scores = array("q"), array("q"), array("d")
-        kinds, lines = array("b"), array("q")
+        kinds, lines, folds = array("b"), array("q"), array("q")
         needed = max(self.at[name] for name in (*REQUIRED, *self._optional())) + 1
         for line, row in rows:
             if len(row) < needed:
@@ -205,16 +219,24 @@ class _Reader:
             second.append(other)
             scores.append(self._score(line, row[self.at["score"]]))
             kinds.append(self._kind(line, row))
+            if "fold" in self.at:
+                folds.append(self._fold(line, row[self.at["fold"]]))
             lines.append(line)
         if not lines:
             raise MetricError(f"{self.path}: no pairs in it. {SCHEMA}")
         return ScoreTable(
             str(self.path), tuple(self.number_of), np.array(first), np.array(second), _narrowed(np.array(scores)),
             np.array(kinds), self._labels(self.people), self._labels(self.families), np.array(lines),
+            np.array(folds) if folds else None,
         )  # fmt: skip
 
     def _optional(self) -> list[str]:
-        return [name for name in ("kind", "label", *IDENTITIES) if name in self.at]
+        return [name for name in OPTIONAL if name in self.at]
+
+    def _fold(self, line: int, text: str) -> int:
+        if not text:
+            raise self._fault(line, "fold is empty; fill it in or drop the column")
+        return self.number_of_fold.setdefault(text, len(self.number_of_fold))
 
     def _image(self, line: int, row: Row, which: str) -> int:
         name = row[self.at[f"img{which}"]]
@@ -231,13 +253,16 @@ class _Reader:
         return number
 
     def _score(self, line: int, text: str) -> float:
+        """NaN for a comparison that failed."""
+        if text.lower() in NO_SCORE:
+            return math.nan
         try:
             score = float(text)
         except ValueError:
             raise self._fault(line, f"score '{text}' is not a number") from None
         if not math.isfinite(score):
             raise self._fault(
-                line, f"score {text or 'nothing'} is not a finite number; score the pair or leave it out"
+                line, f"score {text} is not a finite number; leave it empty if the comparison failed"
             )
         return score
 
@@ -278,7 +303,7 @@ def _without_repeats(table: ScoreTable, strict: bool) -> ScoreTable:
     repeats = np.flatnonzero(original != np.arange(original.size))
     for what, values, differ in (
         ("label", table.kinds, table.kinds[repeats] != table.kinds[original[repeats]]),
-        ("score", table.scores, np.abs(table.scores[repeats] - table.scores[original[repeats]]) > SAME_SCORE),
+        ("score", table.scores, _differ(table.scores[repeats], table.scores[original[repeats]])),
     ):
         if differ.any():
             pair = int(repeats[np.argmax(differ)])
@@ -294,19 +319,34 @@ def _without_repeats(table: ScoreTable, strict: bool) -> ScoreTable:
     keep = np.sort(kept)
     return ScoreTable(
         table.file, table.names, table.first[keep], table.second[keep], table.scores[keep], table.kinds[keep],
-        table.people, table.families, table.lines[keep],
+        table.people, table.families, table.lines[keep], None if table.folds is None else table.folds[keep],
+    )  # fmt: skip
+
+
+def _differ(one: NDArray[np.floating[Any]], other: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """Which scores are not the same, a failed comparison being the same as another one only."""
+    return np.where(
+        np.isnan(one) | np.isnan(other), np.isnan(one) != np.isnan(other), np.abs(one - other) > SAME_SCORE
+    )
+
+
+def _table(path: Path, found: Columns) -> ScoreTable:
+    first_line = 1 if path.suffix.lower() == ".parquet" else 2
+    return ScoreTable(
+        str(path), found.names, found.first, found.second, _narrowed(found.score), found.kind, found.people,
+        found.families, np.arange(first_line, first_line + found.first.size), found.fold,
     )  # fmt: skip
 
 
 def _narrowed(scores: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
     with np.errstate(over="ignore"):
         narrow = scores.astype(np.float32)
-    return narrow if bool((narrow == scores).all()) else scores
+    return narrow if np.array_equal(narrow, scores, equal_nan=True) else scores
 
 
 def _named(what: str, value: Any) -> str:
     if what == "score":
-        return f"{float(value):g}"
+        return "none" if np.isnan(value) else f"{float(value):g}"
     return "unstated" if value == UNSTATED else PairKind(int(value)).name.lower()
 
 

@@ -19,12 +19,20 @@ from twin_dcal.metrics.fusion import Fusion
 from twin_dcal.metrics.pair_stream import PairSource
 from twin_dcal.model_file.familiarity import looks_of_files
 from twin_dcal.model_file.provenance import told_of_model, told_of_training, trained_on
+from twin_dcal.plural import plural
 from twin_dcal.training.framing import told_of_faces
 
 from .embedding_files import Embeddings, read_embeddings
 from .evaluate import Decision
 from .inputs import DataFiles, join_embeddings, join_scores, keep_to_split, read_comparisons
-from .protocol import Comparisons, listed_source, pair_source, sample_unrelated, without_images
+from .protocol import (
+    Comparisons,
+    listed_source,
+    pair_source,
+    sample_unrelated,
+    without_images,
+    without_scores,
+)
 from .score_files import ScoreTable, is_scores_file, read_scores
 
 if TYPE_CHECKING:
@@ -192,13 +200,26 @@ class EmbeddingsSystem:
     def scored(self, data: str | None, split: str) -> Scored:
         embeddings = self.embeddings
         if data is not None and Path(data).suffix.lower() == ".npz":
-            embeddings, data = read_embeddings(data), None
+            embeddings, data = read_embeddings(data, keep_failed=True), None
         if data is None and embeddings.people is None:  # a file that is named as data, of another system
             data = self.files.data_set
         wanted = None if data is None else read_comparisons(data, self.files, split)
         what, vectors = join_embeddings(embeddings, wanted, self.files.twin_pairs)
         what = replace(what, warnings=(*told_of_model(embeddings.metadata.get("model")), *what.warnings))
         what, fusion = self.sampling.of(what), fusion_from(embeddings.metadata.get("fusion"), embeddings.file)
+        failed = np.flatnonzero(~vectors.any(axis=1))
+        if failed.size:
+            if self.files.strict:
+                raise MetricError(
+                    f"{embeddings.file}: no vector for {plural(failed.size, 'image')}, first: "
+                    f"{what.names[failed[0]]} (strict)"
+                )
+            faults = dict.fromkeys(failed.tolist(), "no vector")
+            what, rows = without_images(
+                what, faults, f"without a vector in {embeddings.file}: failures to acquire"
+            )
+            vectors = vectors[rows]
+            logger.warning("%s", what.warnings[-1])
         return Scored(what, pair_source(what, vectors, fusion), vectors, fusion)
 
     def stored(self) -> Decision:
@@ -226,8 +247,11 @@ class ScoresSystem:
         elif split == "val":
             raise ConfigError("--optimize_threshold with --scores needs --val_data with a file of scores")
         labels = None if data is None else read_comparisons(data, self.files, "all")
-        what = join_scores(table, labels, self.files.twin_pairs)
-        return Scored(what, listed_source(what, table.scores), None)
+        what, scores = join_scores(table, labels, self.files.twin_pairs), table.scores
+        if table.failed.any():
+            what, scores = without_scores(what, table.failed), scores[~table.failed]
+            logger.warning("%s", what.warnings[-1])
+        return Scored(what, listed_source(what, scores), None)
 
     def stored(self) -> Decision:
         return Decision()

@@ -7,6 +7,7 @@ from pathlib import Path
 from twin_dcal.metrics.pair_stream import SECTIONS
 from twin_dcal.plural import plural
 
+from .identification import identification_lines
 from .result import Figures
 
 WIDTH = 100
@@ -27,6 +28,7 @@ def format_table(figures: Figures) -> str:
     lines.append(f"acc: at threshold {threshold} (from: {figures['threshold_source'] or 'not stated'}).")
     lines.append("TAR@x: share of genuine pairs accepted where the false match rate is at most x.")
     lines += _about_intervals(figures["intervals"])
+    lines += failure_lines(figures.get("failures"))
     if figures["headline"]:
         lines += ["", figures["headline"]["sentence"]]
     if figures.get("calibration"):
@@ -34,6 +36,7 @@ def format_table(figures: Figures) -> str:
         fitted = f"Calibration ({told['method']}, on {told['on']} impostors)"
         lines.append(f"{fitted}: ECE {told['ece']:.3f}, Brier {told['brier']:.3f}.")
     lines += fold_lines(figures.get("folds"))
+    lines += identification_lines(figures.get("identification"))
     lines += [f"Warning: {warning}" for warning in figures["warnings"]]
     lines += [f"Note: {note}" for note in figures["notes"]]
     return "\n".join(wrapped(lines)) + "\n"
@@ -59,18 +62,49 @@ def features_table(features: Mapping[str, Figures]) -> str:
 
 
 def fold_lines(folds: Figures | None) -> list[str]:
-    """K-fold figures: mean ± standard deviation over the folds."""
+    """K-fold figures: mean ± standard deviation over the folds; ± standard error where they are those of a list."""
     if not folds:
         return []
-    rows = [["impostors", "accuracy %", "FMR %", "FNMR %", "threshold"]]
+    rows = [["impostors", "pairs used", "accuracy %", "FMR %", "FNMR %", "threshold"]]
+    listed = folds["by"] == "list"
+    spread, told = ("se", "standard error") if listed else ("sd", "standard deviation")
     for name in SECTIONS:
         section = folds["sections"].get(name)
         if section:
-            percent = [f"{100 * section[key]['mean']:.2f} ± {100 * section[key]['sd']:.2f}" for key in _RATES]
+            percent = [
+                f"{100 * section[key]['mean']:.2f} ± {100 * section[key][spread]:.2f}" for key in _RATES
+            ]
             at = section["threshold"]
-            rows.append([name, *percent, f"{at['mean']:.4f} ± {at['sd']:.4f}"])
-    told = f"{folds['num_folds']} folds by family, threshold by {folds['metric']} on the others (mean ± sd):"
-    return ["", told, *aligned(rows)]
+            used = f"{sum(section['num_impostors']):,} of {section['of_impostors']:,}"
+            rows.append([name, used, *percent, f"{at['mean']:.4f} ± {at[spread]:.4f}"])
+    whose = (
+        f"The list's own {folds['num_folds']} folds" if listed else f"{folds['num_folds']} folds by family"
+    )
+    lines = ["", f"{whose}, threshold by {folds['metric']} on the others (mean ± {told}):", *aligned(rows)]
+    if not listed:
+        lines.append(
+            "Used are impostor pairs of people of one fold; a threshold would have seen one of the others."
+        )
+    return lines
+
+
+def failure_lines(failures: Figures | None) -> list[str]:
+    """What failed, and the error rates that count it; nothing where nothing failed."""
+    if not failures or not failures["num_failed_pairs"]:
+        return []
+    people = failures["fte"]
+    enrolled = "" if people is None else f", to enrol (people without any image left) {people:.2%}"
+    rates = [
+        f"{name} GFAR {told['gfar']:.2%}, GFRR {told['gfrr']:.2%}"
+        for name in SECTIONS
+        if (told := failures[name])
+    ]
+    return [
+        "",
+        f"Failures to acquire: {failures['num_failed_images']:,} of {plural(failures['num_images'], 'image')} "
+        f"({failures['fta']:.2%}){enrolled}. With the {plural(failures['num_failed_pairs'], 'pair')} that could not be "
+        f"scored counted as rejected, at the threshold: {'; '.join(rates)}.",
+    ]
 
 
 _RATES = ("accuracy", "fmr", "fnmr")

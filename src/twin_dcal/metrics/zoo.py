@@ -76,7 +76,9 @@ def image_jackknife(
     left = count[person] - pairs
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = total / count
-        without = (total[person] - sums) / left  # NaN where nothing is left
+        without = np.where(
+            left > 0, (total[person] - sums) / left, np.nan
+        )  # rounding may leave a sum of no pairs
     num_images = np.bincount(person[used], minlength=num_people)
     safe = np.maximum(num_images, 1)
     centre = np.bincount(person[used], without[used], num_people) / safe

@@ -9,7 +9,6 @@ from twin_dcal.evaluation.result import Evaluation, FamilyErrors, Figures, Perso
 from twin_dcal.plural import plural
 
 from .wording import (
-    DASH,
     count,
     number,
     number_interval,
@@ -151,13 +150,11 @@ def figure_rows(figures: Figures) -> list[tuple[str, list[Row]]]:
         row("Accuracy", "accuracy", _PERCENT),
         row("F1", "f1", _FOUR),
     ]
-    folds = figures.get("folds") or {}
     groups = [
         ("Comparisons", comparisons),
         ("Over all thresholds", ranking),
         ("At the decision threshold", at_threshold),
         ("TAR (1 − FNMR) where FMR is at most", _tar_rows(sections)),
-        (f"Mean of {folds.get('num_folds')} folds by family ± standard deviation", _fold_rows(folds)),
     ]
     return [(name, rows) for name, rows in groups if rows]
 
@@ -270,19 +267,6 @@ def _tar_cell(point: Mapping[str, Any], intervals: Mapping[str, Any]) -> Cell:
     remark = plural(min(few), "error") if few else ""
     interval = intervals.get(f"tar_at_far_{point['fmr_requested']:g}")
     return Cell(percent(point.get("tar")), percent_interval(interval), remark)
-
-
-def _fold_rows(folds: Mapping[str, Any]) -> list[Row]:
-    """Held-out families: the mean over folds, with the standard deviation where an interval would stand."""
-    sections = [(folds.get("sections") or {}).get(name) or {} for name in SECTIONS]
-    rows = []
-    for name, key in (("FMR", "fmr"), ("FNMR", "fnmr"), ("Accuracy", "accuracy")):
-        told = [section.get(key) for section in sections]
-        cells = [
-            Cell(percent(each["mean"]), f"± {percent(each['sd'])}") if each else Cell(DASH) for each in told
-        ]
-        rows.append(Row(name, cells))
-    return rows if any(sections) else []
 
 
 def _errors(errors: int, total: int) -> Errors:

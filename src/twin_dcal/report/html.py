@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
@@ -20,7 +20,7 @@ from twin_dcal.evaluation.result import Evaluation
 from twin_dcal.files import replacing, write_text
 from twin_dcal.progress import track
 
-from . import content
+from . import content, protocols
 from .captions import Caption, caption
 from .curves import det_figure, roc_figure
 from .galleries import Overlays, PathEraser, galleries
@@ -128,16 +128,16 @@ def report_page(
     travels = blur or not images
     name_of: Callable[[str], str] = PathEraser(evaluation) if travels else str
     families, people = content.family_rows(evaluation.families), content.person_rows(evaluation.people)
-    return _environment().get_template("report.html.jinja").render(
+    return template("report.html.jinja").render(
         title=name_of(title),
         style=Markup(page_style()),
         headline=name_of(content.headline(figures)),
         cards=content.cards(figures),
         level=content.level_name(figures),
-        compared=content.compared(evaluation, name_of),
+        compared=[*content.compared(evaluation, name_of), *protocols.failures(figures)],
         warnings=[name_of(str(text)) for text in figures.get("warnings") or ()],
         notes=[name_of(str(text)) for text in figures.get("notes") or ()],
-        groups=content.figure_rows(figures),
+        groups=[*content.figure_rows(figures), *protocols.groups(figures)],
         plots=[_placed(plot) for plot in plots],
         families=families[: content.MAX_ROWS],
         num_families=len(families),
@@ -157,7 +157,8 @@ def _placed(plot: Plot) -> dict[str, Any]:
     return {"name": plot.name, "caption": plot.caption, "svg": Markup(svg)}
 
 
-def _environment() -> Environment:
+def template(name: str) -> Template:
+    """A template of ours; text is escaped where it is put in."""
     made = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -169,7 +170,7 @@ def _environment() -> Environment:
         ),
     )
     made.filters["breakable"] = breakable
-    return made
+    return made.get_template(name)
 
 
 def breakable(path: str) -> Markup:
