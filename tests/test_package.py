@@ -26,7 +26,8 @@ ROOMS = ["_version", "percent", "plural", "errors", "metrics", "progress", "note
          "evaluation.match_names", "evaluation.embedding_files", "evaluation.score_columns",
          "evaluation.score_files", "evaluation.tables",
          "evaluation.watched", "evaluation.evaluate", "checkpoint", "embed", "training", "evaluation.identities",
-         "evaluation.inputs", "evaluation.speed", "evaluation.systems", "evaluation.examples", "evaluation.earlier",
+         "evaluation.inputs", "evaluation.speed", "evaluation.systems", "evaluation.templates", "evaluation.examples",
+         "evaluation.earlier",
          "evaluation.run", "evaluation.comparison_table", "evaluation.compare", "evaluation.fuse",
          "evaluation.disagreement", "explain", "inference", "web", "export", "report", "lookalikes",
          "prepare.page", "prepare.sheet", "prepare.run", "extraction", "verify", "ablation", "cli"]  # fmt: skip

@@ -9,12 +9,13 @@ import pytest
 from drawn_scenes import drawn_face
 from PIL import Image
 
-from twin_dcal.cli import ablate, evaluate, extract, train, verify
+from twin_dcal.cli import ablate, evaluate, extract, search, train, verify
 from twin_dcal.config import TwinVerificationConfig, resolve_config
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 INFERENCE = (ROOT / "docs" / "inference.md").read_text(encoding="utf-8")
+PEOPLE = (ROOT / "docs" / "people.md").read_text(encoding="utf-8")
 MODULES = {
     "dcal-train": train, "dcal-evaluate": evaluate, "dcal-ablate": ablate, "dcal-verify": verify,
     "dcal-extract": extract,
@@ -64,12 +65,14 @@ def trained(tiny_faces, tmp_path_factory):
         face.save(people / f"{name}.png")
     one, two = sorted(people.iterdir())
     (home / "LIST").write_text("a.jpg\nb.jpg\n")
+    (home / "LIST.csv").write_text("img1,img2\na.jpg,b.jpg\n")
     return home, {
         "FACES": tiny_faces,
         "MODEL": model,
         "IMG1": one,
         "IMG2": two,
         "FOLDER": one.parent,
+        "FOLDER_OF_PEOPLE": one.parent.parent,
         "LIST": home / "LIST",
     }
 
@@ -80,6 +83,7 @@ def with_names(text, names):
 
 DECIDING = [line for line in COMMANDS if line.startswith(("dcal-verify", "dcal-extract"))]
 DECIDING += re.findall(r"^dcal-.*$", INFERENCE, re.MULTILINE)
+DECIDING += re.findall(r"^dcal-verify.*$", PEOPLE, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", DECIDING)
@@ -97,8 +101,34 @@ def test_commands_that_decide_run_as_written(command, trained, monkeypatch, caps
     told = capsys.readouterr()
     interrupted = (130,)  # how the page ends
     assert code in (interrupted if served else (0, 1) if name == "dcal-verify" else (0,)), told.err
-    assert served or "decision" in told.out or "features: features" in told.out
+    assert served or any(text in told.out for text in ("decision", "features: features", "1 pair: "))
     assert bool(served) == ("--web" in command)
+
+
+def test_a_gallery_is_made_and_searched_as_written(trained, monkeypatch, capsys):
+    home, names = trained
+    monkeypatch.chdir(home)
+    lines = re.findall(r"^dcal-search.*$", PEOPLE, re.MULTILINE)
+    assert len(lines) == 3
+    for line in lines:
+        _, *arguments = shlex.split(with_names(line, names))
+        assert search.main(arguments) in (0, 1), capsys.readouterr().err
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "1 person with 2 photographs: people.gallery"
+    assert told[-1].split() == ["2", "people"]
+
+
+def test_the_page_on_people_runs_from_top_to_bottom(trained, monkeypatch, capsys):
+    home, names = trained
+    monkeypatch.chdir(home)
+    (home / "people.gallery").unlink(missing_ok=True)
+    together = {}
+    for block in re.findall(r"```python\n(.*?)```", PEOPLE, re.DOTALL):
+        exec(with_names(block, names), together)
+    printed = capsys.readouterr().out
+    assert "'photographs': [2, 2]" in printed, "training has stored thresholds for templates"
+    assert (home / "results.csv").exists()
+    assert together["again"].people == ["people"]
 
 
 def test_python_blocks_run(trained, capsys):

@@ -6,7 +6,7 @@ run. What a file says is checked before anything is made of it (docs/model_files
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from .files import replacing
 from .metrics.calibration import Calibration
 from .metrics.error_curve import ErrorCurve, Threshold
 from .metrics.fusion import Fusion
+from .metrics.templates import TemplateDecision
 from .model_file.archive import ArchiveError, records
 from .model_file.entries import Entries, read_entries
 from .model_file.familiarity import Familiarity
@@ -49,6 +50,7 @@ class LoadedModel:
     fusion: Fusion | None
     familiarity: Familiarity | None
     training: Mapping[str, Any]
+    templates: tuple[TemplateDecision, ...]
     sha256: str
 
 
@@ -57,6 +59,7 @@ def save_model(
     threshold: Threshold | None = None, calibration: Calibration | None = None,
     error_curve: ErrorCurve | None = None, fusion: Fusion | None = None, familiarity: Familiarity | None = None,
     training: Mapping[str, Any] | None = None, weights: Mapping[str, torch.Tensor] | None = None,
+    templates: Sequence[TemplateDecision] = (),
 ) -> None:  # fmt: skip
     """Write an inference checkpoint, replacing an older one only when complete.
 
@@ -70,7 +73,7 @@ def save_model(
         "weights": {key: value.detach().cpu() for key, value in (weights or model.state_dict()).items()},
         "face_graph": _face_graph(model),
         "preprocessing": Preprocessing.of(model.backbone, config).to_dict(),
-        **_decision(threshold, calibration, error_curve),
+        **_decision(threshold, calibration, error_curve, templates),
         "fusion": None if fusion is None else fusion.to_dict(),
         "familiarity": None if familiarity is None else familiarity.to_dict(),
         "training": dict(training or {}),
@@ -79,10 +82,11 @@ def save_model(
 
 
 def store_decision(
-    path: str | Path, threshold: Threshold, calibration: Calibration | None, error_curve: ErrorCurve | None, *,
-    expected_sha256: str,
+    path: str | Path, threshold: Threshold, calibration: Calibration | None, error_curve: ErrorCurve | None,
+    templates: Sequence[TemplateDecision] = (), *, expected_sha256: str,
 ) -> None:  # fmt: skip
-    """Put threshold, calibration and error curve into a checkpoint; all else stays as it is, bit for bit.
+    """Put threshold, calibration, error curve and those of templates into a checkpoint; all else stays as it is, bit
+    for bit.
 
     Args: expected_sha256: of the file that was evaluated. ModelError if the file is another one by now or damaged, or
     for what no reader would accept; nothing is written then.
@@ -90,21 +94,23 @@ def store_decision(
     stored = _read(path, FORMAT, FORMAT_VERSION)
     if stored.sha256 != expected_sha256:
         raise ModelError(f"{path}: it has changed since it was evaluated; evaluate it again")
-    content = stored.content | _decision(threshold, calibration, error_curve)
+    content = stored.content | _decision(threshold, calibration, error_curve, templates)
     with _told(path):
         read_entries(content)
     write_tensors(path, content)
 
 
 def _decision(
-    threshold: Threshold | None, calibration: Calibration | None, error_curve: ErrorCurve | None
-) -> dict[str, Any]:
+    threshold: Threshold | None, calibration: Calibration | None, error_curve: ErrorCurve | None,
+    templates: Sequence[TemplateDecision],
+) -> dict[str, Any]:  # fmt: skip
     """The entries of a checkpoint that a decision needs, in plain types."""
     told = None if threshold is None else {"value": threshold.value, "origin": dict(threshold.origin)}
     return {
         "threshold": told,
         "calibration": None if calibration is None else calibration.to_dict(),
         "error_curve": None if error_curve is None else error_curve.to_dict(),
+        "templates": [each.to_dict() for each in templates],
     }
 
 
@@ -145,7 +151,8 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> LoadedMo
     return LoadedModel(
         model.to(device), config,
         Preprocessing(entries.image_size, entries.mean, entries.std, entries.landmarks), entries.threshold,
-        entries.calibration, entries.error_curve, entries.fusion, entries.familiarity, entries.training, stored.sha256,
+        entries.calibration, entries.error_curve, entries.fusion, entries.familiarity, entries.training,
+        entries.templates, stored.sha256,
     )  # fmt: skip
 
 

@@ -4,12 +4,23 @@ import re
 
 import pytest
 
-from twin_dcal.cli import ablate, evaluate_options, export, extract, lookalikes, prepare, synth, train, verify
+from twin_dcal.cli import (
+    ablate,
+    evaluate_options,
+    export,
+    extract,
+    lookalikes,
+    prepare,
+    search,
+    synth,
+    train,
+    verify,
+)
 from twin_dcal.config import dotted_keys
 from twin_dcal.errors import ConfigError
 from twin_dcal.prepare.settings import setting_keys
 
-COMMANDS = (ablate, evaluate_options, export, extract, lookalikes, prepare, synth, train, verify)
+COMMANDS = (ablate, evaluate_options, export, extract, lookalikes, prepare, search, synth, train, verify)
 KEYS = {ablate: dotted_keys, train: dotted_keys, prepare: setting_keys}
 TRIED = sorted(
     {key.rpartition(".")[2] for key in dotted_keys()} | {"output_dir", "lr", "gpu", "epochs", "photo"}

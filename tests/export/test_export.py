@@ -26,6 +26,7 @@ from twin_dcal.inference.onnx_metadata import preprocessing_in_words
 from twin_dcal.metrics.calibration import Platt
 from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
 from twin_dcal.metrics.pairs import PairScores
+from twin_dcal.metrics.templates import TemplateDecision
 from twin_dcal.metrics.thresholds import counted
 from twin_dcal.model_file.familiarity import NUM_LOOKS, Familiarity
 from twin_dcal.model_file.onnx_bytes import sealed, unsealed
@@ -45,6 +46,9 @@ CURVE = ErrorCurve.of(
     counted(PairScores(*(np.linspace(*ends, 60, dtype=np.float32) for ends in ENDS))), "drawn"
 )
 LOOKS = np.random.default_rng(0).normal(0, 0.1, (60, NUM_LOOKS))
+TEMPLATE = TemplateDecision(
+    "mean", (1, 2), Threshold(0.7, ORIGIN), Platt(9.0, -6.0, 0.5, 10, 10, "drawn"), CURVE
+)
 FAMILIARITY = Familiarity.of(LOOKS[:30], LOOKS[30:], "numbers")
 MODELS = {
     "vit-local": {"glca_pool": "local", "local_ratio": 0.3},
@@ -65,6 +69,7 @@ def save(path, size=32, **model):
     save_model(
         path, DCALVerificationModel.from_config(config), config, threshold=Threshold(0.75, ORIGIN),
         calibration=Platt(8.0, -6.0, 0.5, 10, 10, "drawn"), error_curve=CURVE, familiarity=FAMILIARITY,
+        templates=[TEMPLATE],
         training={"epoch": 3, "faces": "drawn", "split": {"train": ["00017a"], "val": [], "test": []}},
     )  # fmt: skip
     return path
@@ -157,6 +162,18 @@ def test_a_decision_is_that_of_the_checkpoint(checkpoint, exported, photos):
     assert set(other) == set(one)
     for key, value in one.items():
         assert other[key] == (pytest.approx(value, abs=1e-5) if isinstance(value, float) else value), key
+
+
+def test_several_photographs_are_decided_as_by_the_checkpoint(checkpoint, exported, photos):
+    one, other = (TwinInferenceEngine(path, align="never") for path in (checkpoint, exported.path))
+    assert [each.to_dict() for each in other.source.templates] == [TEMPLATE.to_dict()]
+    for fuse in ("quality", "mean", "max", "scores"):
+        expected, found = (engine.verify(photos[:2], photos[7], fuse=fuse) for engine in (one, other))
+        assert found.similarity == pytest.approx(expected.similarity, abs=1e-5)
+        assert (found.threshold, found.warnings) == (expected.threshold, expected.warnings)
+    pair, single = other.verify_pair(*photos[:2]), other.verify([photos[0]], [photos[1]])
+    assert pair.similarity == single.similarity, "to the last digit"
+    assert other.verify(photos[:2], photos[7]).threshold == 0.7
 
 
 def test_everything_a_decision_needs_is_in_the_file(checkpoint, exported):

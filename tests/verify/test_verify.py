@@ -56,6 +56,31 @@ def test_exit_codes_are_match_no_match_error(run, photos):
     assert (code, out, err) == (2, "", "error: missing.png: no such file\n")
 
 
+def test_several_photographs_of_each(run, photos, tmp_path):
+    code, out, _ = run("--img1", *photos[:3], "--img2", photos[-1], "--save_results")
+    assert code == 1
+    assert "first 3         0.33" in out
+    assert [line.split()[:3] for line in out.splitlines() if line.startswith("second 1")] == [
+        ["second", "1", "1.00"]
+    ]
+    assert "that of single photographs" in out, "the model has no threshold for three and one"
+    (saved,) = (tmp_path / "results/demo").glob("*.json")
+    told = json.loads(saved.read_text())
+    assert (told["sizes"], told["fuse"], len(told["photographs"][0])) == ([3, 1], "quality", 3)
+    code, out, _ = run("--img1", *photos[:2], "--img2", *photos[:2], "--fuse", "max", "--json")
+    assert (code, json.loads(out)["fuse"]) == (0, "max")
+    code, _, err = run("--img1", *photos[:2], "--img2", photos[0], "--show_attention")
+    assert (code, err) == (2, "error: --show_attention explains two pictures; give one each\n")
+
+
+def test_warnings_call_photographs_by_their_place():
+    expected = {
+        "img1: small": "first picture: small", "img2 photo 3: small": "second person, photo 3: small",
+        "img2: photo 3 does not": "second person: photo 3 does not", "threshold: low": "threshold: low",
+    }  # fmt: skip
+    assert {text: in_words(text) for text in expected} == expected
+
+
 def test_the_picture_shows_both(run, photos, tmp_path):
     run("--img1", photos[0], "--img2", photos[-1], "--save_results")
     (picture,) = (tmp_path / "results/demo").glob("6a_0_7b_5_*.png")

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "ablate": "train variants with several seeds and compare them",
     "synth": "draw twins, or make twins of photographs",
     "lookalikes": "pair people who look alike",
+    "search": "who of the enrolled people is this?",
     "completion": "complete commands and options with the Tab key of a shell",
 }
 """Commands and what each is for, in the order in which they are mostly used."""

@@ -106,6 +106,10 @@ def _check(options: argparse.Namespace) -> None:
         (options.identification and (options.scores or options.compare),
          "--identification needs --model or --embeddings: scores of pairs are no gallery"),
         (options.fuse and not options.compare, "--fuse needs --compare: it adds the fusion of its runs"),
+        (options.templates and not (options.model or options.embeddings),
+         "--templates needs --model or --embeddings"),
+        (options.templates and (options.save or options.explain or options.compare_features or options.benchmark_speed),
+         "--templates goes with none of --save, --explain, --compare_features and --benchmark_speed"),
         (options.compare and len(options.compare) < 2, "--compare needs two runs or more"),
         (Path(options.output_dir).is_file(), f"--output_dir {options.output_dir} is a file; name a folder"),
     ):  # fmt: skip
@@ -301,6 +305,15 @@ def _show(options: argparse.Namespace, outcome: "Outcome", overlays: "Overlays |
 
 
 def _system(options: argparse.Namespace) -> "System":
+    system = _of_images(options)
+    if not options.templates:
+        return system
+    from twin_dcal.evaluation.templates import Templates, TemplateSystem
+
+    return TemplateSystem(system, Templates.of(options.templates, options.seed))
+
+
+def _of_images(options: argparse.Namespace) -> "System":
     from twin_dcal.evaluation import systems
     from twin_dcal.evaluation.embedding_files import read_embeddings
     from twin_dcal.evaluation.score_files import read_scores

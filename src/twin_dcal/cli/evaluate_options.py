@@ -91,6 +91,11 @@ def _data_options(parser: Parser) -> None:
         help="also search a gallery of everybody, enrolled with their first image or the mean of their images",
     )  # fmt: skip
     option(
+        "templates", metavar="N|N-M|FILE",
+        help="compare templates instead of images: N images (or a number from N to M) of a person taken as one, dealt "
+        "by --seed, or as a table template,person,image says",
+    )  # fmt: skip
+    option(
         "num_replicates",
         type=int,
         default=1000,

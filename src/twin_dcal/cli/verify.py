@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twin_dcal.errors import ConfigError
+from twin_dcal.errors import ConfigError, ImageError
+from twin_dcal.plural import plural
 from twin_dcal.verify.faces import face_choices
 from twin_dcal.web.access import LOOPBACK
 from twin_dcal.web.server import PORT
@@ -17,6 +18,7 @@ from .exits import INTERRUPTED, end_at_once, leave_at_once
 
 if TYPE_CHECKING:
     from twin_dcal.inference.engine import TwinInferenceEngine
+    from twin_dcal.inference.result import VerificationResult
     from twin_dcal.verify.session import Session
 
 NAMES = ("dcal-verify", "dcal-demo")
@@ -37,8 +39,17 @@ def parser() -> Parser:
     option = parser.option
     parser.group("what is compared")
     option("model", metavar="FILE", help="best_model.pth of a run, or an exported .onnx")
-    option("img1", metavar="FILE", help="one picture")
-    option("img2", metavar="FILE", help="the other")
+    option("img1", nargs="+", metavar="FILE", help="one picture, or several of one person")
+    option("img2", nargs="+", metavar="FILE", help="the other, or several of the other person")
+    option(
+        "fuse", choices=["quality", "mean", "max", "scores"], default="quality",
+        help="how several are taken together: mean features, weighted by the quality of the faces or not; the highest "
+        "score of two pictures; the mean of all scores",
+    )  # fmt: skip
+    option(
+        "pairs", metavar="FILE", help="all pairs of a table (.csv, .tsv, .parquet) with columns img1, img2"
+    )
+    option("output", metavar="FILE", help="of --pairs: results as .csv, .jsonl or .parquet")
     option("demo_folder", metavar="DIR", help="all pairs of a folder instead")
     option(
         "interactive",
@@ -88,6 +99,8 @@ def body(arguments: Sequence[str] | None) -> int:
     engine.surface = "prompt" if options.interactive else "command"
     if options.web:
         return _serve(engine, options)
+    if options.pairs:
+        return _table(engine, options)
     session = Session(
         engine, Path(options.output_dir), attention=options.show_attention, save_results=options.save_results,
         faces=face_choices(options.face, "--face"),
@@ -102,13 +115,20 @@ def body(arguments: Sequence[str] | None) -> int:
 
 def _check(options: argparse.Namespace) -> None:
     """ConfigError for options that do not go together."""
-    given = [bool(options.img1 or options.img2), bool(options.demo_folder), options.interactive, options.web]
+    given = [
+        bool(options.img1 or options.img2), bool(options.demo_folder), options.interactive, options.web,
+        bool(options.pairs),
+    ]  # fmt: skip
     if sum(given) != 1:
-        raise ConfigError("give one of --img1 with --img2, --demo_folder, --interactive and --web")
+        raise ConfigError("give one of --img1 with --img2, --pairs, --demo_folder, --interactive and --web")
+    if bool(options.pairs) != bool(options.output):
+        raise ConfigError("--pairs and --output go together")
     if given[0] and not (options.img1 and options.img2):
         raise ConfigError("--img1 and --img2 go together")
     if options.face != ["largest"] and options.web:
         raise ConfigError("--face is not for --web; on the page faces are clicked")
+    if options.show_attention and given[0] and len(options.img1 + options.img2) > 2:
+        raise ConfigError("--show_attention explains two pictures; give one each")
     face_choices(options.face, "--face")
     if options.json and not given[0]:
         raise ConfigError("--json goes with --img1 and --img2; --save_results writes JSON of a folder")
@@ -131,13 +151,35 @@ def _offered_model() -> Path:
 
 
 def _pair(session: "Session", options: argparse.Namespace) -> int:
-    result, in_words = session.told_pair(options.img1, options.img2)
+    one, two = options.img1, options.img2
+    result: VerificationResult
+    if len(one) == len(two) == 1:
+        given = {"img1_path": one[0], "img2_path": two[0]}
+        result, in_words = session.told_pair(one[0], two[0])
+    else:
+        given = {}
+        result, in_words = session.told_people(one, two, options.fuse)
     if options.json:
-        given = {"img1_path": options.img1, "img2_path": options.img2}
         print(json.dumps({**given, **result.to_dict()}, indent=2))
     else:
         print(in_words)
     return 0 if result.verification_decision else 1
+
+
+def _table(engine: "TwinInferenceEngine", options: argparse.Namespace) -> int:
+    """Decide on a table's pairs; ImageError, with the results written, where none of them could be compared."""
+    results = engine.verify_table(
+        options.pairs, options.output, faces=face_choices(options.face, "--face"), progress=True
+    )
+    decided = [each for each in results if each["error"] is None]
+    if not decided:
+        raise ImageError(f"no pair can be compared; first: {results[0]['error']}; all: {options.output}")
+    same = sum(each["same_person"] for each in decided)
+    told = f"{same} the same person, {len(decided) - same} different people"
+    print(
+        f"{plural(len(results), 'pair')}: {told}, {len(results) - len(decided)} not compared\n{options.output}"
+    )
+    return 0
 
 
 def _prompt(session: "Session") -> int:

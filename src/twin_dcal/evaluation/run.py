@@ -12,6 +12,8 @@ from twin_dcal.errors import ConfigError
 from twin_dcal.locking import locked
 from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
 from twin_dcal.metrics.pair_stream import count_pairs
+from twin_dcal.metrics.pairs import normalize_rows
+from twin_dcal.metrics.templates import TemplateDecision, calibrate_templates
 from twin_dcal.metrics.thresholds import ThresholdChoice, choose_threshold
 from twin_dcal.plural import plural
 
@@ -33,12 +35,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tuning:
-    """A threshold and calibration chosen on validation pairs, and the error rates there at any score."""
+    """A threshold and calibration chosen on validation pairs, and the error rates there at any score; templates: the
+    same for several photographs of each, where it is known whose the images are."""
 
     choice: ThresholdChoice
     calibration: CalibrationChoice
     error_curve: ErrorCurve
     data: str
+    templates: tuple[TemplateDecision, ...] = ()
 
     def decision(self) -> Decision:
         on = f"{self.choice.metric} on the {self.choice.on} impostors of {self.data}"
@@ -147,7 +151,18 @@ def tune_on(
     told = _described(validation)
     calibration = choose_calibration(validation.source, on, told, effort.seed)
     logger.info("calibration: %s", calibration.reason)
-    return Tuning(choice, calibration, ErrorCurve.of(counts, told, choice.threshold), told)
+    curve = ErrorCurve.of(counts, told, choice.threshold)
+    return Tuning(choice, calibration, curve, told, _templates(validation, told, metric, effort.seed))
+
+
+def _templates(validation: Scored, told: str, metric: str, seed: int) -> tuple[TemplateDecision, ...]:
+    what = validation.what
+    if validation.vectors is None or what.people is None or what.families is None:
+        return ()
+    vectors = normalize_rows(validation.vectors)
+    return calibrate_templates(
+        vectors, what.people, what.families, told, fusion=validation.fusion, metric=metric, seed=seed
+    )
 
 
 def _described(validation: Scored) -> str:
@@ -157,13 +172,14 @@ def _described(validation: Scored) -> str:
 
 
 def save_tuning(system: System, tuning: Tuning) -> None:
-    """Write threshold, calibration and error curve into the model's own checkpoint; all else of it stays."""
+    """Write threshold, calibration, error curve and those of templates into the model's own checkpoint; all else of it
+    stays."""
     from twin_dcal.checkpoint import store_decision
 
     assert isinstance(system, ModelSystem)
     threshold = Threshold(tuning.choice.threshold, tuning.choice.origin(tuning.data))
     store_decision(
-        system.path, threshold, tuning.calibration.calibration, tuning.error_curve,
+        system.path, threshold, tuning.calibration.calibration, tuning.error_curve, tuning.templates,
         expected_sha256=system.loaded.sha256,
     )  # fmt: skip
 

@@ -154,6 +154,7 @@ def with_metadata(graph: "onnx.ModelProto", loaded: LoadedModel, exported: Mappi
             "calibration": None if calibration is None else calibration.to_dict(),
             "error_curve": None if curve is None else curve.to_dict(),
             "fusion": None if loaded.fusion is None else loaded.fusion.to_dict(),
+            "templates": [each.to_dict() for each in loaded.templates],
             "familiarity": None if loaded.familiarity is None else loaded.familiarity.to_dict(),
             "config": {"model": config.model.model_dump(mode="json", exclude={"pretrained"})},
             "training": {key: value for key, value in loaded.training.items() if key not in _KEPT_HOME},

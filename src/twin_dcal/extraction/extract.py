@@ -29,7 +29,8 @@ from twin_dcal.evaluation.systems import decision_to
 from twin_dcal.files import replacing, write_text
 from twin_dcal.inference.aligning import prepare_file
 from twin_dcal.inference.backend import FeatureType
-from twin_dcal.inference.engine import OnError, TwinInferenceEngine
+from twin_dcal.inference.engine import TwinInferenceEngine
+from twin_dcal.inference.pictures import OnError
 from twin_dcal.locking import locked
 from twin_dcal.model_file.provenance import trained_on
 from twin_dcal.plural import plural

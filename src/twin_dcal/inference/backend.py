@@ -16,6 +16,7 @@ from twin_dcal.errors import ModelError
 from twin_dcal.metrics.calibration import Calibration
 from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
 from twin_dcal.metrics.fusion import Fusion
+from twin_dcal.metrics.templates import TemplateDecision
 from twin_dcal.model_file.familiarity import Familiarity
 
 FeatureType = Literal["combined", "sa", "glca"]
@@ -47,6 +48,8 @@ class ModelSource:
     """What its training pictures look like; None where the file does not say."""
     landmarks: tuple[tuple[float, float], ...] | None = None
     """(5, 2) where faces lie in the crops it takes, of side 1; None where `dcal-prepare` places them."""
+    templates: tuple[TemplateDecision, ...] = ()
+    """What decides on several photographs of each; empty where the file does not say."""
 
     def feature_types(self) -> tuple[FeatureType, ...]:
         """What can be extracted: both branches together, or each."""

@@ -10,6 +10,7 @@ from twin_dcal.errors import ConfigError, ModelError
 from twin_dcal.metrics.calibration import Calibration, Platt, fit_platt, score_reaching
 from twin_dcal.metrics.error_curve import ErrorCurve, Rates
 from twin_dcal.metrics.pairs import PairScores
+from twin_dcal.metrics.templates import Rule, TemplateDecision, decision_for
 from twin_dcal.metrics.thresholds import ThresholdChoice, choose_threshold, counted
 from twin_dcal.percent import percent
 
@@ -22,13 +23,16 @@ _LOWEST, _HIGHEST = -1.0, 1.0
 @dataclass(frozen=True, eq=False)
 class Deciding:
     """A threshold (None where none was ever set) and where it is from; calibration and error curve are of one set of
-    pairs, so that everything in a result is from one source."""
+    pairs, so that everything in a result is from one source. templates: the same for several photographs of each;
+    notes: why it may decide badly, beside what its origin says."""
 
     model: str
     threshold: float | None
     origin: Mapping[str, Any]
     calibration: Calibration | None
     error_curve: ErrorCurve | None
+    templates: tuple[TemplateDecision, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of_model(cls, source: ModelSource) -> Self:
@@ -37,8 +41,9 @@ class Deciding:
         origin = {} if stored is None else {"set_by": "checkpoint", **stored.origin}
         value = None if stored is None else stored.value
         return cls(
-            source.path, value, origin, source.calibration, _with_told(source.error_curve, value, origin)
-        )
+            source.path, value, origin, source.calibration, _with_told(source.error_curve, value, origin),
+            source.templates,
+        )  # fmt: skip
 
     def of_pairs(self, scores: PairScores, metric: str, data: str) -> tuple[Self, ThresholdChoice]:
         """Chosen on scores of labelled pairs, which calibration and error rates are then from as well. data: what they
@@ -49,8 +54,39 @@ class Deciding:
         calibration = fit_platt(scores.genuine, hardest, source=data)
         origin = {"set_by": "optimize_threshold", **choice.origin(data)}
         return replace(
-            self, threshold=choice.threshold, origin=origin, calibration=calibration, error_curve=curve
-        ), choice
+            self, threshold=choice.threshold, origin=origin, calibration=calibration, error_curve=curve,
+            templates=(),  # those of the model are of other pairs
+        ), choice  # fmt: skip
+
+    def of_templates(self, rule: Rule, sizes: tuple[int, int]) -> Self:
+        """What decides on so many photographs of each; of one each that is this.
+
+        A threshold that was set by hand stays, with the rates it has for so many. Without any for more than one, what
+        is known of single photographs stays, and says so.
+        """
+        if sizes == (1, 1):
+            return self
+        found = decision_for(self.templates, rule, sizes)
+        given = f"{sizes[0]} and {sizes[1]} photographs"
+        if found is None:
+            note = f"that of single photographs, and so are score and error rates: none are known for {given}"
+            return replace(self, notes=(*self.notes, note))
+        notes = self.notes
+        if found.sizes != tuple(sorted(sizes)):
+            note = f"that of {found.sizes[0]} and {found.sizes[1]} photographs, the nearest to {given} that is known"
+            notes = (*notes, note)
+        origin = {"set_by": "checkpoint", **found.threshold.origin, "photographs": list(found.sizes)}
+        curve = _with_told(found.error_curve, found.threshold.value, origin)
+        stored = replace(
+            self, threshold=found.threshold.value, origin=origin, calibration=found.calibration, error_curve=curve,
+            notes=notes,
+        )  # fmt: skip
+        set_by = str(self.origin.get("set_by"))
+        if set_by == "checkpoint":
+            return stored
+        if "probability" in self.origin:
+            return stored.moved_to_probability(self.origin["probability"], set_by)
+        return stored.moved(self.required(), set_by)
 
     def moved(self, threshold: float, set_by: str = "user") -> Self:
         """The same at another threshold, with the rates it has on the same pairs. ConfigError outside [-1, 1]."""
@@ -111,7 +147,7 @@ class Deciding:
     def about_threshold(self) -> list[str]:
         """Why it may decide badly, if anything is known; a threshold that decides nothing is called that."""
         told = [str(self.origin["warning"])] if self.origin.get("warning") else []
-        return [f"{_OF_THRESHOLD}{text}" for text in [*told, *self._useless()]]
+        return [f"{_OF_THRESHOLD}{text}" for text in [*told, *self.notes, *self._useless()]]
 
     def _useless(self) -> list[str]:
         threshold, curve = self.required(), self.error_curve

@@ -1,16 +1,14 @@
 """`TwinInferenceEngine`: from two pictures to a decision at a known error rate."""
 
-import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 
-from twin_dcal.data.fit import sides
 from twin_dcal.errors import ConfigError, ImageError, ModelError
 from twin_dcal.explain.result import PairExplanation
 from twin_dcal.metrics.error_curve import Rates
@@ -23,9 +21,16 @@ from twin_dcal.prepare.align import FaceChoice
 
 from .aligning import Align, Aligner, FaceInfo, Faces, Prepared, Surface, is_shared, of_both, unmet
 from .backend import Backend, FeatureType, ModelSource, open_backend
+from .clusters import Clusters, cluster
 from .deciding import Deciding, checked_similarity
+from .enrolling import enroll
+from .gallery import Gallery
 from .images import ImageInput, read_pixels
-from .result import RESULT_KEYS, VerificationResult
+from .pair_table import verify_table
+from .pictures import EmbeddedOnce, Embedder, OnError, Picture, pairs_of, path_of
+from .records import Records
+from .result import RESULT_KEYS, TemplateResult, VerificationResult
+from .templates import Fuse, Side, check_fuse, described, outliers, rule_of, similarity
 
 if TYPE_CHECKING:
     from twin_dcal.explain.attention import AttentionMaps
@@ -35,7 +40,7 @@ else:
     AttentionMaps = Any  # signatures are told without torch, too
 
 Features = NDArray[np.float32]
-OnError = Literal["entry", "raise"]
+Photographs = ImageInput | Sequence[ImageInput]
 
 
 class TwinInferenceEngine:
@@ -95,6 +100,13 @@ class TwinInferenceEngine:
         return self.backend.source
 
     @property
+    def embedder(self) -> Embedder:
+        """What makes features of pictures."""
+        return Embedder(
+            self.backend, lambda one: self.prepare_image(one.image, one.called, one.face, shared=one.shared)
+        )
+
+    @property
     def align(self) -> Align:
         return self._aligner.align
 
@@ -146,7 +158,7 @@ class TwinInferenceEngine:
         Args: labels (P,): 1 for one person; metric: "eer", "accuracy", "f1" or a rate such as "far=1e-3".
         Use pairs that nothing is tested on. MetricError for labels of one kind only.
         """
-        listed = _pairs(pairs)
+        listed = pairs_of(pairs)
         same = np.asarray(labels)
         if same.shape != (len(listed),):
             raise ConfigError(
@@ -156,7 +168,8 @@ class TwinInferenceEngine:
         if wrong:
             raise ConfigError(f"label {wrong[0]!r}: give 1 for one person, 0 for two people")
         kinds = np.where(same == 1, PairKind.GENUINE, PairKind.OTHER)
-        scores = split_by_kind(self._similarities(listed, 32, "raise")[0], kinds)
+        scored, _ = EmbeddedOnce(self.embedder, on_error="raise").scores(listed, "largest")
+        scores = split_by_kind(scored, kinds)
         told = f"{plural(len(listed), 'pair')} given to optimize_threshold"
         self._deciding, choice = self._deciding.of_pairs(scores, metric, told)
         return choice
@@ -214,6 +227,91 @@ class TwinInferenceEngine:
             raise ImageError(reason)
         return one, two
 
+    def verify(
+        self, img1: Photographs, img2: Photographs, *, fuse: Fuse = "quality",
+        faces: Faces = ("largest", "largest"),
+    ) -> TemplateResult:  # fmt: skip
+        """Decide on one or several photographs of each of two people; of one each it is `verify_pair`.
+
+        Args: fuse: how photographs are taken together: "quality" (the mean of their features, weighted by measured
+        quality where every face of a side has it), "mean", "max" (the two most alike photographs), "scores" (the mean
+        over all pairs); faces: as in `verify_pair`, for every photograph of a side.
+        The threshold is the one for so many photographs, where the model has it; `warnings` tell where it has not, and
+        which photograph does not look like the others. ImageError for a photograph that cannot be used.
+        """
+        began = time.perf_counter()
+        check_fuse(fuse)
+        first, second = of_both(faces)
+        one, two = self.sides([(img1, "img1", first), (img2, "img2", second)], shared=is_shared(faces))
+        if reason := unmet(faces, (*one.seen, *two.seen)):
+            raise ImageError(reason)
+        return self.decide_sides(one, two, fuse, began)
+
+    def decide_sides(self, one: Side, two: Side, fuse: Fuse, began: float) -> TemplateResult:
+        """`verify` of photographs that `sides` gave. Args: began: `time.perf_counter()` when the work on them began."""
+        fusion, sizes = self.source.fusion, (len(one.paths), len(two.paths))
+        deciding = self._deciding  # once: another thread may move it
+        unlike, told = zip(*(outliers(side, deciding, fusion) for side in (one, two)), strict=True)
+        score = similarity(one, two, fuse, fusion)
+        seen = one.told(), two.told()
+        decided = self._decide(score, began, None, seen, deciding=deciding.of_templates(rule_of(fuse), sizes))
+        photographs = tuple(
+            described(side, other, fuse, fusion, score, of_side)
+            for side, other, of_side in zip((one, two), (two, one), unlike, strict=True)
+        )
+        plain = {field.name: getattr(decided, field.name) for field in fields(decided)}
+        plain["warnings"] = (*decided.warnings, *one.warnings(), *two.warnings(), *told[0], *told[1])
+        plain["elapsed_ms"] = 1000 * (time.perf_counter() - began)
+        return TemplateResult(**plain, fuse=fuse, sizes=sizes, photographs=(photographs[0], photographs[1]))
+
+    def sides(
+        self, given: Sequence[tuple[Photographs, str, FaceChoice]], *, shared: bool = False
+    ) -> list[Side]:
+        """Photographs of people, embedded together. Args: given: one or several photographs of each, what messages call
+        them, and which face is meant; shared: as in `prepare_image`. ConfigError for a side without any."""
+        listed: list[list[Any]] = [
+            list(side) if isinstance(side, list | tuple) else [side] for side, *_ in given
+        ]
+        if not all(listed):
+            raise ConfigError("a side without a photograph; give one, or a list of some, for either side")
+        pictures = [
+            Picture(image, face, name if len(side) == 1 else f"{name} photo {at}", shared)
+            for side, (_, name, face) in zip(listed, given, strict=True)
+            for at, image in enumerate(side, start=1)
+        ]
+        features, seen = self.embedder(pictures)
+        infos = [info for info in seen if isinstance(info, FaceInfo)]
+        made, begin = [], 0
+        for side, (_, name, _) in zip(listed, given, strict=True):
+            part = slice(begin, begin + len(side))
+            made.append(Side(name, [path_of(image) for image in side], features[part], infos[part]))
+            begin += len(side)
+        return made
+
+    def enroll(
+        self, source: Any, path: str | Path | None = None, *, twins: Any = None, progress: bool = False
+    ) -> Gallery:
+        """A gallery of people to be searched (see `Gallery`).
+
+        Args: source: a folder of people's folders or any other data set, a table with the columns person and image (a
+        file or a DataFrame), or {person: [photographs]}. path: the gallery's file, which is written as it grows; the
+        same call goes on after an interruption, and adds what is new. twins: pairs of people, or a file of them; by
+        default those of the data set. `gallery.left_out` has the photographs that cannot be used, with reasons.
+        """
+        return enroll(self, source, path, twins=twins, progress=progress)
+
+    def open_gallery(self, path: str | Path) -> Gallery:
+        """A gallery that was saved. ModelError for what is none, and for one of another model."""
+        return Gallery.load(self, path)
+
+    def cluster(self, images: Any, threshold: float | None = None) -> Clusters:
+        """Photographs grouped into people: average linkage, which joins groups whose photographs are on average at
+        least as alike as the threshold (the engine's own, unless another is given).
+
+        Args: images: a folder, or a list of pictures; what cannot be used is in `left_out`.
+        """
+        return cluster(self, images, threshold)
+
     def decide(
         self, one: Prepared, two: Prepared, return_attention: bool = False, *, began: float | None = None
     ) -> VerificationResult:
@@ -246,14 +344,15 @@ class TwinInferenceEngine:
         *,
         on_error: OnError = "entry",
         faces: Faces = ("largest", "largest"),
-    ) -> list[dict[str, Any]]:
+    ) -> Records:
         """Decide on many pairs; each distinct picture is read and embedded once.
 
         Args: faces: as in `verify_pair`, of the first and of the second picture of every pair. on_error: of a picture
         that cannot be read or has no such face: "entry" gives its pairs an entry with the reason as `error` and None
         for what was not decided, "raise" an ImageError.
         Returns: a dict for each pair, with `img1_path` and `img2_path` (None for what has no path), every key of
-        `verify_pair`, and `error`, None where there is a decision; `elapsed_ms` is each pair's share of the whole.
+        `verify_pair`, and `error`, None where there is a decision; `elapsed_ms` is each pair's share of the whole. The
+        list can be made a table by `to_pandas()` or `write("results.csv")`.
 
         Example:
             >>> engine = TwinInferenceEngine("best_model.pth")
@@ -262,15 +361,34 @@ class TwinInferenceEngine:
         """
         if on_error not in get_args(OnError):
             raise ConfigError(f"on_error {on_error!r}: give one of {', '.join(get_args(OnError))}")
+        listed = pairs_of(pairs)
+        return self.decide_pairs(listed, EmbeddedOnce(self.embedder, batch_size, on_error), faces)
+
+    def verify_table(
+        self, table: Any, output: str | Path | None = None, *, faces: Faces = ("largest", "largest"),
+        progress: bool = False,
+    ) -> Records:  # fmt: skip
+        """Decide on the pairs of a table; each distinct picture is embedded once, and a fault is a row.
+
+        Args: table: a CSV, TSV or Parquet file, or a DataFrame, with the columns img1 and img2, paths from here or
+        below the file's folder; other columns are kept. output: .csv, .jsonl or .parquet; the same call goes on where
+        it was interrupted, if model, threshold, table and pictures are the same. progress: a bar on stderr.
+        Returns: what `batch_verify` does, with the table's columns first. ManifestError for what is no such table.
+        """
+        return verify_table(self, table, output, faces=faces, progress=progress)
+
+    def decide_pairs(
+        self, pairs: Sequence[tuple[ImageInput, ImageInput]], known: EmbeddedOnce, faces: Faces
+    ) -> Records:
+        """`batch_verify` with pictures that were embedded before. Args: known: grows by those that were not."""
         began = time.perf_counter()
-        listed = _pairs(pairs)
-        if not listed:
-            return []
-        scores, seen = self._similarities(listed, batch_size, on_error, faces)
-        share = (time.perf_counter() - began) / len(listed)
-        told = []
-        for (one, two), score, (first, second) in zip(listed, scores, seen, strict=True):
-            paths = {"img1_path": _path_of(one), "img2_path": _path_of(two)}
+        told = Records()
+        if not pairs:
+            return told
+        scores, seen = known.scores(pairs, faces)
+        share = (time.perf_counter() - began) / len(pairs)
+        for (one, two), score, (first, second) in zip(pairs, scores, seen, strict=True):
+            paths = {"img1_path": path_of(one), "img2_path": path_of(two)}
             if isinstance(first, FaceInfo) and isinstance(second, FaceInfo):
                 decided = self._decide(float(score), time.perf_counter() - share, None, (first, second))
                 told.append({**paths, **decided.to_dict(), "error": None})
@@ -296,8 +414,8 @@ class TwinInferenceEngine:
             raise ConfigError(
                 f"feature_type {feature_type!r}: this model has {', '.join(self.source.feature_types())}"
             )
-        _check_batch_size(batch_size)
-        return self._embed(images, feature_type, batch_size, "raise")[0]
+        pictures = [Picture(image, called=f"image {number}") for number, image in enumerate(images)]
+        return self.embedder(pictures, feature_type, batch_size)[0]
 
     def compute_similarity_matrix(
         self, images1: Sequence[ImageInput], images2: Sequence[ImageInput] | None = None, batch_size: int = 32
@@ -353,73 +471,6 @@ class TwinInferenceEngine:
         (score,) = similarity_rows(pair_2E[:1], pair_2E[1:], self.source.fusion)
         return float(np.clip(score, -1, 1))
 
-    def _similarities(
-        self, pairs: Sequence[tuple[ImageInput, ImageInput]], batch_size: int, on_error: OnError,
-        faces: Faces = "largest",
-    ) -> tuple[NDArray[np.float32], list[tuple[FaceInfo | str, FaceInfo | str]]]:  # fmt: skip
-        """Similarities (P,) of pairs, and what was seen in their pictures; each distinct picture is embedded once.
-
-        A picture that could not be used has its reason instead, and its similarities mean nothing.
-        """
-        of_sides = of_both(faces)
-        row_of: dict[object, int] = {}
-        distinct: list[ImageInput] = []
-        called: list[str] = []
-        chosen: list[FaceChoice] = []
-        rows = np.empty((len(pairs), 2), np.intp)
-        for at, pair in enumerate(pairs):
-            for side, image in enumerate(pair):
-                # A missing picture is named by its own place, whichever others are missing too.
-                key = (at, side) if image is None else _identity(image), of_sides[side]
-                if key not in row_of:
-                    row_of[key] = len(distinct)
-                    distinct.append(image)
-                    called.append(f"pair {at}, img{side + 1}")
-                    chosen.append(of_sides[side])
-                rows[at, side] = row_of[key]
-        _check_batch_size(batch_size)
-        features, seen = self._embed(
-            distinct, "combined", batch_size, on_error, chosen, called, is_shared(faces)
-        )
-        scores = similarity_rows(features[rows[:, 0]], features[rows[:, 1]], self.source.fusion)
-        of_pairs = [(seen[one], seen[two]) for one, two in rows.tolist()]
-        for at, (one, two) in enumerate(of_pairs):
-            if isinstance(one, FaceInfo) and isinstance(two, FaceInfo) and (why := unmet(faces, (one, two))):
-                if on_error == "raise":
-                    raise ImageError(f"pair {at}: {why}")
-                of_pairs[at] = (why, why)
-        return np.asarray(np.clip(scores, -1, 1), np.float32), of_pairs
-
-    def _embed(
-        self, images: Sequence[ImageInput], feature_type: FeatureType, batch_size: int, on_error: OnError,
-        faces: Sequence[FaceChoice] | None = None, called: Sequence[str] | None = None, shared: bool = False,
-    ) -> tuple[Features, list[FaceInfo | str]]:  # fmt: skip
-        """Features (N, E) of pictures, and what was seen in them; a row of zeros and the reason where one cannot be
-        used, unless that is to be raised. Args: faces: which of each picture, by default the largest; called: what
-        pictures without a path are called, by default their number."""
-        chosen = faces or ["largest"] * len(images)
-        names = called or [f"image {number}" for number in range(len(images))]
-        rows = [self.backend.embed(np.empty((0, *sides(self.source.image_size), 3), np.uint8), feature_type)]
-        seen: list[FaceInfo | str] = []
-        for start in range(0, len(images), batch_size):
-            pixels, used = [], []
-            for at, image in enumerate(images[start : start + batch_size]):
-                try:
-                    picture = self.prepare_image(image, names[start + at], chosen[start + at], shared=shared)
-                except ImageError as error:
-                    if on_error == "raise":
-                        raise
-                    seen.append(str(error))
-                    continue
-                pixels.append(picture.pixels)  # not the photo itself: a batch of those fills the memory
-                used.append(at)
-                seen.append(picture.seen)
-            part = np.zeros((len(seen) - start, rows[0].shape[1]), np.float32)
-            if used:
-                part[used] = self.backend.embed(np.stack(pixels), feature_type)
-            rows.append(part)
-        return np.concatenate(rows), seen
-
     def _decide(
         self,
         similarity: float,
@@ -428,8 +479,9 @@ class TwinInferenceEngine:
         seen: tuple[FaceInfo, FaceInfo],
         *,
         with_attention: bool = False,
+        deciding: Deciding | None = None,
     ) -> VerificationResult:
-        deciding = self._deciding  # once: another thread may move it
+        deciding = deciding or self._deciding  # once: another thread may move it
         threshold, rates = deciding.required(), deciding.rates(similarity)
         calibration = deciding.calibration
         return VerificationResult(
@@ -466,42 +518,7 @@ def _opened_again(
     return engine
 
 
-def _pairs(given: Iterable[Any]) -> list[tuple[ImageInput, ImageInput]]:
-    """Pairs of pictures as they were given. ConfigError for what is no pair, such as a path, or a pair with a label."""
-    listed = []
-    for number, pair in enumerate(given):
-        if not isinstance(pair, tuple | list):
-            raise ConfigError(f"pair {number} is a {type(pair).__name__}; give two pictures, (one, other)")
-        if len(pair) != 2:
-            raise ConfigError(
-                f"pair {number} has {plural(len(pair), 'part')}; give two pictures, (one, other), without a label"
-            )
-        listed.append((pair[0], pair[1]))
-    return listed
-
-
-def _identity(image: ImageInput) -> object:
-    """Equal for pictures that are the same: by path or by bytes; other objects by themselves."""
-    if isinstance(image, str | Path):
-        return ("path", str(image))
-    if isinstance(image, bytes):
-        return ("bytes", hashlib.sha256(image).digest())
-    return ("object", id(image))
-
-
-def _path_of(image: ImageInput) -> str | None:
-    if isinstance(image, str | Path):
-        return str(image)
-    name = getattr(image, "filename" if isinstance(image, Image.Image) else "name", None)
-    return name if isinstance(name, str) and name else None  # an open file's name may be a number
-
-
 def _of_pictures(seen: tuple[FaceInfo, FaceInfo]) -> tuple[str, ...]:
     return tuple(
         f"{name}: {text}" for name, one in zip(("img1", "img2"), seen, strict=True) for text in one.warnings
     )
-
-
-def _check_batch_size(batch_size: int) -> None:
-    if not (isinstance(batch_size, int) and batch_size >= 1):
-        raise ConfigError(f"batch_size {batch_size}: give a whole number of at least 1")

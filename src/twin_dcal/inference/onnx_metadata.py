@@ -109,7 +109,7 @@ def _described(content: Mapping[str, Any], path: str, sha256: str) -> Described:
         branches=tuple(_text(name) for name in content["branches"]), image_size=entries.image_size,
         mean=entries.mean, std=entries.std, threshold=entries.threshold, calibration=entries.calibration,
         error_curve=entries.error_curve, training=entries.training, landmarks=entries.landmarks, fusion=entries.fusion,
-        familiarity=entries.familiarity,
+        familiarity=entries.familiarity, templates=entries.templates,
     )  # fmt: skip
     features = {_text(name): _length(length) for name, length in content["features"].items()}
     if set(features) != set(source.feature_types()):

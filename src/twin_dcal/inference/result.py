@@ -1,10 +1,13 @@
 """What the engine says about a pair: typed, and a mapping with the names that older scripts read."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from functools import cache
 from typing import Any
 
 from twin_dcal.notebook import html_table
+
+from .records import Records
 
 _ALIASES = ("prediction", "same_person")
 
@@ -72,15 +75,15 @@ class VerificationResult(Mapping[str, Any]):
         return self.verification_decision
 
     def __getitem__(self, key: str) -> Any:
-        if key in RESULT_KEYS:
+        if key in _keys(type(self)):
             return getattr(self, key)
         raise KeyError(key)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(RESULT_KEYS)
+        return iter(_keys(type(self)))
 
     def __len__(self) -> int:
-        return len(RESULT_KEYS)
+        return len(_keys(type(self)))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, ready for JSON."""
@@ -90,5 +93,73 @@ class VerificationResult(Mapping[str, Any]):
                        "threshold_source": dict(self.threshold_source)}  # fmt: skip
 
 
-RESULT_KEYS = (*(field.name for field in fields(VerificationResult)), *_ALIASES)
+@dataclass(frozen=True, eq=False)
+class TemplateResult(VerificationResult):
+    """A decision on two people, of each of whom there are several photographs.
+
+    Threshold, score and rates are those for so many photographs, where the model has them; `threshold_source` then has
+    their numbers as `photographs`. `faces` and `familiarity` are those of a side with one photograph, None of others.
+
+    fuse: how photographs were taken together. sizes: how many there are of each. photographs: of each side, of each one
+        its `path`, `weight` in the mean (they add up to 1), `contribution` (by how much the similarity is higher with
+        it than without it) and `likeness` (to the mean of the others of its side), both None where it is the only one,
+        whether it is an `outlier`, its `face` and `familiarity`.
+    """
+
+    fuse: str = "quality"
+    sizes: tuple[int, int] = (1, 1)
+    photographs: tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]] = ((), ())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, ready for JSON."""
+        photographs = [[dict(each) for each in side] for side in self.photographs]
+        return super().to_dict() | {"sizes": list(self.sizes), "photographs": photographs}
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A person that a search found.
+
+    similarity, threshold, same_person, verification_score, estimated_fmr, estimated_fnmr: as in a pair's result, for so
+    many photographs. twins: the similarity of each enrolled twin of this person; margin: how far this person is above
+    the nearest of them, None without any.
+    """
+
+    rank: int
+    person: str
+    similarity: float
+    same_person: bool
+    verification_score: float | None
+    threshold: float
+    estimated_fmr: float | None
+    estimated_fnmr: float | None
+    num_photographs: int
+    twins: Mapping[str, float]
+    margin: float | None
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The people most like a photograph, the most alike first, and what a reader should know."""
+
+    hits: tuple[Hit, ...]
+    warnings: tuple[str, ...]
+    num_people: int
+    elapsed_ms: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, ready for JSON."""
+        return {**asdict(self), "hits": [asdict(hit) for hit in self.hits], "warnings": list(self.warnings)}
+
+    def records(self) -> Records:
+        """A row for each hit, to be written or made a DataFrame."""
+        return Records(asdict(hit) for hit in self.hits)
+
+
+@cache
+def _keys(kind: type[VerificationResult]) -> tuple[str, ...]:
+    return (*(field.name for field in fields(kind)), *_ALIASES)
+
+
+RESULT_KEYS = _keys(VerificationResult)
 """Every key of a result."""

@@ -36,7 +36,7 @@ class TorchBackend:
             mean=loaded.preprocessing.mean, std=loaded.preprocessing.std, threshold=loaded.threshold,
             calibration=loaded.calibration, error_curve=loaded.error_curve, training=loaded.training,
             landmarks=loaded.preprocessing.landmarks, fusion=loaded.fusion,
-            familiarity=loaded.familiarity,
+            familiarity=loaded.familiarity, templates=loaded.templates,
         )  # fmt: skip
 
     @property
@@ -49,18 +49,18 @@ class TorchBackend:
         return self.preprocessing.normalize(images.to(self._device))
 
     def store(self, deciding: Deciding) -> None:
-        """Write threshold, calibration and error curve into the file, and take them for its own. ModelError if it has
-        changed since it was loaded."""
+        """Write threshold, calibration, error curve and those of templates into the file, and take them for its own.
+        ModelError if it has changed since it was loaded."""
         origin = {name: value for name, value in deciding.origin.items() if name != "set_by"}
         threshold = Threshold(deciding.required(), origin)
         store_decision(
-            self.source.path, threshold, deciding.calibration, deciding.error_curve,
+            self.source.path, threshold, deciding.calibration, deciding.error_curve, deciding.templates,
             expected_sha256=self.source.sha256,
         )  # fmt: skip
         sha256 = hashlib.sha256(Path(self.source.path).read_bytes()).hexdigest()
         self.source = replace(
             self.source, sha256=sha256, threshold=threshold, calibration=deciding.calibration,
-            error_curve=deciding.error_curve,
+            error_curve=deciding.error_curve, templates=deciding.templates,
         )  # fmt: skip
 
     @torch.inference_mode()

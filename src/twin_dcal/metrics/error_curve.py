@@ -68,16 +68,21 @@ class ErrorCurve:
     data: str
 
     @classmethod
-    def of(cls, pairs: CountedPairs, data: str, threshold: float | None = None) -> Self:
+    def of(
+        cls, pairs: CountedPairs, data: str, threshold: float | None = None, per_tail: int = SCORES_PER_TAIL
+    ) -> Self:
         """Exact rates at up to a few hundred observed scores, densest in the tails. MetricError if a class is empty.
 
-        Args: threshold: the one in use, whose rates are exact too: it may lie between two scores.
+        Args: threshold: the one in use, whose rates are exact too: it may lie between two scores; per_tail: scores that
+        are kept towards either end of each kind.
         """
         sections = {name: pairs.section(name) for name in SECTIONS if pairs.has(name)}
         if "all" not in sections:
             raise MetricError(f"{data}: no impostor pair, so there is no error curve")
         kept = [
-            _tails(tally) for tally in (pairs.genuine, pairs.twin, pairs.unrelated, pairs.other) if tally.size
+            _tails(tally, per_tail)
+            for tally in (pairs.genuine, pairs.twin, pairs.unrelated, pairs.other)
+            if tally.size
         ]
         thresholds = np.unique(np.concatenate([*kept, [] if threshold is None else [threshold]]))
         fmr: dict[str, Floats] = {
@@ -169,9 +174,9 @@ class ErrorCurve:
         return made
 
 
-def _tails(tally: ScoreCounts) -> Floats:
+def _tails(tally: ScoreCounts, per_tail: int) -> Floats:
     """Scores of a class at ranks that grow geometrically from both ends, the ends included."""
-    ranks = np.unique(np.geomspace(1, tally.size, SCORES_PER_TAIL).round().astype(np.intp)) - 1
+    ranks = np.unique(np.geomspace(1, tally.size, per_tail).round().astype(np.intp)) - 1
     return np.asarray(tally.at_ranks(np.concatenate([ranks, tally.size - 1 - ranks])), np.float64)
 
 

@@ -43,13 +43,15 @@ class Fusion:
 
     def matrix(self, one_MD: NDArray[np.float32], two_ND: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of all pairs of combined features with unit rows, (M, N) float32 in [-1, 1]."""
-        untouched, own = (one_MD[:, part] @ two_ND[:, part].T for part in self._parts())
-        return self.score(untouched / self.share, own / (1 - self.share))
+        cosines = (one_MD[:, part] @ two_ND[:, part].T / share for part, share in self.shares())
+        return self.score(*cosines)
 
     def rows(self, one_PD: NDArray[np.float32], two_PD: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of features side by side, (P,) float32 in [-1, 1]."""
-        untouched, own = (np.einsum("pd,pd->p", one_PD[:, part], two_PD[:, part]) for part in self._parts())
-        return self.score(untouched / self.share, own / (1 - self.share))
+        cosines = (
+            np.einsum("pd,pd->p", one_PD[:, part], two_PD[:, part]) / share for part, share in self.shares()
+        )
+        return self.score(*cosines)
 
     def score(self, untouched: ArrayLike, own: ArrayLike) -> NDArray[np.float32]:
         """From two cosines, of any one shape: higher is more alike, in [-1, 1].
@@ -66,8 +68,9 @@ class Fusion:
         ]
         return np.asarray(np.tanh(-np.logaddexp.reduce(against, axis=0) / _SPREAD), np.float32)
 
-    def _parts(self) -> tuple[slice, slice]:
-        return slice(0, self.split), slice(self.split, None)
+    def shares(self) -> tuple[tuple[slice, float], tuple[slice, float]]:
+        """Columns of both embeddings, the untouched network's first, and each one's share in the squared length."""
+        return (slice(0, self.split), self.share), (slice(self.split, None), 1 - self.share)
 
     def to_dict(self) -> dict[str, Any]:
         twins, strangers = (None if kind is None else list(kind) for kind in (self.twins, self.strangers))

@@ -15,6 +15,7 @@ from twin_dcal.config import MAX_IMAGE_SIZE, ImageSize, image_size_of
 from twin_dcal.metrics.calibration import Calibration, calibration_from_dict
 from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
 from twin_dcal.metrics.fusion import Fusion
+from twin_dcal.metrics.templates import Rule, TemplateDecision
 
 from .familiarity import LIMIT, NUM_LOOKS, Familiarity
 
@@ -23,6 +24,8 @@ ROUNDING = 2.0**-20
 MAX_POINTS = 100_000
 """Of an error curve or a calibration; training stores some hundred."""
 MAX_DEPTH = 20
+MAX_TEMPLATES = 100
+"""Numbers of photographs and rules that thresholds are stored for; training stores 42."""
 
 _Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 _Cosine = Annotated[_Number, Field(ge=-1 - ROUNDING, le=1 + ROUNDING)]
@@ -143,6 +146,23 @@ class _Familiarity(_Schema):
         return self
 
 
+_Photographs = Annotated[_Count, Field(ge=1, le=1000)]
+
+
+class _Template(_Schema):
+    rule: Rule
+    sizes: tuple[_Photographs, _Photographs]
+    threshold: _Threshold
+    calibration: _Calibration
+    error_curve: _ErrorCurve
+
+    @model_validator(mode="after")
+    def _is_in_order(self) -> Self:
+        if not self.sizes[0] <= self.sizes[1] > 1:
+            raise ValueError("its sizes are not those of templates, the smaller first")
+        return self
+
+
 class _Training(_Schema):
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -156,9 +176,10 @@ class _Entries(_Schema):
     preprocessing: _Preprocessing
     threshold: _Threshold | None
     calibration: _Calibration | None
-    error_curve: _ErrorCurve | None = None  # absent in files of earlier releases, as are the next two
+    error_curve: _ErrorCurve | None = None  # absent in files of earlier releases, as are the next three
     fusion: _Fusion | None = None
     familiarity: _Familiarity | None = None
+    templates: Annotated[list[_Template], Field(max_length=MAX_TEMPLATES)] = []
     training: _Training
 
 
@@ -177,6 +198,7 @@ class Entries:
     fusion: Fusion | None
     familiarity: Familiarity | None
     training: Mapping[str, Any]
+    templates: tuple[TemplateDecision, ...]
 
 
 def read_entries(content: Mapping[str, Any]) -> Entries:
@@ -187,6 +209,7 @@ def read_entries(content: Mapping[str, Any]) -> Entries:
         raise ValueError(first_told(error)) from None
     for name in ("threshold", "training"):
         refuse_objects(content[name], name)
+    templates = tuple(_template(values, number) for number, values in enumerate(content.get("templates", ())))
     content = {
         name: _legible(value) if isinstance(value, Mapping) else value for name, value in content.items()
     }
@@ -199,7 +222,18 @@ def read_entries(content: Mapping[str, Any]) -> Entries:
         None if curve is None else _rising(ErrorCurve.from_dict(curve)),
         None if fusion is None else Fusion.from_dict(fusion),
         _familiarity(checked.familiarity),
-        dict(content["training"]),
+        dict(content["training"]), templates,
+    )  # fmt: skip
+
+
+def _template(values: Mapping[str, Any], number: int) -> TemplateDecision:
+    """What decides on templates, of values with the right kinds."""
+    refuse_objects(values["threshold"], f"templates.{number}.threshold")
+    curve = ErrorCurve.from_dict(_legible(values["error_curve"]))
+    return TemplateDecision(
+        values["rule"], tuple(values["sizes"]),
+        Threshold(float(values["threshold"]["value"]), _origin(values["threshold"]["origin"])),
+        calibration_from_dict(_legible(values["calibration"])), _rising(curve),
     )  # fmt: skip
 
 

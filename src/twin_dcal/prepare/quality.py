@@ -1,5 +1,6 @@
 """How good a face's picture is, in measured numbers."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -11,6 +12,8 @@ from .geometry import Matrix, invert, roll_of, transform
 
 _SIDE = 112  # pixels at which sharpness is measured, whatever the crop's size
 _INNER = (slice(34, 95), slice(28, 84))  # rows and columns of brows to chin, cheek to cheek
+
+_DOUBTED, _SURE, _SHARP = 0.85, 0.95, 0.45
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,18 @@ class Quality:
     def rounded(self) -> dict[str, float]:
         """Plain values with 4 decimals."""
         return {name: round(value, 4) for name, value in asdict(self).items()}
+
+
+def weight_of(quality: Mapping[str, float]) -> float:
+    """How much a photograph counts beside others of the same person, in (0, 1], from what `Quality` measured.
+
+    Less where the detector doubts the face, where the head is turned away, and where the picture is blurred: what went
+    with a lower similarity to other photographs of the person on validation (docs/people.md).
+    """
+    found = np.clip((quality["score"] - _DOUBTED) / (_SURE - _DOUBTED), 0.1, 1)
+    facing = 1 - min(abs(quality["turn"]), 0.5)
+    sharp = np.clip(quality["sharpness"] / _SHARP, 0.2, 1)
+    return float(found * facing * sharp)
 
 
 def measure(crop_SSC: NDArray[np.uint8], face: Face, matrix: Matrix, shape: tuple[int, ...]) -> Quality:

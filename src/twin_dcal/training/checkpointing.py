@@ -83,6 +83,7 @@ class Checkpointer:
                 calibration=validation.calibration if validation else None,
                 error_curve=validation.error_curve if validation else None,
                 fusion=validation.fusion if validation else None,
+                templates=validation.templates() if validation else (),
                 familiarity=self.provenance.familiarity,
                 training={
                     "epoch": progress.epoch, "step": progress.step, "images_seen": progress.images,

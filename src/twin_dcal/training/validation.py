@@ -1,7 +1,8 @@
 """What is measured between epochs, and the threshold and calibration that come with the best model."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from statistics import mean
 
 import numpy as np
@@ -16,6 +17,7 @@ from twin_dcal.metrics.error_rates import auc, eer, sort_scores
 from twin_dcal.metrics.fusion import Fusion, fit_fusion
 from twin_dcal.metrics.pair_stream import AllPairs, PairSource
 from twin_dcal.metrics.pairs import PairScores, all_pair_scores
+from twin_dcal.metrics.templates import TemplateDecision, calibrate_templates
 from twin_dcal.metrics.thresholds import choose_threshold, counted
 from twin_dcal.models.preprocessing import Preprocessing
 from twin_dcal.plural import plural
@@ -28,7 +30,8 @@ from .unreadable import UnreadableImages
 class Validation:
     """Figures of one validation, and the threshold, calibration and error curve of its scores.
 
-    source: the scored pairs, for whoever leaves out families.
+    source: the scored pairs, for whoever leaves out families. templates: computes what decides on several photographs
+    of each, which takes a while and is wanted of the best model only.
     """
 
     figures: Mapping[str, float]
@@ -37,6 +40,7 @@ class Validation:
     error_curve: ErrorCurve
     fusion: Fusion | None = None
     source: PairSource | None = None
+    templates: Callable[[], tuple[TemplateDecision, ...]] = tuple
 
     def kinds(self, best_by: str) -> tuple[str, ...]:
         """The impostors that training.best_by means; all of them where a kind is missing."""
@@ -99,9 +103,11 @@ def run_validation(
     )
     model = parallel.objective.model
     if data.config.model.fusion != "auto" or not model.backbone.untouched_dim:
-        return validate(all_pair_scores(*read), source, pairs=AllPairs(*read))
-    fusion, scores = fused(*read, model.backbone.untouched_dim, float(model.fusion), source)
-    return validate(scores, source, fusion, AllPairs(*read, fusion))
+        found = validate(all_pair_scores(*read), source, pairs=AllPairs(*read))
+    else:
+        fusion, scores = fused(*read, model.backbone.untouched_dim, float(model.fusion), source)
+        found = validate(scores, source, fusion, AllPairs(*read, fusion))
+    return replace(found, templates=partial(calibrate_templates, *read, source, fusion=found.fusion))
 
 
 def fused(

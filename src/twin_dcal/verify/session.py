@@ -16,7 +16,8 @@ from twin_dcal.extraction.listing import images_below
 from twin_dcal.files import replacing, write_text
 from twin_dcal.inference.aligning import Align, Faces, Prepared, is_shared, of_both
 from twin_dcal.inference.engine import TwinInferenceEngine
-from twin_dcal.inference.result import VerificationResult
+from twin_dcal.inference.result import TemplateResult, VerificationResult
+from twin_dcal.inference.templates import Fuse
 from twin_dcal.model_file.familiarity import UNLIKE
 from twin_dcal.model_file.provenance import told_of_training
 from twin_dcal.percent import percent
@@ -26,7 +27,7 @@ from twin_dcal.spelling import nearest
 from .faces import face_choices
 from .names import captions, result_name
 from .picture import save_pair_picture, warning_lines
-from .wording import decision_words, pairs_table, told
+from .wording import decision_words, pairs_table, photographs_table, told
 
 HELP = """verify A B     decide on two pictures (quote paths with spaces)
 folder P       decide on all pairs of a folder
@@ -152,6 +153,21 @@ class Session:
             self._unlike.add(images[0 if name == "img1" else 1])
             so_far = plural(len(self._unlike), "picture")
             yield f"{name}: {UNLIKE}, too ({so_far} so far)" if said_before else warning
+
+    def told_people(
+        self, photos1: Sequence[str], photos2: Sequence[str], fuse: Fuse
+    ) -> tuple[TemplateResult, str]:
+        """Decide on several photographs of each, and the result in words with the file that was written."""
+        result = self.engine.verify(photos1, photos2, fuse=fuse, faces=self._faces)
+        lines = [told(result), photographs_table(result)]
+        if self._save_results:
+            name = result_name(
+                (photos1[0], photos2[0]), photos1, photos2, fuse, self._faces, *self._decided_by()
+            )
+            saved = self.output_dir / f"{name}.json"
+            self._save(saved, result.to_dict())
+            lines.append(f"result      {saved}")
+        return result, "\n".join(lines)
 
     def _decided_by(self) -> tuple[object, ...]:
         """What sets one decision on the same pictures apart from another."""

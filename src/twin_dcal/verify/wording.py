@@ -1,10 +1,11 @@
 """Decisions in words, for a terminal."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from twin_dcal.data.findings import first_few
-from twin_dcal.inference.result import VerificationResult
+from twin_dcal.inference.result import TemplateResult, VerificationResult
 from twin_dcal.model_file.familiarity import UNLIKE
 from twin_dcal.percent import percent
 from twin_dcal.plural import plural
@@ -39,6 +40,21 @@ def told(result: VerificationResult) -> str:
         )
     lines += [f"warning     {in_words(warning)}" for warning in result.warnings]
     lines.append(f"time        {result.elapsed_ms:.0f} ms")
+    return "\n".join(lines)
+
+
+def photographs_table(result: TemplateResult) -> str:
+    """What each photograph does, a line each. A number that is not known, of the only one of its side, is a dash."""
+    lines = [f"{'photograph':12}  {'weight':>6}  {'adds':>7}  {'likeness':>8}  of"]
+    for side, photographs in zip(("first", "second"), result.photographs, strict=True):
+        for number, one in enumerate(photographs, start=1):
+            adds, likeness = (
+                "–" if one[key] is None else f"{one[key]:+.3f}" for key in ("contribution", "likeness")
+            )
+            unlike = "   unlike the others" if one["outlier"] else ""
+            lines.append(
+                f"{f'{side} {number}':12}  {one['weight']:6.2f}  {adds:>7}  {likeness:>8}  {one['path']}{unlike}"
+            )
     return "\n".join(lines)
 
 
@@ -124,7 +140,14 @@ def _source(origin: Mapping[str, Any]) -> str:
 
 def in_words(warning: str) -> str:
     """A warning of the engine, with its pictures called by their place."""
-    for name, place in (("img1: ", "first picture: "), ("img2: ", "second picture: ")):
-        if warning.startswith(name):
-            return place + warning.removeprefix(name)
-    return warning
+    found = _OF_PICTURE.match(warning)
+    if found is None:
+        return warning
+    place = "first" if found["side"] == "img1" else "second"
+    rest = warning[found.end() :]
+    if found["number"]:
+        return f"{place} person, photo {found['number']}: {rest}"
+    return f"{place} {'person' if rest.startswith('photo ') else 'picture'}: {rest}"
+
+
+_OF_PICTURE = re.compile(r"(?P<side>img1|img2)( photo (?P<number>\d+))?: ")

@@ -1,0 +1,76 @@
+"""How much several photographs of each person gain: error rates by their number and by how they are taken together.
+
+    python benchmarks/templates.py --model runs/untouched/best_model.pth --data_dir ../shared/data/lookalikes
+
+Only people with at least 20 images take part, the same for every number. Two disjoint templates of each are drawn 20
+times; each is compared with the other of the same person and with those of everybody else.
+"""
+
+import argparse
+
+import numpy as np
+
+from twin_dcal import TwinInferenceEngine
+from twin_dcal.evaluation.inputs import DataFiles, read_comparisons
+from twin_dcal.inference.aligning import FaceInfo
+from twin_dcal.inference.pictures import Picture
+from twin_dcal.inference.templates import Side
+from twin_dcal.metrics.error_rates import eer, error_rates_at
+from twin_dcal.metrics.pairs import image_labels
+from twin_dcal.metrics.templates import decision_for, drawn_people, drawn_scores
+from twin_dcal.metrics.thresholds import counted
+
+SIZES = ((1, 1), (1, 2), (1, 3), (1, 5), (1, 10), (2, 2), (3, 3), (5, 5), (10, 10))
+MOST = 20
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--data_dir", required=True)
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--align", default="auto", help="never: without qualities, and faster")
+    options = parser.parse_args()
+    engine = TwinInferenceEngine(options.model, "cpu", align=options.align)
+    what = read_comparisons(options.data_dir, DataFiles(), options.split)
+    features, seen = engine.embedder([Picture(name) for name in what.names], on_error="entry")
+    counts = dict(zip(*np.unique(what.people, return_counts=True), strict=True))
+    kept = np.array([
+        counts[person] >= MOST and isinstance(info, FaceInfo)
+        for person, info in zip(what.people, seen, strict=True)
+    ])  # fmt: skip
+    rows = np.flatnonzero(kept)
+    weights = Side("all", what.names, features[rows], [seen[row] for row in rows]).weights("quality")
+    people, families = image_labels(what.people[rows], what.families[rows])
+    print(f"{len(np.unique(people))} people, {len(rows)} images of {options.split}")
+    print(
+        "\n| photographs | genuine | fuse | look-alike EER % | unrelated EER % | at the stored one: FMR, FNMR % |"
+    )
+    print("|---|---|---|---|---|---|")
+    for sizes in SIZES:
+        drawn = list(drawn_people(people, families, sum(sizes), seed=1))
+        for fuse in ("quality", "mean", "max", "scores"):
+            if (fuse == "quality" and weights is None) or (sizes == (1, 1) and fuse != "mean"):
+                continue
+            rule = "mean" if fuse == "quality" else fuse
+            of_photographs = weights if fuse == "quality" else None
+            scores = counted(
+                drawn_scores(features[rows], drawn, sizes[0], rule, engine.source.fusion, of_photographs)
+            )
+            twin, unrelated = (100 * eer(scores.section(kind)).eer for kind in ("twin", "unrelated"))
+            print(f"| {sizes[0]} and {sizes[1]} | {scores.genuine.size} | {fuse} | {twin:.2f} | {unrelated:.2f} | "
+                  f"{_stored(engine, rule, sizes, scores)} |")  # fmt: skip
+
+
+def _stored(engine, rule, sizes, scores):
+    """Rates on look-alikes at the threshold that the model has for so many."""
+    found = decision_for(engine.source.templates, rule, sizes)
+    threshold = engine.source.threshold if found is None else found.threshold
+    at = error_rates_at(scores.section("twin"), threshold.value)
+    return f"{100 * at.fmr:.2f}, {100 * at.fnmr:.2f}"
+
+
+if __name__ == "__main__":
+    main()

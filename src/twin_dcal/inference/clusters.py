@@ -1,0 +1,155 @@
+"""Photographs grouped into people: agglomerative clustering at the model's threshold. numpy only.
+
+Legend: N photographs. Two groups are as alike as their photographs are on average (average linkage, UPGMA).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_dcal.data.formats import IMAGE_EXTENSIONS
+from twin_dcal.errors import ConfigError, ManifestError
+from twin_dcal.metrics.fusion import similarity_matrix
+from twin_dcal.plural import plural
+
+from .aligning import FaceInfo
+from .deciding import checked_similarity
+from .pictures import Picture, path_of
+from .records import Records
+
+if TYPE_CHECKING:
+    from .engine import TwinInferenceEngine
+
+MAX_IMAGES = 10_000
+"""Their similarities take 800 MB, and time grows with the square of their number."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """Groups of photographs, the largest first; of as large ones the one whose first photograph comes first.
+
+    paths: of the photographs that were grouped (None for one without). labels (N,): the group of each. similarity: of
+    each group, of its photographs with each other on average, None for one alone; nearest: with the group most like it,
+    None where there is no other. left_out: why others are not grouped.
+    """
+
+    paths: tuple[str | None, ...]
+    labels: NDArray[np.intp]
+    similarity: tuple[float | None, ...]
+    nearest: tuple[float | None, ...]
+    threshold: float
+    left_out: tuple[str, ...]
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """Numbers of the photographs of each group."""
+        return [np.flatnonzero(self.labels == number).tolist() for number in range(len(self.similarity))]
+
+    def records(self) -> Records:
+        """A row for each photograph: cluster, image, and the similarity and nearest of its cluster."""
+        return Records(
+            {"cluster": number, "image": self.paths[row], "similarity": self.similarity[number],
+             "nearest": self.nearest[number]}
+            for number, rows in enumerate(self.groups) for row in rows
+        )  # fmt: skip
+
+
+def cluster(engine: "TwinInferenceEngine", images: Any, threshold: float | None = None) -> Clusters:
+    """Groups of pictures (see `TwinInferenceEngine.cluster`)."""
+    at = engine.threshold if threshold is None else checked_similarity(threshold)
+    given = _below(Path(images)) if isinstance(images, str | Path) else list(images)
+    if not 2 <= len(given) <= MAX_IMAGES:
+        raise ConfigError(f"{plural(len(given), 'picture')} to group; give 2 to {MAX_IMAGES:,}")
+    pictures = [Picture(image, called=f"image {number}") for number, image in enumerate(given)]
+    features, seen = engine.embedder(pictures, on_error="entry")
+    used = [row for row, info in enumerate(seen) if isinstance(info, FaceInfo)]
+    left_out = tuple(info for info in seen if isinstance(info, str))
+    if not used:
+        raise ManifestError(f"none of {plural(len(given), 'picture')} can be used; first: {left_out[0]}")
+    scores = np.asarray(similarity_matrix(features[used], features[used], engine.source.fusion), np.float64)
+    labels = linked(scores, at)
+    means = _between(scores, labels)
+    within, others = np.diag(means).copy(), means.copy()
+    np.fill_diagonal(others, -np.inf)
+    sizes = np.bincount(labels)
+    for number, size in enumerate(sizes.tolist()):  # without each photograph with itself
+        rows = np.flatnonzero(labels == number)
+        own = np.trace(scores[np.ix_(rows, rows)])
+        within[number] = (within[number] * size**2 - own) / (size * (size - 1)) if size > 1 else np.nan
+    nearest = others.max(axis=1)
+    return Clusters(
+        tuple(path_of(given[row]) for row in used), labels, _known(within), _known(nearest), at, left_out
+    )  # fmt: skip
+
+
+def linked(scores_NN: NDArray[np.float64], threshold: float) -> NDArray[np.intp]:
+    """Labels (N,) of average linkage: the two most alike groups are joined as long as they are at least so alike.
+
+    By a chain of nearest neighbours (Murtagh 1983), which finds the same tree in time N²: with average linkage, what is
+    joined is never more alike to a third group than both of its parts, so that two groups that are each other's nearest
+    stay so. Groups are numbered by falling size, then by their first member.
+    """
+    similarity = scores_NN.astype(np.float64)
+    np.fill_diagonal(similarity, -np.inf)
+    total = len(similarity)
+    sizes, group_of = np.ones(total), np.arange(total)
+    alive = np.ones(total, bool)
+    chain: list[int] = []
+    while True:
+        if not chain:
+            left = np.flatnonzero(alive)
+            if not left.size:
+                break
+            chain.append(int(left[0]))
+        last = chain[-1]
+        row = np.where(alive, similarity[last], -np.inf)
+        best = int(row.argmax())
+        if row[best] < threshold:  # nothing joins it, nor whoever is left in the chain by it
+            alive[last] = False
+            chain.pop()
+            continue
+        if len(chain) > 1 and row[chain[-2]] >= row[best]:
+            other = chain[-2]
+            del chain[-2:]
+            joined = (sizes[last] * similarity[last] + sizes[other] * similarity[other]) / (
+                sizes[last] + sizes[other]
+            )
+            similarity[last], similarity[:, last] = joined, joined
+            similarity[last, last] = -np.inf
+            sizes[last] += sizes[other]
+            alive[other] = False
+            group_of[group_of == other] = last
+        else:
+            chain.append(best)
+    names, first, counts = np.unique(group_of, return_index=True, return_counts=True)
+    order = np.lexsort((first, -counts))
+    rank = np.empty(names.size, np.intp)
+    rank[order] = np.arange(names.size)
+    return np.asarray(rank[np.searchsorted(names, group_of)])
+
+
+def _between(scores_NN: NDArray[np.float64], labels: NDArray[np.intp]) -> NDArray[np.float64]:
+    """(G, G) means of the scores between groups."""
+    member = np.eye(labels.max() + 1)[labels]
+    sizes = member.sum(axis=0)
+    return np.asarray(member.T @ scores_NN @ member / np.outer(sizes, sizes))
+
+
+def _known(values: NDArray[np.float64]) -> tuple[float | None, ...]:
+    return tuple(float(value) if np.isfinite(value) else None for value in values)
+
+
+def _below(folder: Path) -> Sequence[str]:
+    """Every picture in a folder and its subfolders, sorted; hidden ones are left out."""
+    if not folder.is_dir():
+        raise ManifestError(f"{folder}: no such folder of images")
+    found = (
+        path for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_EXTENSIONS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )  # fmt: skip
+    return sorted(str(path) for path in found)

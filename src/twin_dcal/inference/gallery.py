@@ -1,0 +1,387 @@
+"""People and their photographs, to be searched: who is this, and would it be the twin? No torch here.
+
+Legend: N photographs, P people, E feature width.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_dcal.data.families import connected_families
+from twin_dcal.errors import ConfigError, ImageError
+from twin_dcal.locking import locked
+from twin_dcal.metrics.fusion import similarity_matrix
+from twin_dcal.metrics.templates import fused_features
+from twin_dcal.model_file.provenance import told_of_training
+from twin_dcal.plural import plural
+from twin_dcal.prepare.align import FaceChoice
+from twin_dcal.progress import ProgressBar
+from twin_dcal.spelling import nearest
+
+from .aligning import FaceInfo
+from .gallery_file import Photograph, Stored, read_gallery, write_gallery
+from .images import ImageInput
+from .pictures import Picture, digest_of, path_of
+from .result import Hit, SearchResult, TemplateResult
+from .templates import Fuse, Side, check_fuse, rule_of
+
+if TYPE_CHECKING:
+    from .engine import TwinInferenceEngine
+
+_AT_ONCE = 32
+_GROWTH = 0.1  # written when so much more is there, so that enrolling many writes each row a few times only
+
+
+@dataclass(frozen=True)
+class Added:
+    """What came of adding: how many photographs are new, how many were there already, and those left out, with the
+    reason of each."""
+
+    num_added: int
+    num_known: int
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _People:
+    """People by name (P,), the rows of each, and the features of all in their order."""
+
+    names: list[str]
+    rows: list[NDArray[np.intp]]
+
+
+class Gallery:
+    """Photographs of people, embedded by one model. Made by `TwinInferenceEngine.enroll`.
+
+    One that was saved or opened keeps to its file: `add` and `remove` have written it when they return, and take in
+    first what another process has written. Only one process writes at a time (ConfigError for the other).
+    """
+
+    def __init__(self, engine: "TwinInferenceEngine", twins: Iterable[tuple[str, str]] = ()) -> None:
+        self._engine = engine
+        self._stored = Stored(twins=_sorted_pairs(twins))
+        self._place: Path | None = None
+        self.left_out: tuple[str, ...] = ()
+        """Photographs that could not be enrolled, with their reasons."""
+        self._stamp: tuple[int, ...] | None = None
+
+    @classmethod
+    def load(cls, engine: "TwinInferenceEngine", path: str | Path) -> "Gallery":
+        """Open a file. ModelError for what is no gallery, and for one of another model."""
+        gallery = cls(engine)
+        gallery._place = Path(path)
+        gallery._read()
+        return gallery
+
+    def __len__(self) -> int:
+        """Number of people."""
+        return len(self.people)
+
+    def __repr__(self) -> str:
+        return (
+            f"Gallery({plural(len(self), 'person', 'people')}, {plural(len(self.photographs), 'photograph')})"
+        )
+
+    @property
+    def people(self) -> list[str]:
+        return self._people.names
+
+    @property
+    def photographs(self) -> tuple[Photograph, ...]:
+        return self._stored.photographs
+
+    def counts(self) -> dict[str, int]:
+        """Photographs of each person."""
+        return {name: len(rows) for name, rows in zip(self.people, self._people.rows, strict=True)}
+
+    @property
+    def twins(self) -> tuple[tuple[str, str], ...]:
+        """Known twins, as pairs of people; they need not be enrolled."""
+        return self._stored.twins
+
+    def save(self, path: str | Path) -> None:
+        """Write the gallery, and keep to this file from now on. Only its owner can read it: features are biometric."""
+        self._place, self._stamp = Path(path), None
+        with self._lock():
+            self._write()
+
+    def add(self, person: str, photographs: ImageInput | Sequence[ImageInput]) -> Added:
+        """Enroll photographs of a person, who may be there already. One that cannot be used is left out with its
+        reason; one that is there already stays as it is."""
+        given: list[Any] = list(photographs) if isinstance(photographs, list | tuple) else [photographs]
+        return self.add_all([(person, photograph) for photograph in given])
+
+    def add_all(self, listed: Sequence[tuple[str, ImageInput]], *, progress: bool = False) -> Added:
+        """`add` of many people: pairs of person and photograph."""
+        wrong = [person for person, _ in listed if not isinstance(person, str) or not person]
+        if wrong:
+            raise ConfigError(f"person {wrong[0]!r:.40}: give a name")
+        num_added, num_known = 0, 0
+        left_out: list[str] = []
+        with self._changing(), ProgressBar(len(listed), "enrolling", "photographs", shown=progress) as bar:
+            for start in range(0, len(listed), _AT_ONCE):
+                part = listed[start : start + _AT_ONCE]
+                added, known, reasons = self._add_some(part, start)
+                num_added, num_known, left_out = num_added + added, num_known + known, left_out + reasons
+                bar.update(len(part))
+                self._write_if_grown()
+        self.left_out = (*self.left_out, *left_out)
+        return Added(num_added, num_known, tuple(left_out))
+
+    def add_twins(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Make known who is whose twin; they need not be enrolled."""
+        with self._changing():
+            self._take(replace(self._stored, twins=_sorted_pairs([*self.twins, *pairs])))
+
+    def remove(self, person: str, photograph: ImageInput | None = None) -> int:
+        """Delete a person, or one photograph; the number of photographs that are gone, from memory and from the file.
+
+        Args: photograph: by its content, or by the path that it was enrolled from. ConfigError where it is not there.
+        """
+        with self._changing():
+            self._known(person)
+            gone = [
+                row for row, each in enumerate(self.photographs)
+                if each.person == person and (photograph is None or _is(each, photograph))
+            ]  # fmt: skip
+            if not gone:
+                raise ConfigError(f"person '{person}' has no such photograph")
+            kept = [row for row in range(len(self.photographs)) if row not in set(gone)]
+            self._take(
+                replace(
+                    self._stored, photographs=tuple(self.photographs[row] for row in kept),
+                    features=self._stored.features[kept],
+                )
+            )  # fmt: skip
+        return len(gone)
+
+    def search(
+        self, photographs: ImageInput | Sequence[ImageInput], top: int = 10, *, fuse: Fuse = "quality",
+        face: FaceChoice = "largest",
+    ) -> SearchResult:  # fmt: skip
+        """The people most alike: all are compared, exactly; of equal ones the first by name.
+
+        Args: photographs: one or several of the person who is looked for; fuse: as in `TwinInferenceEngine.verify`.
+        ConfigError for an empty gallery.
+        """
+        began = time.perf_counter()
+        check_fuse(fuse)
+        if not isinstance(top, int) or isinstance(top, bool) or top < 1:
+            raise ConfigError(f"top {top!r}: give a whole number of at least 1")
+        if not self.people:
+            raise ConfigError("the gallery is empty; enroll somebody")
+        [side] = self._engine.sides([(photographs, "query", face)])
+        scores = self._scores(side, fuse)
+        order = np.lexsort((np.arange(scores.size), -scores))
+        hits = tuple(
+            self._hit(rank, int(at), scores, len(side.paths), fuse)
+            for rank, at in enumerate(order[:top], start=1)
+        )
+        warnings = (
+            *told_of_training(self._engine.source.training), *self._doubts(hits, order, scores, len(side.paths), fuse),
+            *side.warnings(),
+        )  # fmt: skip
+        return SearchResult(hits, warnings, len(self), 1000 * (time.perf_counter() - began))
+
+    def verify(
+        self, photographs: ImageInput | Sequence[ImageInput], person: str, *, fuse: Fuse = "quality",
+        face: FaceChoice = "largest",
+    ) -> TemplateResult:  # fmt: skip
+        """Whether photographs show an enrolled person: `TwinInferenceEngine.verify` with the stored features."""
+        began = time.perf_counter()
+        check_fuse(fuse)
+        rows = self._people.rows[self._known(person)]
+        [one] = self._engine.sides([(photographs, "img1", face)])
+        result = self._engine.decide_sides(one, self._side("img2", rows), fuse, began)
+        twins = self._twins_of(person)
+        if not twins:
+            return result
+        scores = self._scores(one, fuse)
+        nearest_twin = max(twins, key=lambda name: scores[self._known(name)])
+        margin = result.similarity - float(scores[self._known(nearest_twin)])
+        told = f"{person} is a twin: {nearest_twin} is {abs(margin):.3f} {'less' if margin >= 0 else 'more'} alike"
+        return replace(result, warnings=(*result.warnings, told))
+
+    @cached_property
+    def _people(self) -> _People:
+        persons = np.array([each.person for each in self.photographs], dtype=np.str_)
+        names, number = np.unique(persons, return_inverse=True)
+        return _People(names.tolist(), [np.flatnonzero(number == at) for at in range(names.size)])
+
+    def _side(self, name: str, rows: NDArray[np.intp]) -> Side:
+        """The photographs of an enrolled person; of their faces the quality is known alone."""
+        chosen = [self.photographs[row] for row in rows.tolist()]
+        seen = [FaceInfo(None if each.quality is None else {"quality": each.quality}) for each in chosen]
+        return Side(name, [each.path for each in chosen], self._stored.features[rows], seen)
+
+    @cached_property
+    def _means(self) -> dict[Fuse, NDArray[np.float32]]:
+        """(P, E) mean features of everybody, for each way of weighting that was asked for."""
+        return {}
+
+    def _scores(self, side: Side, fuse: Fuse) -> NDArray[np.float32]:
+        """(P,) similarity of a side to everybody."""
+        fusion = self._engine.source.fusion
+        if fuse in ("quality", "mean"):
+            if fuse not in self._means:
+                self._means[fuse] = np.stack([
+                    fused_features(each.features, each.weights(fuse), fusion)
+                    for each in (self._side("", rows) for rows in self._people.rows)
+                ])  # fmt: skip
+            query = fused_features(side.features, side.weights(fuse), fusion)
+            found = similarity_matrix(query[None], self._means[fuse], fusion)[0]
+        else:
+            of_all = similarity_matrix(side.features, self._stored.features, fusion)
+            taken = np.max if fuse == "max" else np.mean
+            found = np.array([taken(of_all[:, rows]) for rows in self._people.rows], np.float32)
+        return np.asarray(np.clip(found, -1, 1), np.float32)
+
+    def _hit(self, rank: int, at: int, scores: NDArray[np.float32], count: int, fuse: Fuse) -> Hit:
+        person, similarity = self.people[at], float(scores[at])
+        deciding = self._engine.deciding.of_templates(rule_of(fuse), (count, len(self._people.rows[at])))
+        rates, calibration = deciding.rates(similarity), deciding.calibration
+        twins = {name: float(scores[self._known(name)]) for name in self._twins_of(person)}
+        return Hit(
+            rank, person, similarity, similarity >= deciding.required(),
+            None if calibration is None else float(calibration(similarity)), deciding.required(),
+            None if rates is None else rates.fmr, None if rates is None else rates.fnmr, len(self._people.rows[at]),
+            twins, similarity - max(twins.values()) if twins else None,
+        )  # fmt: skip
+
+    def _doubts(
+        self, hits: Sequence[Hit], order: NDArray[np.intp], scores: NDArray[np.float32], count: int, fuse: Fuse
+    ) -> tuple[str, ...]:  # fmt: skip
+        """About the first hit: its threshold and rates, and whether its twin comes next."""
+        first = hits[0]
+        deciding = self._engine.deciding.of_templates(rule_of(fuse), (count, first.num_photographs))
+        told = deciding.warnings(deciding.rates(first.similarity))
+        second = self.people[int(order[1])] if len(order) > 1 else None
+        if second not in first.twins:
+            return told
+        return (
+            *told,
+            f"rank 1 is {first.person} and rank 2 the twin {second}, {first.margin:.3f} less alike: which of the two "
+            "it is rests on this margin alone",
+        )
+
+    def _twins_of(self, person: str) -> list[str]:
+        """Enrolled people of the same family."""
+        families = connected_families(self.twins)
+        family = families.get(person)
+        return [name for name in self.people if name != person and family and families.get(name) == family]
+
+    def _known(self, person: str) -> int:
+        """Number of a person. ConfigError, with the nearest name, for one who is not enrolled."""
+        at = int(np.searchsorted(self.people, person)) if self.people else 0
+        if at == len(self.people) or self.people[at] != person:
+            raise ConfigError(f"nobody is enrolled as '{person}'{nearest(person, self.people)}")
+        return at
+
+    def _add_some(self, listed: Sequence[tuple[str, ImageInput]], start: int) -> tuple[int, int, list[str]]:
+        known = {(each.person, each.sha256) for each in self.photographs}
+        new: list[tuple[str, str, Picture]] = []
+        num_known = 0
+        left_out: list[str] = []
+        for at, (person, image) in enumerate(listed, start=start):
+            try:
+                digest = digest_of(image)
+            except ImageError as error:
+                left_out.append(f"{person}: {error}")
+                continue
+            if (person, digest) in known:
+                num_known += 1
+                continue
+            known.add((person, digest))
+            new.append((person, digest, Picture(image, called=f"photograph {at + 1}")))
+        features, seen = self._engine.embedder([picture for *_, picture in new], on_error="entry")
+        used = [row for row, info in enumerate(seen) if isinstance(info, FaceInfo)]
+        left_out += [
+            f"{person}: {info}" for (person, *_), info in zip(new, seen, strict=True) if isinstance(info, str)
+        ]
+        photographs = [_photograph(*new[row], seen[row]) for row in used]
+        if photographs:
+            rows = [features[used]] if not self.photographs else [self._stored.features, features[used]]
+            together = (*self.photographs, *photographs)
+            self._take(replace(self._stored, photographs=together, features=np.concatenate(rows)))
+        return len(photographs), num_known, left_out
+
+    def _take(self, stored: Stored) -> None:
+        self._stored = stored
+        for name in ("_people", "_means"):
+            self.__dict__.pop(name, None)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        if self._place is None:
+            yield
+            return
+        place = self._place
+        lock = place.with_name(f".{place.name}.lock")
+        with locked(lock, f"writing the gallery {place}", "gallery", place):
+            yield
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """What is changed in the block is in the file at its end; of a failed change what was written stays."""
+        with self._lock():
+            if self._place is not None and self._stamp != _stamp(self._place):
+                self._read()
+            before = self._stored
+            self._written = len(self.photographs)
+            try:
+                yield
+            finally:
+                if self._place is not None and self._stored is not before:
+                    self._write()
+
+    def _write_if_grown(self) -> None:
+        if self._place is not None and len(self.photographs) - self._written >= max(
+            8 * _AT_ONCE, _GROWTH * self._written
+        ):
+            self._write()
+
+    def _write(self) -> None:
+        assert self._place is not None
+        write_gallery(self._place, self._stored, self._engine.source.described(), self._engine.align)
+        self._stamp, self._written = _stamp(self._place), len(self.photographs)
+
+    def _read(self) -> None:
+        assert self._place is not None
+        self._take(read_gallery(self._place, self._engine.source.sha256, self._engine.align))
+        self._stamp = _stamp(self._place)
+
+
+def _photograph(person: str, digest: str, picture: Picture, info: FaceInfo | str) -> Photograph:
+    face = info.face if isinstance(info, FaceInfo) else None
+    return Photograph(
+        person=person, path=path_of(picture.image), sha256=digest, quality=None if face is None else face.get("quality")
+    )  # fmt: skip
+
+
+def _is(photograph: Photograph, image: ImageInput) -> bool:
+    if isinstance(image, str | Path) and photograph.path == str(image):
+        return True
+    try:
+        return photograph.sha256 == digest_of(image)
+    except ImageError:
+        return False
+
+
+def _sorted_pairs(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted({(min(pair), max(pair)) for pair in pairs}))
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """Changes whenever the file is replaced."""
+    try:
+        info = path.stat()
+    except FileNotFoundError:
+        return None
+    return info.st_ino, info.st_size, info.st_mtime_ns

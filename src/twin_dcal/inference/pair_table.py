@@ -1,0 +1,125 @@
+"""A table of pairs to a table of decisions: each picture once, faults as rows, and on from where it was interrupted."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from twin_dcal.errors import ManifestError
+from twin_dcal.files import make_folder, owner_only, writing
+from twin_dcal.locking import locked
+from twin_dcal.plural import plural
+from twin_dcal.progress import ProgressBar
+
+from .aligning import Faces
+from .pictures import EmbeddedOnce
+from .records import Records, check_results, found_from, read_table
+from .result import RESULT_KEYS
+
+if TYPE_CHECKING:
+    from .engine import TwinInferenceEngine
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("img1", "img2")
+_AT_ONCE = 64  # pairs between two lines of progress and two writes
+
+
+def verify_table(
+    engine: "TwinInferenceEngine", table: Any, output: str | Path | None = None, *,
+    faces: Faces = "largest", progress: bool = False,
+) -> Records:  # fmt: skip
+    """Decide on the pairs of a table (see `TwinInferenceEngine.verify_table`)."""
+    folder = Path(table).parent if isinstance(table, str | Path) else Path()
+    rows = read_table(table, COLUMNS)
+    if not rows:
+        raise ManifestError("the table has no pair in it")
+    taken = [name for name in rows[0] if name in (*RESULT_KEYS, "img1_path", "img2_path", "error")]
+    if taken:
+        raise ManifestError(f"the table has a column {taken[0]}, as results have; give it another name")
+    pairs = [
+        (_place(row, "img1", at, folder), _place(row, "img2", at, folder)) for at, row in enumerate(rows)
+    ]
+    if output is None:
+        return _decided(engine, rows, pairs, [], None, faces, progress)
+    path = check_results(output)
+    with locked(path.with_name(f".{path.name}.lock"), f"writing {path}", "--output", path):
+        beside = path.with_name(f".{path.name}.partial")
+        key = _key(engine, rows, pairs, faces)
+        done = _read_partial(beside, key)
+        if done:
+            logger.info("going on after %s of an interrupted run", plural(len(done), "pair"))
+        with _appending(beside, key, done) as file:
+            results = _decided(engine, rows, pairs, done, file, faces, progress)
+        results.write(path)
+        beside.unlink()
+    return results
+
+
+def _decided(
+    engine: "TwinInferenceEngine", rows: Records, pairs: list[tuple[str, str]], done: list[dict[str, Any]],
+    file: IO[str] | None, faces: Faces, progress: bool,
+) -> Records:  # fmt: skip
+    results, known = Records(done), EmbeddedOnce(engine.embedder)
+    with ProgressBar(len(pairs), "comparing", "pairs", done=len(done), shown=progress) as bar:
+        for start in range(len(done), len(pairs), _AT_ONCE):
+            part = range(start, min(start + _AT_ONCE, len(pairs)))
+            told = engine.decide_pairs([pairs[at] for at in part], known, faces)
+            new = [{**rows[at], **each} for at, each in zip(part, told, strict=True)]
+            if file is not None:
+                file.writelines(json.dumps(each, default=str) + "\n" for each in new)
+                file.flush()
+            results += new
+            bar.update(len(part))
+    return results
+
+
+def _place(row: dict[str, Any], column: str, number: int, folder: Path) -> str:
+    """Where a picture is: from here, or else below the table's folder."""
+    name = row[column]
+    if not isinstance(name, str | Path) or not str(name):
+        raise ManifestError(f"the table, row {number + 1}: {column} is no path of a picture: {name!r:.40}")
+    return found_from(str(name), folder)
+
+
+def _key(
+    engine: "TwinInferenceEngine", rows: Records, pairs: list[tuple[str, str]], faces: Faces
+) -> str:  # fmt: skip
+    """Changes with the model, how it decides, the table, and the size or time of any picture."""
+    deciding = engine.deciding
+    told = [engine.source.sha256, engine.align, deciding.threshold, dict(deciding.origin), faces, rows]
+    hashed = hashlib.sha256(json.dumps(told, default=str, sort_keys=True).encode("utf-8", "surrogateescape"))
+    for name in dict.fromkeys(name for pair in pairs for name in pair):
+        try:
+            info = Path(name).stat()
+            hashed.update(f"{info.st_size} {info.st_mtime_ns}\n".encode())
+        except (OSError, ValueError):
+            hashed.update(b"\n")
+    return hashed.hexdigest()
+
+
+def _read_partial(path: Path, key: str) -> list[dict[str, Any]]:
+    """What an interrupted run of the same work had decided, up to the last whole line; nothing of other work."""
+    if not path.is_file():
+        return []
+    head, *lines = path.read_text("utf-8").split("\n")
+    if head != json.dumps(key):
+        return []
+    return [json.loads(line) for line in lines[:-1]]  # the last one is empty, or half a line
+
+
+@contextmanager
+def _appending(path: Path, key: str, done: list[dict[str, Any]]) -> Iterator[IO[str]]:
+    """The file for what is decided from now on, begun anew with what was decided before."""
+    make_folder(path.parent)
+    with writing(path), owner_only():
+        half = path.with_name(f"{path.name}.new")
+        with half.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(key) + "\n")
+            file.writelines(json.dumps(each) + "\n" for each in done)
+        half.replace(path)
+        with path.open("a", encoding="utf-8") as file:
+            yield file

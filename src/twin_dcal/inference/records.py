@@ -1,0 +1,143 @@
+"""Tables in and tables out: rows of a file or of a data frame, and results as rows. pandas is never needed to read."""
+
+import io
+import json
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from twin_dcal.csvfile import csv_text
+from twin_dcal.data.paths import as_written
+from twin_dcal.data.tables import column_names, read_rows
+from twin_dcal.errors import ConfigError, ManifestError
+from twin_dcal.evaluation.score_files import pyarrow_parquet
+from twin_dcal.files import replacing, write_text
+from twin_dcal.plural import plural
+
+TABLES = (".csv", ".tsv", ".parquet")
+_NESTED = ("threshold_source", "model", "attention_maps", "faces", "familiarity", "photographs")
+RESULTS = (".csv", ".jsonl", ".parquet")
+
+
+class Records(list[dict[str, Any]]):
+    """Results as a list of dicts with the same keys, one for each row."""
+
+    def flat(self) -> "Records":
+        """Without what is nested: of each record its numbers, texts and truth values, and its warnings as one text."""
+        return Records(
+            {
+                name: "; ".join(map(str, value)) if name == "warnings" else value
+                for name, value in record.items()
+                if name not in _NESTED
+            }
+            for record in self
+        )
+
+    def to_pandas(self) -> Any:
+        """A pandas DataFrame of `flat`. ConfigError where pandas is not installed."""
+        try:
+            pandas = import_module("pandas")
+        except ImportError:
+            raise ConfigError("to_pandas needs pandas: pip install pandas") from None
+        return pandas.DataFrame.from_records(list(self.flat()))
+
+    def write(self, path: str | Path) -> None:
+        """To .csv or .parquet as `flat`, or to .jsonl with everything; readable by the owner only."""
+        path = check_results(path)
+        if path.suffix == ".jsonl":
+            write_text(path, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in self))
+            return
+        rows = self.flat()
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        if path.suffix == ".csv":
+            write_text(path, csv_text(columns, ([row.get(name) for name in columns] for row in rows)))
+            return
+        parquet, arrow = pyarrow_parquet(str(path)), import_module("pyarrow")
+        table = arrow.table({name: [row.get(name) for row in rows] for name in columns})
+        with replacing(path) as file:
+            parquet.write_table(table, file)
+
+
+def check_results(path: str | Path) -> Path:
+    """ConfigError for an ending that results are not written to, or parquet without pyarrow."""
+    path = Path(path)
+    if path.suffix not in RESULTS:
+        raise ConfigError(f"{path}: results are written to {', '.join(RESULTS)}")
+    if path.suffix == ".parquet":
+        pyarrow_parquet(str(path))
+    return path
+
+
+def read_table(source: Any, columns: Sequence[str], name: str = "the table") -> Records:
+    """Rows of a CSV, TSV or Parquet file, or of a DataFrame (pandas, polars) or pyarrow table.
+
+    Args: columns: those that must be there; of a text file without them in its first line, what its columns are.
+    Returns: dicts with these columns in small letters, as they are named here, and all others as they are named there.
+    ManifestError for anything else.
+    """
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if path.suffix.lower() not in TABLES:
+            raise ManifestError(f"{path}: tables are read from {', '.join(TABLES)}, and DataFrames")
+        if path.suffix.lower() == ".parquet":
+            return _of_columns(_parquet(path), columns, str(path))
+        return _of_text(path, columns)
+    return _of_columns(source, columns, name)
+
+
+def found_from(name: str, folder: Path) -> str:
+    """Where a file is that a table in `folder` names: from here, or else below that folder."""
+    here, below = as_written(name), as_written(name, folder)
+    return str(below if below.exists() and not here.exists() else here)
+
+
+def _of_text(path: Path, columns: Sequence[str]) -> Records:
+    rows = list(read_rows(path, ManifestError))
+    if not rows:
+        raise ManifestError(f"{path}: no row in it")
+    has_headings = set(columns) <= set(column_names(rows[0][1]))
+    if not has_headings and len(rows[0][1]) != len(columns):
+        raise ManifestError(f"{path}: the first line must name the columns {', '.join(columns)}")
+    names = _named(rows[0][1], columns) if has_headings else list(columns)
+    for line, cells in rows:
+        if len(cells) != len(names):
+            raise ManifestError(f"{path}, line {line}: {plural(len(cells), 'column')}, not {len(names)}")
+    return Records(dict(zip(names, cells, strict=True)) for _, cells in rows[has_headings:])
+
+
+def _parquet(path: Path) -> Any:
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such file. Check the path.")
+    try:
+        return pyarrow_parquet(str(path)).read_table(io.BytesIO(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{path}: not a parquet file, or damaged ({str(error)[:100]})") from error
+
+
+def _of_columns(frame: Any, columns: Sequence[str], name: str) -> Records:
+    """Rows of whatever has named columns that can be made lists: pandas, polars and pyarrow call that differently."""
+    try:
+        found = [str(each) for each in getattr(frame, "column_names", None) or frame.columns]
+        lists = [_as_list(frame[each]) for each in found]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ManifestError(f"{name}: a {type(frame).__name__}; give a file or a DataFrame") from error
+    names = _named(found, columns)
+    missing = [each for each in columns if each not in names]
+    if missing:
+        raise ManifestError(f"{name}: no column {missing[0]}; it has {', '.join(found)}")
+    return Records(dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True))
+
+
+def _named(found: Sequence[str], columns: Sequence[str]) -> list[str]:
+    return [
+        small if small in columns else name for name, small in zip(found, column_names(found), strict=True)
+    ]
+
+
+def _as_list(column: Any) -> list[Any]:
+    for method in ("to_pylist", "to_list", "tolist"):
+        if hasattr(column, method):
+            values: list[Any] = getattr(column, method)()
+            return values
+    raise TypeError(type(column).__name__)

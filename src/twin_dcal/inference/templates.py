@@ -1,0 +1,127 @@
+"""Several photographs of each: their features to one score, and what each photograph does to it. No torch here."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twin_dcal.errors import ConfigError
+from twin_dcal.metrics.fusion import Fusion
+from twin_dcal.metrics.templates import Rule, template_score
+from twin_dcal.prepare.quality import weight_of
+
+from .aligning import FaceInfo
+from .deciding import Deciding
+
+Features = NDArray[np.float32]
+Fuse = Literal["quality", "mean", "max", "scores"]
+"""How photographs are taken together: the mean of their features, weighted by the quality of the faces where it is
+known, or not weighted; the highest score of two photographs; the mean of these scores."""
+
+_RARE = 0.01
+"""A photograph is told of that is less like the others than all but this share of genuine comparisons."""
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """The photographs of one side: what they are called, their paths, features (N, E), and what was seen in them."""
+
+    name: str
+    paths: Sequence[str | None]
+    features: Features
+    seen: Sequence[FaceInfo]
+
+    def weights(self, fuse: Fuse) -> NDArray[np.float64] | None:
+        """Shares (N,) of the photographs in their mean; None where all weigh alike."""
+        qualities = [info.face.get("quality") if info.face else None for info in self.seen]
+        known = [each for each in qualities if each is not None]
+        if fuse != "quality" or len(known) < len(qualities) or len(known) < 2:
+            return None
+        weights = np.array([weight_of(each) for each in known])
+        return np.asarray(weights / weights.sum())
+
+    def without(self, number: int) -> "Side":
+        rest = [at for at in range(len(self.paths)) if at != number]
+        return Side(
+            self.name, [self.paths[at] for at in rest], self.features[rest], [self.seen[at] for at in rest]
+        )
+
+    def told(self) -> FaceInfo:
+        """The face in the only photograph, without warnings; of several, each is told with its photograph."""
+        return replace(self.seen[0], warnings=()) if len(self.seen) == 1 else FaceInfo()
+
+    def warnings(self) -> tuple[str, ...]:
+        """What is odd about each photograph."""
+        several = len(self.seen) > 1
+        return tuple(
+            f"{self.name}{f' photo {at}' if several else ''}: {text}"
+            for at, info in enumerate(self.seen, start=1)
+            for text in info.warnings
+        )
+
+
+def check_fuse(fuse: str) -> None:
+    if fuse not in get_args(Fuse):
+        raise ConfigError(f"fuse {fuse!r}: give one of {', '.join(get_args(Fuse))}")
+
+
+def rule_of(fuse: Fuse) -> Rule:
+    """Whose thresholds hold: weights by quality change a mean too little to need their own (docs/results.md)."""
+    return "mean" if fuse == "quality" else fuse
+
+
+def similarity(one: Side, two: Side, fuse: Fuse, fusion: Fusion | None) -> float:
+    """The score of two sides, in [-1, 1]."""
+    weights = one.weights(fuse), two.weights(fuse)
+    return template_score(one.features, two.features, rule_of(fuse), fusion, weights)
+
+
+def outliers(side: Side, deciding: Deciding, fusion: Fusion | None) -> tuple[list[int], tuple[str, ...]]:
+    """Photographs that do not look like the others of their side, the most unlike first, and warnings about them.
+
+    One is told of where the mean of the others is less like it than all but 1 % of genuine comparisons of so many
+    photographs, and would be decided to be another person; then it is left out and the rest are looked at again. Of two
+    that are so unlike, neither is known to be the wrong one.
+    """
+    rest, found, told = list(range(len(side.paths))), [], []
+    while len(rest) > 1:
+        scores = [_likeness(side.features, at, rest, fusion) for at in rest]
+        lowest = int(np.argmin(scores))
+        one = deciding.of_templates("mean", (1, len(rest) - 1))
+        rates = one.rates(scores[lowest])
+        if scores[lowest] >= one.required() or (rates is not None and rates.fnmr > _RARE):
+            break
+        score = f"similarity {scores[lowest]:+.3f}"
+        if len(rest) == 2:
+            names = " and ".join(f"photo {at + 1}" for at in rest)
+            told.append(f"{side.name}: {names} do not look like one person ({score})")
+            break
+        at = rest.pop(lowest)
+        found.append(at)
+        told.append(f"{side.name}: photo {at + 1} does not look like the others ({score})")
+    return found, tuple(told)
+
+
+def _likeness(features: Features, at: int, among: Sequence[int], fusion: Fusion | None) -> float:
+    others = [other for other in among if other != at]
+    return template_score(features[[at]], features[others], "mean", fusion)
+
+
+def described(
+    side: Side, other: Side, fuse: Fuse, fusion: Fusion | None, score: float, unlike: Sequence[int]
+) -> tuple[Mapping[str, Any], ...]:
+    """Each photograph of a side as plain values (see `TemplateResult.photographs`). Args: score: of both sides."""
+    weights, total = side.weights(fuse), len(side.paths)
+    rest = list(range(total))
+    return tuple(
+        {
+            "path": side.paths[at],
+            "weight": 1 / total if weights is None else float(weights[at]),
+            "contribution": score - similarity(side.without(at), other, fuse, fusion) if total > 1 else None,
+            "likeness": _likeness(side.features, at, rest, fusion) if total > 1 else None,
+            "outlier": at in unlike, "face": side.seen[at].face, "familiarity": side.seen[at].familiarity,
+        }
+        for at in rest
+    )  # fmt: skip

@@ -1,0 +1,319 @@
+"""Galleries: a search is brute force, twins are named, files are whole, and deletion deletes."""
+
+import json
+import os
+import signal
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from templates_oracle import dot, template_score
+from tiny import tiny_model
+
+from twin_dcal import TwinInferenceEngine
+from twin_dcal.cli import search
+from twin_dcal.errors import ConfigError, ImageError, ManifestError, ModelError
+from twin_dcal.inference import gallery_file
+from twin_dcal.metrics.calibration import Platt
+from twin_dcal.metrics.error_curve import Threshold
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    torch.manual_seed(0)
+    return tiny_model(
+        tmp_path_factory.mktemp("gallery"), threshold=Threshold(0.75, {}), calibration=Platt(8, -6, 0.5, 9, 9, "x")
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def engine(model_path):
+    return TwinInferenceEngine(model_path, "cpu", align="never")
+
+
+@pytest.fixture(scope="module")
+def enrolled(engine, tiny_faces):
+    """Everybody of the tiny data set, with its twins."""
+    return engine.enroll(tiny_faces)
+
+
+@pytest.fixture(scope="module")
+def photos(tiny_faces):
+    return sorted(map(str, tiny_faces.glob("test/*/*.png")))
+
+
+def features_of(gallery):
+    """Each photograph and its features, in any order."""
+    return {
+        (each.person, each.sha256): row.tolist()
+        for each, row in zip(gallery.photographs, gallery._stored.features, strict=True)
+    }
+
+
+@pytest.mark.parametrize("fuse", ["quality", "mean", "max", "scores"])
+def test_a_search_is_brute_force(engine, enrolled, tiny_faces, photos, fuse):
+    assert (len(enrolled), len(enrolled.photographs), len(enrolled.twins)) == (16, 96, 8)
+    people = {
+        folder.name: sorted(folder.glob("*.png")) for folder in tiny_faces.glob("*/*") if folder.is_dir()
+    }
+    query = engine.extract_features(photos[:2]).tolist()
+    rule = "mean" if fuse == "quality" else fuse
+    width = len(query[0])
+    expected = {
+        person: template_score(
+            query, engine.extract_features(paths).tolist(), rule, ([1, 1], [1] * 6), [(0, width, 1)], dot
+        )
+        for person, paths in people.items()
+    }
+    found = enrolled.search(photos[:2], top=16, fuse=fuse)
+    assert {hit.person: hit.similarity for hit in found.hits} == pytest.approx(expected, abs=1e-5)
+    order = [(-hit.similarity, hit.person) for hit in found.hits]
+    assert order == sorted(order)
+    assert [hit.rank for hit in found.hits] == list(range(1, 17))
+    assert all(hit.same_person == (hit.similarity >= 0.75) for hit in found.hits)
+    assert [hit.person for hit in enrolled.search(photos[:2], top=3, fuse=fuse).hits] == [
+        hit.person for hit in found.hits[:3]
+    ]
+    assert json.loads(json.dumps(found.to_dict()))["num_people"] == 16
+    assert found.records()[0]["person"] == found.hits[0].person
+
+
+def test_of_equal_ones_the_first_by_name_comes_first(engine, photos):
+    gallery = engine.enroll({name: [photos[0]] for name in ("b", "c", "a")})
+    assert [hit.person for hit in gallery.search(photos[5]).hits] == ["a", "b", "c"]
+
+
+def test_comparing_with_one_person_is_verify(engine, enrolled, photos):
+    own = [path for path in photos if "/6b/" in path]
+    found, expected = enrolled.verify(photos[0], "6b"), engine.verify(photos[0], own)
+    assert found.similarity == pytest.approx(expected.similarity, abs=1e-5)
+    assert (found.sizes, found.threshold) == (expected.sizes, expected.threshold)
+    assert [each["contribution"] for each in found.photographs[1]] == pytest.approx(
+        [each["contribution"] for each in expected.photographs[1]], abs=1e-5
+    )
+    assert any("6b is a twin: 6a is" in text for text in found.warnings)
+    assert not any("is a twin" in text for text in engine.enroll({"x": own}).verify(photos[0], "x").warnings)
+    with pytest.raises(ConfigError, match="nobody is enrolled as '6c'"):
+        enrolled.verify(photos[0], "6c")
+
+
+def blended(photo, other, share):
+    pixels = [np.array(Image.open(path).convert("RGB"), float) for path in (photo, other)]
+    return ((1 - share) * pixels[0] + share * pixels[1]).astype(np.uint8)
+
+
+def test_a_twin_at_rank_two_is_a_warning_with_the_margin(engine, photos):
+    people = {"x": [photos[0]], "y": [blended(photos[0], photos[12], 0.2)], "z": [photos[12]]}
+    found = engine.enroll(people, twins=[("y", "x")]).search(photos[0])
+    first, second, third = found.hits
+    assert [hit.person for hit in found.hits] == ["x", "y", "z"]
+    assert first.twins == {"y": second.similarity}
+    assert first.margin == first.similarity - second.similarity
+    assert second.margin == -first.margin
+    assert (third.twins, third.margin) == ({}, None)
+    told = [text for text in found.warnings if "rank 1 is x and rank 2 the twin y" in text]
+    assert len(told) == 1
+    assert f"{first.margin:.3f} less alike" in told[0]
+    apart = engine.enroll(people, twins=[("x", "z")]).search(photos[0])
+    assert not [text for text in apart.warnings if "rank 2" in text]
+    assert apart.hits[0].margin == pytest.approx(first.similarity - third.similarity)
+
+
+def test_a_file_is_the_same_gallery_and_its_owners_alone(engine, photos, tmp_path):
+    path = tmp_path / "sub" / "people.gallery"
+    gallery = engine.enroll({"a": photos[:2], "b": photos[6:7]}, path, twins=[("b", "a")])
+    again = engine.open_gallery(path)
+    assert again.photographs == gallery.photographs
+    assert (again.twins, again.counts()) == ((("a", "b"),), {"a": 2, "b": 1})
+    assert features_of(again) == features_of(gallery)
+    assert again.search(photos[3]).hits == gallery.search(photos[3]).hits
+    assert (path.stat().st_mode & 0o077, path.parent.stat().st_mode & 0o077) == (0, 0)
+    assert [each.name for each in path.parent.iterdir()] == ["people.gallery"]
+    unsaved = engine.enroll({"a": photos[:1]})
+    unsaved.save(tmp_path / "copy")
+    unsaved.add("b", photos[1])
+    assert engine.open_gallery(tmp_path / "copy").people == ["a", "b"], "it keeps to its file"
+
+
+def test_a_gallery_of_another_model_is_refused(engine, model_path, photos, tmp_path):
+    path = tmp_path / "people.gallery"
+    engine.enroll({"a": photos[:1]}, path)
+    other = TwinInferenceEngine(tiny_model(tmp_path, threshold=Threshold(0.5, {})), "cpu", align="never")
+    with pytest.raises(ModelError, match="a gallery of another model"):
+        other.open_gallery(path)
+    with pytest.raises(ModelError, match="a gallery of another model"):
+        other.enroll({"a": photos[:1]}, path)
+    with pytest.raises(ModelError, match="enrolled with align='never', and this engine has 'auto'"):
+        TwinInferenceEngine(model_path, "cpu").open_gallery(path)
+
+
+def test_what_is_no_gallery_is_one_line(engine, photos, tmp_path):
+    path = tmp_path / "people.gallery"
+    engine.enroll({"a": photos[:2]}, path)
+    whole = path.read_bytes()
+    at = whole.index(b'"align') - 20
+    cases = [b"", b"x" * 40, whole[:50], whole[:-8], whole[8:], whole.replace(b"photographs", b"photographz"),
+             whole.replace(b"twin_dcal.gallery", b"twin_dcal.galleri"), whole[:at] + b"\xff" + whole[at + 1 :],
+             whole[:-4] + b"\x00\x00\xc0\x7f"]  # fmt: skip
+    for content in cases:
+        path.write_bytes(content)
+        with pytest.raises(ModelError, match=r"^\S*people\.gallery: [^\n]*$"):
+            engine.open_gallery(path)
+    with pytest.raises(ModelError, match="no such gallery"):
+        engine.open_gallery(tmp_path / "gone")
+
+
+def test_deletion_deletes(engine, photos, tmp_path):
+    path = tmp_path / "people.gallery"
+    gallery = engine.enroll({"anna": photos[:3], "berta": photos[6:8]}, path)
+    row = gallery._stored.features[1].tobytes()
+    assert row in path.read_bytes()
+    assert gallery.remove("anna", photos[1]) == 1
+    assert row not in path.read_bytes()
+    assert photos[1].encode() not in path.read_bytes()
+    assert gallery.remove("anna", Path(photos[0]).read_bytes()) == 1, "by its content"
+    assert gallery.remove("anna") == 1
+    assert b"anna" not in path.read_bytes()
+    assert [hit.person for hit in gallery.search(photos[0]).hits] == ["berta"]
+    assert engine.open_gallery(path).counts() == {"berta": 2}
+    for given, told in (
+        (("anna",), "nobody is enrolled as 'anna'"),
+        (("berta", photos[0]), "no such photograph"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            gallery.remove(*given)
+    gallery.remove("berta")
+    with pytest.raises(ConfigError, match="the gallery is empty"):
+        engine.open_gallery(path).search(photos[0])
+
+
+def test_adding_tells_what_came_of_each_photograph(engine, photos, tmp_path):
+    gallery = engine.enroll({"a": [photos[0]]})
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nothing")
+    content = Path(photos[0]).read_bytes()
+    added = gallery.add("a", [photos[1], photos[0], content, bad, "gone.png", photos[1]])
+    assert (added.num_added, added.num_known, len(added.left_out)) == (1, 3, 2)
+    assert "bad.png" in added.left_out[1] + added.left_out[0]
+    assert gallery.counts() == {"a": 2}
+    assert gallery.add("b", Image.open(photos[2])).num_added == 1
+    with pytest.raises(ConfigError, match="give a name"):
+        gallery.add("", photos[3])
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        gallery.search(bad)
+    for wrong in (0, True, 2.5):
+        with pytest.raises(ConfigError, match="top"):
+            gallery.search(photos[0], top=wrong)
+
+
+def test_two_who_add_to_one_file_lose_nothing(engine, photos, tmp_path):
+    path = tmp_path / "people.gallery"
+    one = engine.enroll({"a": photos[:1]}, path)
+    two = engine.open_gallery(path)
+    one.add("b", photos[1])
+    two.add("c", photos[2])
+    one.remove("a")
+    assert engine.open_gallery(path).people == one.people == ["b", "c"]
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+@pytest.mark.parametrize("half", [False, True])
+def test_killed_while_enrolling_nothing_is_lost_or_doubled(
+    engine, tiny_faces, tmp_path, monkeypatch, after, half
+):
+    """A process is killed in or after its nth write; the same call goes on from there."""
+    monkeypatch.setattr("twin_dcal.inference.gallery._AT_ONCE", 4)
+    path = tmp_path / "people.gallery"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads that other tests left: none of them holds a lock here
+        child = os.fork()
+    if child == 0:
+        real, count = gallery_file.replacing, [0]
+
+        def replacing(place):
+            count[0] += 1
+            if count[0] == after and half:
+                Path(place).with_name(f".{Path(place).name}.abcdefgh.tmp").write_bytes(b"half")
+                os.kill(os.getpid(), signal.SIGKILL)
+            if count[0] == after + 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(place)
+
+        gallery_file.replacing = replacing
+        engine.enroll(tiny_faces, path)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "it was killed"
+    if path.exists():
+        before = engine.open_gallery(path)
+        assert len(before.photographs) < 96
+    gallery = engine.enroll(tiny_faces, path)
+    whole = engine.enroll(tiny_faces)
+    assert sorted(features_of(gallery)) == sorted(features_of(whole))
+    assert len(gallery.photographs) == 96
+    for key, row in features_of(whole).items():
+        np.testing.assert_allclose(features_of(gallery)[key], row, atol=1e-5)
+    assert [each.name for each in tmp_path.iterdir()] == ["people.gallery"], (
+        "and nothing half written is left"
+    )
+
+
+def test_who_is_enrolled_can_be_named_in_many_ways(engine, tiny_faces, photos, tmp_path):
+    table = tmp_path / "people.csv"
+    table.write_text(f"image,person\n{photos[0]},a\n{photos[6]},b\n")
+    pairs = tmp_path / "twins.csv"
+    pairs.write_text("a,b\n")
+    gallery = engine.enroll(table, twins=pairs)
+    assert (gallery.counts(), gallery.twins) == ({"a": 1, "b": 1}, (("a", "b"),))
+    columns = {"person": ["a"], "image": [photos[0]]}
+
+    class Frame:
+        def __init__(self):
+            self.columns = list(columns)
+
+        def __getitem__(self, name):
+            return SimpleNamespace(tolist=lambda: columns[name])
+
+    assert engine.enroll(Frame()).counts() == {"a": 1}
+    folder = engine.enroll(tiny_faces / "test", tmp_path / "g")
+    assert folder.people == ["6a", "6b", "7a", "7b"]
+    assert engine.enroll(tiny_faces, tmp_path / "g").counts() == dict.fromkeys(
+        engine.enroll(tiny_faces).people, 6
+    )
+    for wrong in ({}, tmp_path / "gone", tmp_path / "gone.csv"):
+        with pytest.raises(ManifestError):
+            engine.enroll(wrong)
+
+
+def test_the_command(model_path, tiny_faces, photos, tmp_path, capsys):
+    path = tmp_path / "people.gallery"
+    common = ["--model", str(model_path), "--gallery", str(path), "--align", "never"]
+
+    def run(*given):
+        code = search.main([*common, *map(str, given)])
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    assert run("--enroll", tiny_faces)[:2] == (0, f"16 people with 96 photographs: {path}\n")
+    code, out, _ = run("--photo", photos[0], "--top", 2)
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()[:3]] == ["rank", "1", "2"]
+    assert "(twin " in out
+    code, out, _ = run("--photo", *photos[:2], "--json", "--threshold", "1")
+    assert (code, json.loads(out)["hits"][0]["same_person"]) == (1, False)
+    code, out, _ = run("--photo", photos[0], "--person", "6a")
+    assert out.startswith("decision ")
+    assert "second 6" in out
+    assert run("--add", "new", "--photo", photos[0], "gone.png")[:2] == (
+        0, "1 photograph added, 0 there already; 17 people with 97 photographs\n",
+    )  # fmt: skip
+    assert run("--remove", "new")[1] == "1 photograph of new deleted; 16 people with 96 photographs\n"
+    assert run("--list")[1].splitlines()[0].split() == ["6", "0a"]
+    assert run("--remove", "nobody")[0] == 2
+    for wrong in ((), ("--enroll", "x", "--list"), ("--enroll", "x", "--photo", "y"), ("--json", "--list")):
+        code, _, err = run(*wrong)
+        assert (code, err.count("\n")) == (2, 1)

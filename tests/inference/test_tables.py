@@ -1,0 +1,246 @@
+"""Tables in, tables out: each picture once, faults as rows, and on from where it was killed."""
+
+import csv
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_model
+
+from twin_dcal import TwinInferenceEngine
+from twin_dcal.cli import verify
+from twin_dcal.errors import ConfigError, ManifestError
+from twin_dcal.inference import pair_table
+from twin_dcal.inference.records import Records, read_table
+from twin_dcal.metrics.error_curve import Threshold
+
+
+@pytest.fixture(scope="module")
+def model_path(tmp_path_factory):
+    torch.manual_seed(0)
+    return tiny_model(tmp_path_factory.mktemp("tables"), threshold=Threshold(0.75, {}))
+
+
+@pytest.fixture
+def engine(model_path):
+    return TwinInferenceEngine(model_path, "cpu", align="never")
+
+
+@pytest.fixture
+def embedded(engine, monkeypatch):
+    """How many pictures were embedded."""
+    counts, real = [], engine.backend.embed
+
+    def counting(pixels, feature_type="combined"):
+        counts.append(len(pixels))
+        return real(pixels, feature_type)
+
+    monkeypatch.setattr(engine.backend, "embed", counting)
+    return counts
+
+
+@pytest.fixture(scope="module")
+def photos(tiny_faces):
+    return sorted(map(str, tiny_faces.glob("test/*/*.png")))
+
+
+def drawn_pairs(photos, count=300, seed=0):
+    rng = np.random.default_rng(seed)
+    return [tuple(photos[at] for at in rng.integers(0, len(photos), 2)) for _ in range(count)]
+
+
+def write_csv(path, pairs, more=()):
+    path.write_text("img1,img2,label\n" + "".join(f"{a},{b},{n}\n" for n, (a, b) in enumerate(pairs)))
+    return path
+
+
+def without_times(records):
+    return [{key: value for key, value in each.items() if key != "elapsed_ms"} for each in records]
+
+
+def test_a_table_is_decided_pair_by_pair_and_each_picture_embedded_once(engine, embedded, photos, tmp_path):
+    pairs = drawn_pairs(photos)
+    table = write_csv(tmp_path / "pairs.csv", pairs)
+    found = engine.verify_table(table, tmp_path / "out.csv")
+    assert sum(embedded) == len({name for pair in pairs for name in pair}) == len(photos)
+    with (tmp_path / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == [str(number) for number in range(300)]
+    for at in (0, 63, 64, 299):
+        pair = engine.verify_pair(*pairs[at])
+        assert found[at]["similarity"] == pytest.approx(pair.similarity, abs=1e-5)
+        assert float(rows[at]["similarity"]) == found[at]["similarity"]
+        assert rows[at]["same_person"] == str(pair.same_person)
+    assert (tmp_path / "out.csv").stat().st_mode & 0o077 == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "pairs.csv"], (
+        "nothing is left beside it"
+    )
+
+
+def test_faults_are_rows(engine, photos, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"nothing")
+    table = write_csv(tmp_path / "pairs.csv", [photos[:2], (photos[0], "gone.png"), (bad, photos[1])])
+    found = engine.verify_table(table)
+    assert [each["error"] is None for each in found] == [True, False, False]
+    assert "gone.png: no such file" in found[1]["error"]
+    assert (found[2]["similarity"], found[2]["label"]) == (None, "2")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_results_are_written_in_every_form(engine, photos, tmp_path, ending):
+    table = write_csv(tmp_path / "pairs.csv", [photos[:2], (photos[0], "gone.png")])
+    path = tmp_path / f"out{ending}"
+    found = engine.verify_table(table, path)
+    if ending == ".jsonl":
+        read = [json.loads(line) for line in path.read_text().splitlines()]
+        assert read == found
+        return
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    read = read_table(path, ["img1", "img2"])
+    assert [float(read[0][key]) for key in ("similarity", "threshold")] == [
+        found[0][key] for key in ("similarity", "threshold")
+    ]
+    assert "gone.png" in read[1]["error"]
+    assert "model" not in read[0]
+
+
+def test_an_interrupted_table_goes_on_and_ends_alike(engine, embedded, photos, tmp_path, monkeypatch):
+    pairs = drawn_pairs(photos, 200)
+    table = write_csv(tmp_path / "pairs.csv", pairs)
+    whole = engine.verify_table(table, tmp_path / "whole.jsonl")
+    real, calls = engine.decide_pairs, []
+
+    def killed(*given):
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(engine, "decide_pairs", killed)
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        engine.verify_table(table, out)
+    partial = tmp_path / ".out.jsonl.partial"
+    assert not out.exists()
+    assert partial.stat().st_mode & 0o077 == 0
+    with partial.open("a") as file:  # a line that was half written when the process was killed
+        file.write('{"img1": "a')
+    calls.clear()
+    monkeypatch.setattr(engine, "decide_pairs", lambda *given: calls.append(len(given[0])) or real(*given))
+    found = engine.verify_table(table, out)
+    assert calls == [64, 8], "128 of 200 pairs were decided before"
+    assert without_times(found) == without_times(map(json.loads, out.read_text().splitlines()))
+    for one, other in zip(without_times(found), without_times(whole), strict=True):
+        assert one.pop("similarity") == pytest.approx(other.pop("similarity"), abs=1e-5)
+        assert one == other
+    assert not partial.exists()
+    # Of another threshold, or after a picture has changed, everything is decided anew.
+    calls.clear()
+    monkeypatch.setattr(engine, "decide_pairs", killed)
+    with pytest.raises(KeyboardInterrupt):
+        engine.verify_table(table, out)
+    engine.set_threshold(0.1)
+    monkeypatch.setattr(engine, "decide_pairs", real)
+    assert {each["threshold"] for each in engine.verify_table(table, out)} == {0.1}
+
+
+def test_paths_are_found_beside_the_table(engine, tiny_faces, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [name.removeprefix(f"{tiny_faces}/") for name in photos[:2]]
+    table = tiny_faces / "pairs.tsv"
+    table.write_text("\t".join(names) + "\n")
+    try:
+        [found] = engine.verify_table(table)
+    finally:
+        table.unlink()
+    assert (found["error"], found["img1"], found["img1_path"]) == (None, names[0], photos[0])
+
+
+class Frame:
+    """What pandas and polars have in common, and no more."""
+
+    def __init__(self, method, **columns):
+        self.columns = list(columns)
+        self._columns = {
+            name: SimpleNamespace(**{method: lambda v=values: v}) for name, values in columns.items()
+        }
+
+    def __getitem__(self, name):
+        return self._columns[name]
+
+
+@pytest.mark.parametrize("method", ["tolist", "to_list", "to_pylist"])
+def test_data_frames_of_any_library(engine, photos, method):
+    [found] = engine.verify_table(Frame(method, IMG1=[photos[0]], img2=[photos[1]], fold=[3]))
+    assert (found["img1"], found["fold"], found["error"]) == (photos[0], 3, None)
+
+
+def test_real_data_frames(engine, photos):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {"img1": [photos[0], photos[0]], "img2": [photos[1], "gone.png"], "fold": [1, 2]}
+    )
+    made = engine.verify_table(frame).to_pandas()
+    assert list(made.columns[:3]) == ["img1", "img2", "fold"]
+    assert made["same_person"].tolist()[1] is None
+    assert made["error"].isna().tolist() == [True, False]
+    arrow = pytest.importorskip("pyarrow")
+    assert len(engine.verify_table(arrow.Table.from_pandas(frame))) == 2
+
+
+def test_to_pandas_without_it_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ConfigError, match="pip install pandas"):
+        Records([{"a": 1}]).to_pandas()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no row in it"), ("img1,img2\n", "no pair in it"), ("a,b,c\n", "must name the columns img1, img2"),
+        ("img1,img2\na\n", "line 2: 1 column, not 2"), ("img1,img2\n,b.png\n", "row 1: img1 is no path"),
+        ("img1,img2,similarity\na,b,c\n", "column similarity, as results have"),
+    ],
+)  # fmt: skip
+def test_what_is_no_table_of_pairs(engine, tmp_path, text, told):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(ManifestError, match=told):
+        engine.verify_table(tmp_path / "t.csv")
+
+
+def test_other_things_that_are_no_tables(engine, tmp_path):
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    for given in (tmp_path / "t.parquet", tmp_path / "gone.csv", "t.xlsx", 7, Frame("tolist", img1=["a"])):
+        with pytest.raises(ManifestError):
+            engine.verify_table(given)
+    with pytest.raises(ConfigError, match=r"out\.xlsx: results are written to \.csv, \.jsonl, \.parquet"):
+        engine.verify_table(Frame("tolist", img1=["a"], img2=["b"]), "out.xlsx")
+
+
+def test_the_command(model_path, photos, tmp_path, capsys):
+    table = write_csv(tmp_path / "pairs.csv", [photos[:2], (photos[0], "gone.png")])
+    given = ["--model", str(model_path), "--align", "never", "--pairs", str(table)]
+    assert verify.main([*given, "--output", str(tmp_path / "out.csv")]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("2 pairs: ")
+    assert "1 not compared" in told
+    assert verify.main(given) == 2
+    assert capsys.readouterr().err == "error: --pairs and --output go together\n"
+    table = write_csv(tmp_path / "none.csv", [("a.png", "b.png")])
+    assert verify.main([*given[:-1], str(table), "--output", str(tmp_path / "none.jsonl")]) == 2
+    assert "no pair can be compared; first: a.png: no such file" in capsys.readouterr().err
+    assert (tmp_path / "none.jsonl").exists()
+
+
+def test_rows_in_one_block_are_as_in_another(engine, photos, monkeypatch):
+    frame = Frame("tolist", img1=photos[:9], img2=photos[1:10])
+    whole = engine.verify_table(frame)
+    monkeypatch.setattr(pair_table, "_AT_ONCE", 2)
+    assert [each["similarity"] for each in engine.verify_table(frame)] == pytest.approx(
+        [each["similarity"] for each in whole], abs=1e-5
+    )
