@@ -24,7 +24,7 @@ from twin_dcal.config_text import parse_dotted
 from twin_dcal.data.manifest import load_face_data
 from twin_dcal.evaluation.compare import open_stored
 from twin_dcal.evaluation.inputs import DataFiles
-from twin_dcal.evaluation.systems import Sampling
+from twin_dcal.evaluation.sampling import Sampling
 from twin_dcal.metrics.averaging import JackknifedRun, jackknife, mean_difference
 from twin_dcal.metrics.pair_stream import PairBlock, PairSource
 

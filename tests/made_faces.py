@@ -23,6 +23,24 @@ def faces(num_families=12, people_each=2, images_each=4, dim=16, seed=0, family=
     return what, np.array(rows, dtype=np.float32)
 
 
+def uneven(num_families=12, large=14, dim=16, seed=4):
+    """Families of two people with 2 to 4 images each; the first person has `large`."""
+    rng = np.random.default_rng(seed)
+    names, rows = [], []
+    for number in range(num_families):
+        centre = rng.normal(size=dim)
+        for letter in "ab":
+            own = centre + rng.normal(size=dim)
+            images = large if (number, letter) == (0, "a") else int(rng.integers(2, 5))
+            names += [f"F{number:02d}{letter}/{image}.png" for image in range(images)]
+            rows += [own + 0.8 * rng.normal(size=dim) for _ in range(images)]
+    people = np.array([name.split("/")[0] for name in names])
+    families = np.array([person[:-1] for person in people])
+    return Comparisons("made", names, people, families, None, {"name": "all pairs"}), np.array(
+        rows, np.float32
+    )
+
+
 def all_listed(what, vectors):
     """[(first row, second row, score as float, kind name)] of every pair, by the source's own blocks."""
     kinds = ("genuine", "twin", "unrelated", "other")

@@ -26,8 +26,9 @@ from twin_dcal.evaluation.protocol import (
     pair_source,
     sample_unrelated,
 )
+from twin_dcal.evaluation.sampling import Sampling
 from twin_dcal.evaluation.score_files import write_scores
-from twin_dcal.evaluation.systems import Sampling, Scored
+from twin_dcal.evaluation.systems import Scored
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.pair_stream import count_pairs
 from twin_dcal.metrics.paired_rates import holm

@@ -15,8 +15,9 @@ from twin_dcal.evaluation.examples import save_examples
 from twin_dcal.evaluation.inputs import DataFiles, join_scores
 from twin_dcal.evaluation.protocol import Comparisons, listed_source, pair_source
 from twin_dcal.evaluation.report_schema import write_figures
+from twin_dcal.evaluation.sampling import Sampling
 from twin_dcal.evaluation.score_files import read_scores, write_scores
-from twin_dcal.evaluation.systems import EmbeddingsSystem, Sampling, decision_from, decision_to
+from twin_dcal.evaluation.systems import EmbeddingsSystem, decision_from, decision_to
 from twin_dcal.evaluation.tables import write_tables
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.calibration import Platt
@@ -48,7 +49,20 @@ def test_everything_a_report_needs_is_there(made):
     assert list(figures)[:3] == ["schema_version", "model", "protocol"]
     assert set(figures) == {
         *("schema_version", "model", "protocol", "threshold", "threshold_source", "twin", "unrelated", "all"),
-        *("headline", "intervals", "calibration", "folds", "animals", "warnings", "notes", "roc_auc", "eer"),
+        *(
+            "weights",
+            "sentence",
+            "behind",
+            "headline",
+            "intervals",
+            "calibration",
+            "folds",
+            "animals",
+            "warnings",
+            "notes",
+            "roc_auc",
+            "eer",
+        ),
         "failures",
         *(
             "eer_threshold",

@@ -13,8 +13,9 @@ from twin_dcal.evaluation.evaluate import Decision, EvaluationOptions, evaluate
 from twin_dcal.evaluation.failures import failures_from, number_of_pairs
 from twin_dcal.evaluation.inputs import DataFiles
 from twin_dcal.evaluation.protocol import pair_source, sample_unrelated, without_images
+from twin_dcal.evaluation.sampling import Sampling
 from twin_dcal.evaluation.score_files import read_scores
-from twin_dcal.evaluation.systems import EmbeddingsSystem, Sampling, ScoresSystem
+from twin_dcal.evaluation.systems import EmbeddingsSystem, ScoresSystem
 from twin_dcal.evaluation.table import format_table
 from twin_dcal.report import protocols
 from twin_dcal.report.wording import percent

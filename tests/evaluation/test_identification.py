@@ -15,8 +15,9 @@ from twin_dcal.evaluation.identification import identification_figures, search
 from twin_dcal.evaluation.inputs import DataFiles
 from twin_dcal.evaluation.protocol import pair_source
 from twin_dcal.evaluation.run import Outputs, run
+from twin_dcal.evaluation.sampling import Sampling
 from twin_dcal.evaluation.score_files import read_scores, write_scores
-from twin_dcal.evaluation.systems import EmbeddingsSystem, Sampling, ScoresSystem
+from twin_dcal.evaluation.systems import EmbeddingsSystem, ScoresSystem
 from twin_dcal.metrics.fusion import Fusion
 from twin_dcal.report import protocols
 

@@ -69,7 +69,7 @@ def test_a_fitted_calibration_is_reliable_and_a_shifted_one_is_not():
 def test_few_or_unknown_families_get_platt():
     few = choose_calibration(pair_source(*faces(19)), "twin", "val", 0)
     assert isinstance(few.calibration, Platt)
-    assert few.reason == "platt: 19 families, fewer than 20"
+    assert few.reason == "platt: 19 families have genuine pairs, fewer than 20"
     assert few.calibration.source == "val"
     genuine, impostor = drawn()
     kinds = np.repeat([PairKind.GENUINE, PairKind.OTHER], [300, 900])
@@ -77,6 +77,23 @@ def test_few_or_unknown_families_get_platt():
     assert unknown.reason == "platt: families are not known"
     with pytest.raises(MetricError):
         choose_calibration(ListedPairs(genuine, kinds[:300]), "all", "val", 0)
+
+
+def test_families_without_genuine_pairs_do_not_speak_for_isotonic_regression():
+    """30 families have impostor pairs, 19 of them genuine ones."""
+    whole = stepped(30)
+    first, second, scores, kinds = (
+        np.concatenate([getattr(block, name) for block in whole.blocks()])
+        for name in ("first", "second", "score", "kind")
+    )
+    kept = (kinds != 0) | (whole.families[first] < 19)
+    source = ListedPairs(
+        scores[kept], kinds[kept], first[kept], second[kept], people=whole.people, families=whole.families
+    )
+    choice = choose_calibration(source, "twin", "val", 0)
+    assert isinstance(choice.calibration, Platt)
+    assert choice.reason == "platt: 19 families have genuine pairs, fewer than 20"
+    assert isinstance(choose_calibration(whole, "twin", "val", 0).calibration, Isotonic)
 
 
 def stepped(num_families, seed=0):

@@ -94,8 +94,8 @@ def test_headline_is_the_twin_fmr_at_fmr_1e_4_on_unrelated_people():
 def test_headline_with_few_unrelated_pairs_says_so():
     figures = evaluation_figures(pair_scores(unrelated=2000), 0.6)
     assert figures["headline"]["fmr_used"] == 1 / 2000
-    assert "asked" not in figures["headline"]["sentence"], "nobody asked for the rate that it falls back to"
-    assert "2,000 unrelated pairs are too few to tell of FMR 0.0001: at" in figures["headline"]["sentence"]
+    told = figures["headline"]["sentence"]
+    assert "0.05 % of unrelated pairs match (2,000 unrelated pairs are too few for 0.01 %)" in told
     assert figures["headline"]["fmr_achieved"] <= 1 / 2000
     assert any("2,000 unrelated pairs are too few for FMR 0.0001" in line for line in figures["warnings"])
     assert any(line.startswith("unrelated: 2,000 impostor pairs are too few") for line in figures["warnings"])
@@ -103,9 +103,7 @@ def test_headline_with_few_unrelated_pairs_says_so():
 
 def test_headline_of_one_unrelated_pair_asks_for_nothing():
     figures = evaluation_figures(pair_scores(genuine=2, twin=1, unrelated=1), 0.6)
-    assert figures["headline"]["sentence"].startswith(
-        "1 unrelated pair is too few to tell of FMR 0.0001: at the"
-    )
+    assert "(1 unrelated pair is too few for 0.01 %)" in figures["headline"]["sentence"]
     assert any(line.startswith("headline: 1 unrelated pair is too few") for line in figures["warnings"])
 
 
@@ -172,7 +170,7 @@ def test_table_fits_the_terminal_and_dashes_what_is_unsupported():
     assert rows["all"][1] == "30,900"
     eer = 100 * error_rates.eer(sort_scores(scores.genuine, scores.twin)).eer
     assert rows["twin"][2] == f"{eer:.2f}"
-    assert "At the threshold that gives FMR" in table
+    assert "At the decision threshold 0.6, " in table
     huge = json.loads(json.dumps(evaluation_figures(scores, 0.6)))
     for name in ("twin", "unrelated", "all"):
         huge[name]["num_impostors"] = 1_249_975_000
@@ -284,6 +282,9 @@ def test_the_schema_is_the_one_that_the_docs_describe():
         "schema_version",
         "threshold",
         "threshold_source",
+        "weights",
+        "sentence",
+        "behind",
         "twin",
         "unrelated",
         "all",
@@ -386,7 +387,7 @@ def test_intervals_stand_beside_their_figures():
     }
     assert figures["unrelated"]["intervals"] == {}
     assert figures["headline"]["intervals"] == {"twin_fmr": [0.05, 0.2], "fnmr": [0.25, 0.4]}
-    assert "[5.00%, 20.00%] of twin pairs" in figures["headline"]["sentence"]
+    assert "twin FMR is 14 % [5–20 %] and FNMR 34 % [25–40 %]" in figures["headline"]["sentence"]
     assert {
         key: figures["intervals"][key]
         for key in ("level", "num_families", "num_units", "num_replicates", "seed")
@@ -433,6 +434,51 @@ def test_missing_intervals_come_with_the_reason():
     )
     assert partly["intervals"] is not None
     assert "no interval for twin.f1, headline: why" in partly["notes"]
+
+
+def test_the_report_begins_with_the_threshold_in_use():
+    made = made_intervals()
+    made.figures["twin"] |= {"fmr": Interval(0.25, 0.2, 0.3, 0), "fnmr": Interval(0.26, 0.2, 0.33, 0)}
+    figures = evaluation_figures(pair_scores(), 0.6, "x", made)
+    twin = figures["twin"]
+    assert figures["sentence"].startswith(
+        f"At the decision threshold 0.6, {100 * twin['fmr']:.0f} % [20–30 %] of twin pairs are accepted as one person "
+        f"(twin FMR) and {100 * twin['fnmr']:.0f} % [20–33 %] of genuine pairs are rejected (FNMR)."
+    )
+    assert figures["sentence"].endswith(figures["headline"]["sentence"])
+    assert len(figures["sentence"]) < 320
+
+
+@pytest.mark.parametrize(
+    ("threshold", "warned"),
+    [(1.1, "low FMR is no success"), (0.3, "Most twin pairs are accepted"), (0.6, "")],
+)
+def test_a_rate_that_is_bad_is_no_success(threshold, warned):
+    """At 1.1 nearly every genuine pair is rejected, and next to no twin pair is accepted."""
+    figures = evaluation_figures(pair_scores(), threshold, "x")
+    assert (figures["twin"]["fnmr"] > 0.99) == (threshold == 1.1)
+    assert warned in figures["sentence"]
+    assert ("Most" in figures["sentence"]) == bool(warned)
+
+
+def test_without_twins_the_sentence_is_of_the_impostors_there_are():
+    assert "of unrelated pairs are accepted" in evaluation_figures(pair_scores(twin=0), 0.6)["sentence"]
+    only_other = evaluation_figures(pair_scores(twin=0, unrelated=0, other=50), math.inf)["sentence"]
+    assert only_other.startswith("No threshold accepts a pair: 0 % of impostor pairs are accepted")
+
+
+def test_the_rule_of_30_lists_only_counts_that_break_it():
+    figures = evaluation_figures(pair_scores(genuine=6000), 0.6, "x")
+    (line,) = [line for line in figures["warnings"] if line.startswith("headline: only")]
+    told, headline = line.partition("only ")[2], figures["headline"]
+    assert (
+        headline["num_unrelated_false_matches"]
+        < 30
+        <= min(headline["num_twin_false_matches"], headline["num_false_non_matches"])
+    )
+    assert (
+        told == f"{headline['num_unrelated_false_matches']} unrelated false matches behind it (rule of 30)."
+    )
 
 
 def test_few_errors_at_the_threshold_are_a_warning():

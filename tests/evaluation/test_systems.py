@@ -14,7 +14,8 @@ from twin_dcal.cli import evaluate
 from twin_dcal.errors import ManifestError, MetricError
 from twin_dcal.evaluation.embedding_files import read_embeddings
 from twin_dcal.evaluation.inputs import DataFiles
-from twin_dcal.evaluation.systems import ModelSystem, Sampling
+from twin_dcal.evaluation.sampling import Sampling
+from twin_dcal.evaluation.systems import ModelSystem
 from twin_dcal.models.dcal import DCALVerificationModel
 
 

@@ -646,7 +646,8 @@ def test_mistakes_are_one_line(arguments, told, capsys):
 
 def test_evaluating_says_how(exported):
     from twin_dcal.evaluation.inputs import DataFiles
-    from twin_dcal.evaluation.systems import Sampling, open_model
+    from twin_dcal.evaluation.sampling import Sampling
+    from twin_dcal.evaluation.systems import open_model
 
     with pytest.raises(ConfigError, match=r"dcal-extract --model .*, then dcal-evaluate --embeddings"):
         open_model(str(exported.path), "cpu", DataFiles(), Sampling())

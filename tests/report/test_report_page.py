@@ -13,6 +13,7 @@ import synthetic_evaluations as synthetic
 from PIL import Image
 
 from twin_dcal.errors import ConfigError
+from twin_dcal.evaluation.behind import behind
 from twin_dcal.evaluation.result import WorstPair
 from twin_dcal.report.html import draw_plots, report_page, write_report
 
@@ -150,7 +151,7 @@ def test_pictures_and_tables_can_be_heard(written):
 
 def test_every_part_is_there(written, faces):
     page, figures = Page(written[1]), faces[1].figures
-    assert figures["headline"]["sentence"] in page.text
+    assert figures["sentence"] in page.text
     for text in [*figures["warnings"], *figures["notes"]]:
         assert text in page.text
     for text in ("What was compared", "Figures by kind of impostor", "Plots", "Families", "People", "Wrong decisions",
@@ -176,7 +177,7 @@ def hostile_evaluation(made):
     figures = {
         **made.figures, "threshold_source": HOSTILE[0], "test_data": HOSTILE[1], "warnings": HOSTILE, "notes": HOSTILE,
         "model": {"path": HOSTILE[2], "sha256": HOSTILE[0], "branches": HOSTILE}, "feature_type": HOSTILE[0],
-        "headline": {**made.figures["headline"], "sentence": "".join(HOSTILE)}, "protocol": {"name": HOSTILE[0]},
+        "sentence": "".join(HOSTILE), "behind": behind(people), "protocol": {"name": HOSTILE[0]},
         "intervals": {**made.figures["intervals"], "method": HOSTILE[0]},
     }  # fmt: skip
     return replace(made, figures=figures, families=families, people=people, false_matches=pairs,
@@ -253,7 +254,19 @@ def test_a_list_of_pairs_without_people_makes_a_report(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "key", ["twin", "unrelated", "headline", "intervals", "calibration", "folds", "model", "protocol"]
+    "key",
+    [
+        "sentence",
+        "behind",
+        "twin",
+        "unrelated",
+        "headline",
+        "intervals",
+        "calibration",
+        "folds",
+        "model",
+        "protocol",
+    ],
 )
 def test_any_part_may_be_missing(small, key):
     without = {name: value for name, value in small.figures.items() if name != key}

@@ -120,6 +120,10 @@ def test_without_a_headline_the_rates_at_the_threshold_are_told():
     assert "25.00" in content.headline({"headline": None, "all": {"confusion": {"fmr": 0.25, "fnmr": 0.5}}})
     assert content.headline({}) == "There are no comparisons to report."
     assert [card.kind for card in content.cards({"all": {"eer": 0.1}})] == ["all", "all"]
+    at_threshold = {"all": {"eer": 0.1, "confusion": {"fmr": 0.25, "fnmr": 0.5}}}
+    assert [card.name for card in content.cards(at_threshold)[:2]] == [
+        "FMR at the decision threshold", "FNMR at the decision threshold"
+    ]  # fmt: skip
 
 
 def test_families_and_people_come_worst_first(realistic):

@@ -15,7 +15,8 @@ from twin_dcal.evaluation.compare import Run, open_stored
 from twin_dcal.evaluation.evaluate import EvaluationOptions
 from twin_dcal.evaluation.inputs import DataFiles, read_comparisons
 from twin_dcal.evaluation.result import Figures
-from twin_dcal.evaluation.systems import Sampling, open_model
+from twin_dcal.evaluation.sampling import Sampling
+from twin_dcal.evaluation.systems import open_model
 from twin_dcal.files import write_text
 from twin_dcal.locking import locked
 from twin_dcal.plural import plural

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
-from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 
 from .common import check_launch, run
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
     from twin_dcal.evaluation.evaluate import Decision, EvaluationOptions
     from twin_dcal.evaluation.inputs import DataFiles
     from twin_dcal.evaluation.run import Outcome
-    from twin_dcal.evaluation.systems import ModelSystem, Sampling, System
+    from twin_dcal.evaluation.sampling import Sampling
+    from twin_dcal.evaluation.systems import ModelSystem, System
     from twin_dcal.inference.aligning import Align
     from twin_dcal.report.galleries import Overlays
 
@@ -95,6 +95,10 @@ def _check(options: argparse.Namespace) -> None:
         (options.num_examples < 1, "--num_examples must be at least 1"),
         (options.max_unrelated is not None and options.max_unrelated < 1, "--max_unrelated must be at least 1"),
         (options.max_unrelated is not None and options.scores, "--max_unrelated: a scores file has its own pairs"),
+        (options.max_images_per_person is not None and options.max_images_per_person < 2,
+         "--max_images_per_person must be at least 2: a genuine pair has two images"),
+        (options.compare and (options.metadata or options.weights == "people"),
+         "--metadata and --weights people are for one evaluation; leave them out with --compare"),
         (options.folds < 0 or options.folds == 1, "--folds must be at least 2"),
         (options.seed < 0, "--seed must be at least 0"),
         (options.num_replicates < 0, "--num_replicates must be at least 0"),
@@ -189,15 +193,9 @@ def _tune(options: argparse.Namespace) -> int:
     tuning = evaluation.tune_on(
         system, None, options.val_data, options.threshold_metric or "eer", _effort(options)
     )
-    choice = tuning.choice
-    print(
-        f"threshold {choice.threshold:.4f} by {choice.metric}, on {choice.num_genuine:,} genuine and "
-        f"{plural(choice.num_impostors, f'impostor ({choice.on}) pair')} of {tuning.data}\n"
-        f"there: FMR {percent(choice.fmr)}, FNMR {percent(choice.fnmr)}"
-    )
+    print(tuning.choice.described(tuning.data))
     assert isinstance(system, ModelSystem)
-    told = told_of_training(system.loaded.training)
-    for warning in (*told, *([] if choice.warning is None else [choice.warning])):
+    for warning in filter(None, (*told_of_training(system.loaded.training), tuning.choice.warning)):
         print(f"Warning: {warning}")
     if options.save:
         evaluation.save_tuning(system, tuning)
@@ -220,7 +218,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         evaluation.Outputs(options.output_dir, options.save_scores, options.save_embeddings),
         given=given,
         tune=(validation, options.threshold_metric or "eer") if options.optimize_threshold and validation else None,
-        compare_features=options.compare_features, speed=options.benchmark_speed,
+        compare_features=options.compare_features, speed=options.benchmark_speed, metadata=options.metadata,
     )  # fmt: skip
     figures = outcome.evaluation.figures
     print(format_table(figures))
@@ -319,7 +317,9 @@ def _of_images(options: argparse.Namespace) -> "System":
     from twin_dcal.evaluation.score_files import read_scores
 
     if options.scores:
-        return systems.ScoresSystem(read_scores(options.scores, options.strict), _files(options))
+        return systems.ScoresSystem(
+            read_scores(options.scores, options.strict), _files(options), _sampling(options)
+        )
     if options.embeddings:
         return systems.EmbeddingsSystem(
             read_embeddings(options.embeddings, keep_failed=True), _files(options), _sampling(options)
@@ -374,9 +374,9 @@ def _files(options: argparse.Namespace) -> "DataFiles":
 
 
 def _sampling(options: argparse.Namespace) -> "Sampling":
-    from twin_dcal.evaluation.systems import Sampling
+    from twin_dcal.evaluation.sampling import Sampling
 
-    return Sampling(options.max_unrelated, options.seed)
+    return Sampling(options.max_unrelated, options.seed, options.max_images_per_person)
 
 
 def _effort(options: argparse.Namespace) -> "EvaluationOptions":
@@ -385,7 +385,7 @@ def _effort(options: argparse.Namespace) -> "EvaluationOptions":
     return EvaluationOptions(
         num_replicates=options.num_replicates, seed=options.seed, num_folds=options.folds,
         fold_metric=options.threshold_metric, num_worst=max(24, options.num_examples),
-        identification=options.identification,
+        identification=options.identification, weights=options.weights,
     )  # fmt: skip
 
 

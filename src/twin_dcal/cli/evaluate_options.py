@@ -76,9 +76,21 @@ def _data_options(parser: Parser) -> None:
         metavar="FILE",
         help="pairs of person ids (JSON or a table), where not beside the data",
     )
+    option(
+        "metadata", metavar="FILE",
+        help="table of zygosity, sex, age, group, session, date, pose, quality; metadata.csv beside the data is found",
+    )  # fmt: skip
     option("data_root", metavar="DIR", help="where image paths of the files are looked up")
     option("strict", action="store_true", help="whatever would be left out is an error")
     option("max_unrelated", type=int, metavar="N", help="compare a random N of the unrelated pairs")
+    option(
+        "max_images_per_person", type=int, metavar="N",
+        help="compare at most N images of each person, chosen by --seed and the image's name",
+    )  # fmt: skip
+    option(
+        "weights", choices=["pairs", "people"], default="pairs",
+        help="what counts the same in rates: every pair, or every person in each kind of pair",
+    )  # fmt: skip
     option(
         "folds",
         type=int,

@@ -83,10 +83,7 @@ def fit_pairs(pairs: Sequence[Pair], known: Iterable[str]) -> PairFit:
     """Look up every id of twin pairs among the known people."""
     people = set(known)
     unknown = sorted({person for pair in pairs for person in pair} - people)
-    by_form: dict[str, list[str]] = {}
-    for person in sorted(people) if unknown else ():
-        by_form.setdefault(_form(person), []).append(person)
-    near = {person: tuple(by_form[_form(person)]) for person in unknown if _form(person) in by_form}
+    near = near_people(unknown, people)
     found: dict[str, list[str]] = {}
     for person, family in connected_families(pairs).items():
         if person in people:
@@ -97,6 +94,15 @@ def fit_pairs(pairs: Sequence[Pair], known: Iterable[str]) -> PairFit:
     }
     num_families = sum(len(members) > 1 for members in found.values())
     return PairFit(tuple(pairs), tuple(unknown), near, tuple(sorted(alone)), num_families)
+
+
+def near_people(unknown: Iterable[str], known: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Of ids that nobody has, those that somebody's id differs from only in what writing changes, and whose."""
+    unknown = sorted(set(unknown))
+    by_form: dict[str, list[str]] = {}
+    for person in sorted(known) if unknown else ():
+        by_form.setdefault(_form(person), []).append(person)
+    return {person: tuple(by_form[_form(person)]) for person in unknown if _form(person) in by_form}
 
 
 def _with_form(person: str) -> str:

@@ -24,8 +24,9 @@ from .evaluate import EvaluationOptions, intervals_of
 from .inputs import DataFiles
 from .match_names import rows_of_images
 from .result import Figures
+from .sampling import Sampling
 from .score_files import is_scores_file, read_scores
-from .systems import EmbeddingsSystem, Sampling, Scored, ScoresSystem, System
+from .systems import EmbeddingsSystem, Scored, ScoresSystem, System
 
 SCHEMA_VERSION = 1
 CURVE_POINTS = 200

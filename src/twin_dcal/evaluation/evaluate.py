@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_dcal.errors import MetricError
+from twin_dcal.errors import ConfigError, MetricError
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.calibration import Calibration
 from twin_dcal.metrics.costs import cllr
@@ -16,18 +16,25 @@ from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.metrics.intervals import Intervals, family_intervals
 from twin_dcal.metrics.pair_stream import SECTIONS, CountedPairs, PairSource, count_pairs
 from twin_dcal.metrics.pairs import PairKind
+from twin_dcal.metrics.person_weights import PersonWeighted
 from twin_dcal.metrics.score_counts import CountedScores
 from twin_dcal.metrics.thresholds import choose_threshold, requested_far
 
+from .behind import behind
+from .breakdown import MIN_PAIRS, MIN_PEOPLE, break_down
 from .error_analysis import ErrorAnalysis, analyze_errors
 from .failures import failure_figures
 from .folds import cross_validate, cross_validate_listed
+from .headline import HEADLINE_FMR
 from .identification import Template
+from .metadata import Metadata
 from .protocol import Comparisons
 from .reliability import reliability
-from .report_schema import HEADLINE_FMR, evaluation_figures
+from .report_schema import evaluation_figures
 from .result import Curve, Evaluation, Figures, Histograms, Points, Reliability
 from .watched import WatchedPairs
+
+Weights = Literal["pairs", "people"]
 
 NUM_BINS = 200
 MAX_POINTS = 6_000
@@ -61,7 +68,8 @@ class EvaluationOptions:
 
     num_replicates: 0 leaves out intervals, any other number makes them; num_folds: 0 leaves out k-fold figures, unless
     the pairs come with folds; fold_metric: None chooses thresholds by eer, on folds of a list by accuracy;
-    identification: how people are enrolled in a gallery that is searched, None for no search.
+    identification: how people are enrolled in a gallery that is searched, None for no search; weights: whether every
+    pair counts the same, or every person (`person_weights`).
     """
 
     num_replicates: int = 1000
@@ -70,10 +78,13 @@ class EvaluationOptions:
     fold_metric: str | None = None
     num_worst: int = 24
     identification: Template | None = None
+    weights: Weights = "pairs"
 
     def __post_init__(self) -> None:
         if self.fold_metric is not None:
             requested_far(self.fold_metric)
+        if self.weights == "people" and self.num_folds:
+            raise ConfigError("--weights people and --folds exclude each other: folds count every pair alike")
 
 
 def evaluate(
@@ -83,33 +94,41 @@ def evaluate(
     effort: EvaluationOptions,
     vectors: NDArray[np.float32] | None = None,
     about: Mapping[str, Any] | None = None,
+    metadata: Metadata | None = None,
 ) -> Evaluation:
     """Evaluate scored pairs. MetricError for scores that carry no figure.
 
-    Args: vectors (N, D): for the projection plot; about: plain values to store with the figures (model, data).
+    Args: vectors (N, D): for the projection plot; about: plain values to store with the figures (model, data);
+    metadata: what is known of the images, for error rates by it.
     """
     source = WatchedPairs(source)
-    counts = count_pairs(source)
+    pairs = count_pairs(source)
+    weighing, counts = weighted(source, pairs, effort.weights)
     threshold = decision.threshold
     if threshold is None:
         threshold = choose_threshold(counts, "eer").threshold
-    intervals = intervals_of(source, counts, threshold, effort)
+    intervals = intervals_of(weighing, counts, threshold, effort)
     given = None if decision.threshold is None else threshold
-    figures = evaluation_figures(counts, given, decision.source, intervals)
+    found = analyze_errors(source, what, threshold, effort.num_worst)
+    figures = evaluation_figures(counts, given, decision.source, intervals, behind(found.people), pairs=pairs)
     figures = _in_order(figures, what, effort, about or {})
     figures["failures"] = failure_figures(what.failures, figures)
     figures["warnings"] += [f"threshold: {text}" for text in decision.warnings]
-    found = analyze_errors(source, what, threshold, effort.num_worst)
-    told, figures["calibration"] = _calibrated(decision.calibration, counts)
+    told, figures["calibration"] = _calibrated(decision.calibration, pairs)
     listed = _own_folds(what)
     if effort.num_folds or listed is not None:
         figures["folds"] = _folds(source, listed, effort)
         figures["notes"] += figures["folds"].pop("notes")
     figures["animals"] = _animals(found)
+    if metadata is not None:
+        figures["metadata"] = _about_metadata(metadata)
+        kinds = [kind for kind in PairKind if pairs.of(kind).size]
+        figures["breakdowns"] = break_down(source, metadata, threshold, kinds)
+        figures["notes"] += metadata.notes
     return Evaluation(
         figures=figures,
         curves={name: _curve(counts.section(name), intervals, name) for name in SECTIONS if counts.has(name)},
-        histograms=_histograms(counts),
+        histograms=_histograms(pairs),
         reliability=told,
         false_matches=found.false_matches,
         false_non_matches=found.false_non_matches,
@@ -152,6 +171,15 @@ def _calibrated(
     }  # fmt: skip
 
 
+def weighted(source: PairSource, pairs: CountedPairs, weights: Weights) -> tuple[PairSource, CountedPairs]:
+    """A source and its counted scores as figures are to be made of them. MetricError where people are to count the
+    same and are not known."""
+    if weights == "pairs":
+        return source, pairs
+    weighing = PersonWeighted(source)
+    return weighing, count_pairs(weighing)
+
+
 def intervals_of(
     source: PairSource, counts: CountedPairs, threshold: float | None, effort: EvaluationOptions
 ) -> Intervals | None:
@@ -179,6 +207,16 @@ def _protocol(what: Comparisons) -> Figures:
     known = {"num_people": what.people, "num_families": what.families}
     counts = {name: None if labels is None else int(np.unique(labels).size) for name, labels in known.items()}
     return {**what.protocol, "num_images": len(what.names), **counts}
+
+
+def _about_metadata(metadata: Metadata) -> Figures:
+    return {
+        "path": metadata.file,
+        "columns": [*metadata.texts, *metadata.numbers],
+        "num_images_known": metadata.num_images_known,
+        "min_people": MIN_PEOPLE,
+        "min_pairs": MIN_PAIRS,
+    }
 
 
 def _animals(found: ErrorAnalysis) -> Figures:

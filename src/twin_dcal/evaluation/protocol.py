@@ -168,6 +168,22 @@ def _of_images(what: Comparisons, is_kept: NDArray[np.bool_]) -> Comparisons:
     )  # fmt: skip
 
 
+def keep_images(what: Comparisons, rows: Rows) -> Comparisons:
+    """Some of the images, given by ascending rows, and of a list the pairs within them."""
+    is_kept = np.zeros(len(what.names), bool)
+    is_kept[rows] = True
+    if what.pairs is not None:
+        what = replace(what, pairs=what.pairs.only(pairs_within(what.pairs, rows)))
+    return _of_images(what, is_kept)
+
+
+def pairs_within(pairs: PairRows, rows: Rows) -> NDArray[np.bool_]:
+    """(P,) which pairs have both images among some rows."""
+    is_kept = np.zeros(1 + max(int(part.max(initial=-1)) for part in (pairs.first, pairs.second, rows)), bool)
+    is_kept[rows] = True
+    return np.asarray(is_kept[pairs.first] & is_kept[pairs.second])
+
+
 def sample_unrelated(what: Comparisons, max_unrelated: int, seed: int) -> Comparisons:
     """All genuine and twin pairs, and at most `max_unrelated` unrelated ones: drawn without replacement, each
     as likely as any other.
@@ -198,7 +214,13 @@ def sample_unrelated(what: Comparisons, max_unrelated: int, seed: int) -> Compar
         second=order[np.concatenate([second for _, second, _ in parts])],
         kinds=np.repeat(np.array([kind for *_, kind in parts], np.int8), [len(first) for first, *_ in parts]),
     )
-    protocol = {"name": "sampled", "max_unrelated": max_unrelated, "of_unrelated": total, "seed": seed}
+    protocol = {
+        **what.protocol,
+        "name": "sampled",
+        "max_unrelated": max_unrelated,
+        "of_unrelated": total,
+        "seed": seed,
+    }
     return replace(what, pairs=pairs, protocol=protocol)
 
 

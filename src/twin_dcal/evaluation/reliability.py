@@ -80,8 +80,8 @@ def choose_calibration(source: PairSource, on: str, origin: str, seed: int) -> C
     """Platt, or isotonic regression where held-out families speak for it.
 
     Isotonic regression is taken if its log loss on held-out families (5 folds by family, classes weighing the same)
-    is lower than Platt's by more than the standard error of the difference over folds. With fewer than 20 families,
-    or none known, it is Platt.
+    is lower than Platt's by more than the standard error of the difference over folds. With fewer than 20 families that
+    have genuine pairs, or impostor pairs, or none known, it is Platt.
 
     Args: on: "twin" or "all", the impostors to calibrate for; origin: stored as the calibration's source.
     """
@@ -89,10 +89,12 @@ def choose_calibration(source: PairSource, on: str, origin: str, seed: int) -> C
     platt = fit_platt(genuine.scores, impostor.scores, source=origin)
     if source.families is None:
         return CalibrationChoice(platt, on, "platt: families are not known")
-    num_families = int(np.unique(source.families).size)
-    if num_families < MIN_FAMILIES:
-        reason = f"platt: {plural(num_families, 'family', 'families')}, fewer than {MIN_FAMILIES}"
-        return CalibrationChoice(platt, on, reason)
+    for known, kind in ((genuine, "genuine"), (impostor, "impostor")):
+        num_families = np.unique(known.families).size
+        if num_families < MIN_FAMILIES:
+            families = plural(num_families, "family has", "families have")
+            reason = f"platt: {families} {kind} pairs, fewer than {MIN_FAMILIES}"
+            return CalibrationChoice(platt, on, reason)
     gain = _held_out_gain(genuine, impostor, source, seed)
     if gain.size < 2:
         return CalibrationChoice(platt, on, "platt: too few folds hold genuine and impostor pairs")

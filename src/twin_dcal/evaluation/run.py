@@ -19,9 +19,10 @@ from twin_dcal.plural import plural
 
 from .earlier import make_room
 from .embedding_files import write_embeddings
-from .evaluate import Decision, EvaluationOptions, evaluate, intervals_of
+from .evaluate import Decision, EvaluationOptions, evaluate, intervals_of, weighted
 from .identification import Template, identification_figures, search
 from .inputs import refuse_shared_families
+from .metadata import metadata_of
 from .protocol import Comparisons
 from .reliability import CalibrationChoice, choose_calibration
 from .report_schema import evaluation_figures, write_figures
@@ -73,16 +74,17 @@ class Outcome:
 def run(
     system: System, data: str | None, effort: EvaluationOptions, outputs: Outputs, *,
     given: Decision | None = None, tune: tuple[str | None, str] | None = None, compare_features: bool = False,
-    speed: bool = False,
+    speed: bool = False, metadata: str | None = None,
 ) -> Outcome:  # fmt: skip
     """Evaluate a system and write its figures, tables and embeddings.
 
     Args: data: what to evaluate on; given: a threshold to use instead of the stored one; tune: validation data and
-    metric, to choose threshold and calibration there. Another evaluation that the folder holds is moved
+    metric, to choose threshold and calibration there; metadata: a table of people and images instead of the one beside
+    the data. Another evaluation that the folder holds is moved
     to a folder of its own. ConfigError while another process evaluates into the folder.
     """
     with writing(outputs.folder):
-        return _run(system, data, effort, outputs, given, tune, compare_features, speed)
+        return _run(system, data, effort, outputs, given, tune, compare_features, speed, metadata)
 
 
 def writing(folder: str | Path) -> AbstractContextManager[None]:
@@ -92,13 +94,15 @@ def writing(folder: str | Path) -> AbstractContextManager[None]:
 
 def _run(
     system: System, data: str | None, effort: EvaluationOptions, outputs: Outputs, given: Decision | None,
-    tune: tuple[str | None, str] | None, compare_features: bool, speed: bool,
+    tune: tuple[str | None, str] | None, compare_features: bool, speed: bool, metadata: str | None,
 ) -> Outcome:  # fmt: skip
     test = system.scored(data, "test")
     tuning = None if tune is None else tune_on(system, test, *tune, effort)
     decision = given or (tuning.decision() if tuning else system.stored())
     about = {"twin_dcal": __version__, **system.about(), "test_data": test.what.source}
-    evaluation = evaluate(test.source, test.what, decision, effort, test.vectors, about)
+    known, told = metadata_of(test.what, metadata, (system.files.data_set, data, test.what.source))
+    what = replace(test.what, warnings=(*test.what.warnings, *told))
+    evaluation = evaluate(test.source, what, decision, effort, test.vectors, about, known)
     features = _features(system, test, effort) if compare_features else {}
     more: dict[str, Any] = {} if tuning is None else {"tuning": _told(tuning)}
     if features:
@@ -134,6 +138,8 @@ def tune_on(
 ) -> Tuning:
     """Choose threshold and calibration on validation pairs. ManifestError where they share a family with the test set.
 
+    How high the FMR may be at the threshold is by the interval over families, where there is one.
+
     Args: test: None where nothing is tested.
     """
     if data is None:
@@ -147,6 +153,10 @@ def tune_on(
         refuse_shared_families(test.what, validation.what)
     counts = count_pairs(validation.source)
     choice = choose_threshold(counts, metric)
+    intervals = intervals_of(validation.source, counts, choice.threshold, effort)
+    bound = intervals and intervals.figures.get(choice.on, {}).get("fmr")
+    if bound:
+        choice = replace(choice, fmr_upper=bound.high, fmr_upper_by="families")
     on = "twin" if counts.has("twin") else "all"
     told = _described(validation)
     calibration = choose_calibration(validation.source, on, told, effort.seed)
@@ -198,9 +208,10 @@ def _features(system: System, test: Scored, effort: EvaluationOptions) -> dict[s
         raise ConfigError("--compare_features needs --model: embeddings and scores are of one feature")
     told: dict[str, Figures] = {}
     for feature, scored in system.scored_apart(test).items():
-        counts = count_pairs(scored.source)
-        intervals = intervals_of(scored.source, counts, None, effort)
-        figures = evaluation_figures(counts, None, None, intervals)
+        pairs = count_pairs(scored.source)
+        source, counts = weighted(scored.source, pairs, effort.weights)
+        intervals = intervals_of(source, counts, None, effort)
+        figures = evaluation_figures(counts, None, None, intervals, pairs=pairs)
         told[feature] = {name: figures[name] for name in ("twin", "unrelated", "all")}
     return told
 

@@ -6,7 +6,7 @@ Each answers one question: what do you give for these comparisons? torch is impo
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -29,10 +29,11 @@ from .protocol import (
     Comparisons,
     listed_source,
     pair_source,
-    sample_unrelated,
+    pairs_within,
     without_images,
     without_scores,
 )
+from .sampling import Sampling
 from .score_files import ScoreTable, is_scores_file, read_scores
 
 if TYPE_CHECKING:
@@ -44,17 +45,6 @@ logger = logging.getLogger(__name__)
 _LOOKED_AT = 300  # pictures of an evaluation, for whether they look like those of training
 
 FeatureType = Literal["combined", "sa", "glca"]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How many unrelated pairs to compare; None compares all."""
-
-    max_unrelated: int | None = None
-    seed: int = 0
-
-    def of(self, what: Comparisons) -> Comparisons:
-        return what if self.max_unrelated is None else sample_unrelated(what, self.max_unrelated, self.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +60,11 @@ class Scored:
 
 class System(Protocol):
     """Something that scores pairs of images."""
+
+    @property
+    def files(self) -> DataFiles:
+        """What describes the data set."""
+        ...
 
     def scored(self, data: str | None, split: str) -> Scored:
         """Scores of what `data` names (see reading.read_comparisons); None: of what the system itself brings."""
@@ -105,7 +100,7 @@ class ModelSystem:
         if data is None:
             raise ConfigError("name what to evaluate on: --test_data, --data_dir or --dataset_info")
         what = read_comparisons(data, self.files, split)
-        return self.sampling.of(keep_to_split(what, split, self.loaded.training.get("split", {})))
+        return self.sampling.of(keep_to_split(what, split, self.loaded.training.get("split", {})))[0]
 
     def scored(self, data: str | None, split: str) -> Scored:
         scored = self.scored_with(self.comparisons(data, split), self.feature_type)
@@ -206,7 +201,8 @@ class EmbeddingsSystem:
         wanted = None if data is None else read_comparisons(data, self.files, split)
         what, vectors = join_embeddings(embeddings, wanted, self.files.twin_pairs)
         what = replace(what, warnings=(*told_of_model(embeddings.metadata.get("model")), *what.warnings))
-        what, fusion = self.sampling.of(what), fusion_from(embeddings.metadata.get("fusion"), embeddings.file)
+        what, rows = self.sampling.of(what)
+        vectors, fusion = vectors[rows], fusion_from(embeddings.metadata.get("fusion"), embeddings.file)
         failed = np.flatnonzero(~vectors.any(axis=1))
         if failed.size:
             if self.files.strict:
@@ -239,6 +235,7 @@ class ScoresSystem:
 
     table: ScoreTable
     files: DataFiles
+    sampling: Sampling = field(default_factory=Sampling)
 
     def scored(self, data: str | None, split: str) -> Scored:
         table = self.table
@@ -251,7 +248,9 @@ class ScoresSystem:
         if table.failed.any():
             what, scores = without_scores(what, table.failed), scores[~table.failed]
             logger.warning("%s", what.warnings[-1])
-        return Scored(what, listed_source(what, scores), None)
+        assert what.pairs is not None
+        kept, rows = self.sampling.of(what)
+        return Scored(kept, listed_source(kept, scores[pairs_within(what.pairs, rows)]), None)
 
     def stored(self) -> Decision:
         return Decision()

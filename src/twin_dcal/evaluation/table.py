@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from twin_dcal.metrics.pair_stream import SECTIONS
+from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 
+from .behind import sentence
 from .identification import identification_lines
 from .result import Figures
 
@@ -26,11 +28,17 @@ def format_table(figures: Figures) -> str:
     threshold = "none (no pair accepted)" if figures["threshold"] is None else f"{figures['threshold']:.4f}"
     lines += ["", f"{plural(figures['all']['num_genuine'], 'genuine pair')}."]
     lines.append(f"acc: at threshold {threshold} (from: {figures['threshold_source'] or 'not stated'}).")
+    if chosen := about_tuning(figures.get("tuning")):
+        lines.append(chosen)
+    if figures.get("weights") == "people":
+        lines.append("Rates are means over people: every person counts the same in each kind of pair.")
     lines.append("TAR@x: share of genuine pairs accepted where the false match rate is at most x.")
     lines += _about_intervals(figures["intervals"])
     lines += failure_lines(figures.get("failures"))
-    if figures["headline"]:
-        lines += ["", figures["headline"]["sentence"]]
+    lines += ["", figures["sentence"]]
+    if told := sentence(figures["behind"]):
+        lines += ["", told]
+    lines += breakdown_lines(figures)
     if figures.get("calibration"):
         told = figures["calibration"]
         fitted = f"Calibration ({told['method']}, on {told['on']} impostors)"
@@ -107,6 +115,50 @@ def failure_lines(failures: Figures | None) -> list[str]:
     ]
 
 
+def breakdown_lines(figures: Figures) -> list[str]:
+    """Error rates by what is known of people and images, zygosity first; cells with too few are counted."""
+    lines = []
+    for told in figures.get("breakdowns") or ():
+        rate = f"{told['rate'].upper()} % of {told['kind']} pairs"
+        rows = [[told["by"], rate, "pairs", "people"]]
+        rows += [
+            [shortened_cell(cell["cell"]), _figure_with_ends(cell["value"], cell["interval"]),
+             f"{cell['num_pairs']:,}", f"{cell['num_people']:,}"]
+            for cell in told["cells"]
+        ]  # fmt: skip
+        lines += [
+            "",
+            *(aligned(rows) if told["cells"] else [f"{rate} by {told['by']}:"]),
+            *hidden_lines(told, figures),
+        ]
+    return lines
+
+
+def hidden_lines(told: Figures, figures: Figures) -> list[str]:
+    """What a breakdown does not show: cells with too few people or pairs, and pairs of which nothing is known."""
+    lines = []
+    if told["num_hidden_cells"]:
+        few = figures["metadata"]
+        cells = plural(told["num_hidden_cells"], "cell")
+        lines.append(
+            f"Not shown: {cells} of fewer than {few['min_people']} people or {few['min_pairs']} pairs, "
+            f"{plural(told['num_hidden_pairs'], 'pair')} together."
+        )
+    if told["num_unknown_pairs"]:
+        lines.append(f"Not known of {plural(told['num_unknown_pairs'], 'pair')}.")
+    return lines
+
+
+def shortened_cell(text: str) -> str:
+    return text if len(text) <= 30 else f"{text[:29]}…"
+
+
+def _figure_with_ends(value: float, ends: Sequence[float] | None) -> str:
+    if ends is None:
+        return f"{100 * value:.2f}"
+    return f"{100 * value:.2f} [{100 * ends[0]:.2f}, {100 * ends[1]:.2f}]"
+
+
 _RATES = ("accuracy", "fmr", "fnmr")
 
 
@@ -157,6 +209,18 @@ def _about_intervals(intervals: Figures | None) -> list[str]:
         f"[low, high]: {intervals['level']:.0%} interval by leaving out each of "
         f"{plural(intervals['num_families'], 'family', 'families')}."
     ]
+
+
+def about_tuning(told: Figures | None) -> str:
+    """What the validation pairs say of the threshold that was chosen on them; "" where none was."""
+    if not told:
+        return ""
+    by = "over families" if told["fmr_upper_by"] == "families" else "as if no two pairs shared a person"
+    need = f"; it needs {plural(told['pairs_needed'], 'pair')} or more" if told.get("pairs_needed") else ""
+    return (
+        f"Threshold by {told['criterion']} on {plural(told['num_impostors'], told['impostors'] + ' impostor pair')} of "
+        f"validation{need}: FMR {percent(told['fmr'])} there, up to {percent(told['fmr_upper'])} (95 %, {by})."
+    )
 
 
 def p_value_cell(p_value: float) -> str:

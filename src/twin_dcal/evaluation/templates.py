@@ -16,6 +16,7 @@ from twin_dcal.metrics.templates import decision_for, fused_features
 from twin_dcal.plural import plural
 
 from .evaluate import Decision
+from .inputs import DataFiles
 from .match_names import rows_of_names
 from .protocol import pair_source
 from .systems import ModelSystem, Scored, System
@@ -63,6 +64,10 @@ class TemplateSystem:
 
     system: System
     templates: Templates
+
+    @property
+    def files(self) -> DataFiles:
+        return self.system.files
 
     def scored(self, data: str | None, split: str) -> Scored:
         return as_templates(self.system.scored(data, split), self.templates)

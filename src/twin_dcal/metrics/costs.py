@@ -22,7 +22,7 @@ from .calibration import Calibration
 from .error_rates import Confusion, roc
 from .score_counts import ScoreArray, ScoreCounts, TwoClasses
 
-Counts = NDArray[np.int64]
+Counts = NDArray[Any]
 Floats = NDArray[np.float64]
 
 TARGET_PRIORS = (1e-2, 1e-3)
@@ -64,8 +64,10 @@ class DetectionCost:
 def convex_hull(scores: TwoClasses) -> Hull:
     """The hull of all operating points, exact: in whole numbers, equal scores together."""
     curve = roc(scores, corners_only=True)
-    false_matches = np.rint(curve.fmr * scores.num_impostors).astype(np.int64)
-    missed = np.rint(curve.fnmr * scores.num_genuine).astype(np.int64)
+    false_matches: NDArray[Any] = curve.fmr * scores.num_impostors
+    missed: NDArray[Any] = curve.fnmr * scores.num_genuine
+    if isinstance(scores.num_impostors, int):  # sums of weights otherwise (`person_weights`)
+        false_matches, missed = (np.rint(each).astype(np.int64) for each in (false_matches, missed))
     corner = _corners(false_matches, missed)
     return Hull(
         false_matches[corner],

@@ -186,7 +186,7 @@ def auc(scores: TwoClasses) -> float:
     values, counts = scores.genuine_tally.distinct()
     won_halves = 0  # a lower impostor counts two halves, an equal one one
     for part in scores.impostor_tallies:
-        won_halves += int(counts @ (part.num_below(values) + part.num_at_or_below(values)))
+        won_halves += (counts @ (part.num_below(values) + part.num_at_or_below(values))).item()
     return won_halves / (2 * scores.num_genuine * scores.num_impostors)
 
 
@@ -240,8 +240,8 @@ def error_rates_at(scores: TwoClasses, threshold: float) -> Confusion:
     """Counts of right and wrong decisions at any threshold (±inf too). MetricError for NaN."""
     if math.isnan(threshold):
         raise MetricError("threshold is NaN; give the score from which a pair counts as the same person.")
-    matches = int(scores.genuine_tally.num_at_or_above(threshold))
-    false_matches = int(_false_matches(scores, threshold))
+    matches = scores.genuine_tally.num_at_or_above(threshold).item()
+    false_matches = _false_matches(scores, threshold).item()
     non_matches = scores.num_impostors - false_matches
     return Confusion(float(threshold), matches, false_matches, non_matches, scores.num_genuine - matches)
 
@@ -276,8 +276,11 @@ def operating_point(scores: TwoClasses, fmr_requested: float) -> OperatingPoint:
     """
     if not 0 < fmr_requested <= 1:
         raise MetricError(f"a false match rate lies in (0, 1]; given {fmr_requested}. Try 0.001.")
-    allowed = _num_allowed(fmr_requested, scores.num_impostors)
-    threshold = first_observed(scores, lambda score: int(_false_matches(scores, score)) <= allowed)
+    total = scores.num_impostors
+    threshold = first_observed(
+        scores, lambda score: _false_matches(scores, score).item() / total <= fmr_requested
+    )
+    is_supported = 1 / round(total) <= fmr_requested
     at = error_rates_at(scores, threshold)
     return OperatingPoint(
         fmr_requested=float(fmr_requested),
@@ -289,8 +292,8 @@ def operating_point(scores: TwoClasses, fmr_requested: float) -> OperatingPoint:
         num_genuine=scores.num_genuine,
         num_false_matches=at.num_false_matches,
         num_false_non_matches=at.num_false_non_matches,
-        supported=allowed >= 1,
-        warning=_weakness(at, fmr_requested, supported=allowed >= 1),
+        supported=is_supported,
+        warning=weakness(at, fmr_requested, supported=is_supported),
     )
 
 
@@ -346,17 +349,7 @@ def _precision_steps(scores: TwoClasses) -> tuple[Counts, Rates, Rates]:
     return gained, matches / (matches + false_matches), precision_before
 
 
-def _num_allowed(rate: float, total: int) -> int:
-    """The largest count with count / total <= rate in floating point (rate * total may round either way)."""
-    allowed = min(math.floor(rate * total), total)
-    while allowed < total and (allowed + 1) / total <= rate:
-        allowed += 1
-    while allowed / total > rate:
-        allowed -= 1
-    return allowed
-
-
-def _weakness(at: Confusion, fmr_requested: float, *, supported: bool) -> str | None:
+def weakness(at: Confusion, fmr_requested: float, *, supported: bool) -> str | None:
     """Why the rates at an operating point rest on too little, in words; None where they do not."""
     reasons = []
     if not supported:

@@ -12,6 +12,7 @@ with itself among them), B bins.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,7 +176,10 @@ def bin_pairs(
     num_codes = num_units * (num_units + 1) // 2
     kinds = (PairKind.GENUINE, PairKind.TWIN, PairKind.UNRELATED)
     num_rows = {kind: num_codes if kind == PairKind.UNRELATED else num_units for kind in kinds}
-    bins = {kind: np.zeros(rows * num_bins, np.int32) for kind, rows in num_rows.items()}
+    counter: type = np.float64 if counts.is_weighted else np.int32
+    bins: dict[PairKind, NDArray[Any]] = {
+        kind: np.zeros(rows * num_bins, counter) for kind, rows in num_rows.items()
+    }
     moments = {kind: np.zeros((rows, 2)) for kind, rows in num_rows.items()}
     centre = _centre(counts)
     bin_of, unit_of = _bin_finder(edges, source), units.of(source.families)
@@ -184,10 +188,14 @@ def bin_pairs(
         own = unit_of[block.first]
         row = _code(own, unit_of[block.second]) if kind == PairKind.UNRELATED else own
         offset = block.score.astype(np.float64) - centre
-        for power, weights in enumerate((offset, offset * offset)):
+        squares = offset * offset
+        if block.weight is not None:
+            offset, squares = offset * block.weight, squares * block.weight
+        for power, weights in enumerate((offset, squares)):
             moments[kind][:, power] += np.bincount(row, weights, minlength=num_rows[kind])
         # In place, as a bincount of all cells costs more than a tile's pairs.
-        np.add.at(bins[kind], row * np.int32(num_bins) + bin_of(block.score), np.int32(1))
+        counted = np.int32(1) if block.weight is None else block.weight
+        np.add.at(bins[kind], row * np.int32(num_bins) + bin_of(block.score), counted)
     return {kind: BinnedPairs(bins[kind].reshape(-1, num_bins), moments[kind]) for kind in kinds}
 
 

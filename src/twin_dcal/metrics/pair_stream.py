@@ -39,20 +39,25 @@ COUNT_FROM = 1 << 25
 class PairBlock:
     """Some pairs, (P,) each: image rows (int32; -1 where a list has none), score, and PairKind (int8).
 
-    `score` is float32, or float64 where a list came so. Which image comes first has no meaning.
+    `score` is float32, or float64 where a list came so. Which image comes first has no meaning. weight: what each pair
+    counts (`person_weights`); None where every pair counts one.
     """
 
     first: NDArray[np.int32]
     second: NDArray[np.int32]
     score: ScoreArray
     kind: NDArray[np.int8]
+    weight: NDArray[np.float64] | None = None
 
     def only(self, kind: PairKind) -> "PairBlock":
         """The pairs of one kind; the block itself where it has no others."""
         chosen = self.kind == kind
         if chosen.all():
             return self
-        return PairBlock(self.first[chosen], self.second[chosen], self.score[chosen], self.kind[chosen])
+        weight = None if self.weight is None else self.weight[chosen]
+        return PairBlock(
+            self.first[chosen], self.second[chosen], self.score[chosen], self.kind[chosen], weight
+        )
 
     def kinds(self) -> list[PairKind]:
         """The kinds that occur, in their order."""
@@ -240,6 +245,11 @@ class CountedPairs:
         tally: ScoreCounts = getattr(self, kind.name.lower())
         return tally
 
+    @property
+    def is_weighted(self) -> bool:
+        """Whether numbers of pairs are sums of weights."""
+        return any(part.below is not None and part.below.dtype.kind == "f" for part in map(self.of, PairKind))
+
     def has(self, section: str) -> bool:
         """Whether a section ("twin", "unrelated", "all") has impostor pairs."""
         return any(part.size for part in self._impostors(section))
@@ -270,7 +280,8 @@ def count_pairs(source: PairSource) -> CountedPairs:
     gathered = {kind: _Gathered(source.on_grid) for kind in PairKind}
     for block in source.blocks():
         for kind in block.kinds():
-            gathered[kind].add(block.only(kind).score)
+            part = block.only(kind)
+            gathered[kind].add(part.score, part.weight)
     return CountedPairs(*(gathered[kind].tally(kind.name.lower()) for kind in PairKind))
 
 
@@ -281,17 +292,22 @@ class _Gathered:
         self._on_grid = on_grid
         self._parts: list[ScoreArray] = []
         self._size = 0
-        self._counters: NDArray[np.int64] | None = None
+        self._weights: list[NDArray[np.float64]] = []
+        self._counters: NDArray[Any] | None = None
 
-    def add(self, scores: ScoreArray) -> None:
+    def add(self, scores: ScoreArray, weight: NDArray[np.float64] | None) -> None:
         self._parts.append(scores)
+        if weight is not None:
+            self._weights.append(weight)
         self._size += scores.size
         if self._on_grid and self._size >= COUNT_FROM:
             if self._counters is None:
-                self._counters = np.zeros(round(2 / GRID) + 1, np.int64)
-            for part in self._parts:
-                np.add.at(self._counters, grid_index(part), 1)
-            self._parts = []
+                dtype: type = np.int64 if weight is None else np.float64
+                self._counters = np.zeros(round(2 / GRID) + 1, dtype)
+            counted: list[Any] = [1] * len(self._parts) if weight is None else self._weights
+            for part, each in zip(self._parts, counted, strict=True):
+                np.add.at(self._counters, grid_index(part), each)
+            self._parts, self._weights = [], []
 
     def tally(self, name: str) -> ScoreCounts:
         """What was gathered, which is given up for it."""
@@ -306,6 +322,11 @@ class _Gathered:
         if not parts:
             return ScoreCounts(np.empty(0, np.float32))
         scores = np.concatenate(parts)
+        if self._weights:
+            weight, self._weights = np.concatenate(self._weights), []
+            values, at = np.unique(scores, return_inverse=True)
+            refuse_not_finite(name, values)
+            return ScoreCounts.of_counts(values, np.bincount(at, weight))
         scores.sort()
         refuse_not_finite(name, scores)
         return ScoreCounts(scores)

@@ -26,7 +26,8 @@ class ScoreCounts:
     """Scores of one class. Made by `ScoreCounts.of_sorted` or `ScoreCounts.of_counts`; may be empty.
 
     values: (K,) ascending, finite, float32 or float64. below: (K + 1,) int64, how many scores lie below each value and,
-    last, how many there are; `values` is distinct then. None: `values` holds every score, with repetitions.
+    last, how many there are; `values` is distinct then. None: `values` holds every score, with repetitions. Where pairs
+    are weighted (`person_weights`), below is float64 and numbers of scores are sums of their weights.
     """
 
     values: ScoreArray
@@ -34,13 +35,13 @@ class ScoreCounts:
 
     @property
     def size(self) -> int:
-        """Number of scores."""
-        return self.values.size if self.below is None else int(self.below[-1])
+        """Number of scores, or the sum of their weights."""
+        return self.values.size if self.below is None else self.below[-1].item()
 
     @classmethod
     def of_counts(cls, values: ScoreArray, counts: ArrayLike) -> "ScoreCounts":
         """From distinct ascending values (K,) and how many scores each has (K,), at least 1."""
-        below = np.zeros(values.size + 1, np.intp)
+        below = np.zeros(values.size + 1, np.result_type(np.asarray(counts), np.intp))
         np.cumsum(counts, out=below[1:])
         return cls(values, below)
 
@@ -250,8 +251,11 @@ def first_observed(scores: TwoClasses, holds: Callable[[float], bool]) -> float:
 
 def next_below(scores: TwoClasses, value: float) -> float:
     """The highest observed score below a value, -inf where there is none."""
-    parts = [(part, int(part.num_below(value))) for part in observed(scores)]
-    return max((float(part.at_ranks(below - 1)) for part, below in parts if below), default=-math.inf)
+    parts = [part.values for part in observed(scores)]
+    at = [int(np.searchsorted(part, rounded_up(value, part.dtype), side="left")) for part in parts]
+    return max(
+        (float(part[below - 1]) for part, below in zip(parts, at, strict=True) if below), default=-math.inf
+    )
 
 
 def _none_of(name: str) -> str:

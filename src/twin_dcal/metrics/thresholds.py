@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,7 +24,9 @@ class ThresholdChoice:
 
     `fmr` and `fnmr` are shares in [0, 1]; `on` names the impostors: "twin", "unrelated" or "all". warning: why the
     choice may be worse on others, None where many errors stand behind it. gap: the highest impostor and the lowest
-    genuine score, where the former is lower and the threshold is their middle.
+    genuine score, where the former is lower and the threshold is their middle. fmr_upper: how high the FMR may be on
+    others at this threshold, by the number of `pairs` as if they were independent (one-sided 95 %, no error in n pairs:
+    3 / n) or by the 95 % interval over `families` (`fmr_upper_by`).
     """
 
     threshold: float
@@ -36,15 +38,39 @@ class ThresholdChoice:
     on: str
     warning: str | None
     gap: tuple[float, float] | None = None
+    fmr_upper: float = 1.0
+    fmr_upper_by: Literal["pairs", "families"] = "pairs"
+
+    @property
+    def pairs_needed(self) -> int | None:
+        """How many impostor pairs a requested FMR needs so that one false match is not more; None where none was."""
+        far = requested_far(self.metric)
+        return None if far is None else math.ceil(1 / far)
+
+    def described(self, data: str) -> str:
+        """The choice in three lines: how it was made, what it gives there, what the pairs support."""
+        by = "over families" if self.fmr_upper_by == "families" else "as if no two pairs shared a person"
+        need = ""
+        if self.pairs_needed is not None:
+            need = f"; {self.metric} needs {plural(self.pairs_needed, 'pair')} or more"
+        return (
+            f"threshold {self.threshold:.4f} by {self.metric}, on {self.num_genuine:,} genuine and "
+            f"{plural(self.num_impostors, f'impostor ({self.on}) pair')} of {data}\n"
+            f"there: FMR {percent(self.fmr)}, FNMR {percent(self.fnmr)}\n"
+            f"these pairs support: FMR up to {percent(self.fmr_upper)} (95 %, {by}){need}"
+        )
 
     def origin(self, data: str) -> Mapping[str, Any]:
         """What a checkpoint stores beside the threshold: data, criterion, and what it achieved there."""
         more: dict[str, Any] = {} if self.warning is None else {"warning": self.warning}
+        if self.pairs_needed is not None:
+            more["pairs_needed"] = self.pairs_needed
         if self.gap is not None:
             more["gap"] = list(self.gap)
         return {
             "data": data, "criterion": self.metric, "impostors": self.on, "fmr": self.fmr, "fnmr": self.fnmr,
-            "num_genuine": self.num_genuine, "num_impostors": self.num_impostors, **more,
+            "num_genuine": self.num_genuine, "num_impostors": self.num_impostors,
+            "fmr_upper": self.fmr_upper, "fmr_upper_by": self.fmr_upper_by, **more,
         }  # fmt: skip
 
 
@@ -101,8 +127,9 @@ def choose_on(scores: TwoClasses, metric: str, on: str) -> ThresholdChoice:
     at = error_rates.error_rates_at(scores, threshold)
     told = _doubts(at, warning, gap)
     return ThresholdChoice(
-        threshold, metric, at.fmr, at.fnmr, at.num_genuine, at.num_impostors, on, told, gap
-    )
+        threshold, metric, at.fmr, at.fnmr, at.num_genuine, at.num_impostors, on, told, gap,
+        highest_rate(at.num_false_matches, at.num_impostors),
+    )  # fmt: skip
 
 
 def separation(scores: TwoClasses) -> tuple[float, float] | None:

@@ -75,6 +75,7 @@ class _Origin(_Schema):
     impostors: _Text | None = None
     fmr: _Share | None = None
     fnmr: _Share | None = None
+    fmr_upper: _Share | None = None
 
 
 class _Threshold(_Schema):

@@ -50,6 +50,11 @@ _READINGS: Mapping[str, tuple[str, str]] = {
         "A bar for each family, worst first, separately for the two kinds of error. A few high bars mean that "
         "some families cause most errors; the dashed line is the rate of all pairs together.",
     ),
+    "breakdowns": (
+        "Error rates by what is known of people and images",
+        "At the decision threshold, on a logarithmic scale: a dot for each rate, a line for its {level} interval. "
+        "No line: too few families for one. An arrow stands for a rate of 0.",
+    ),
     "embedding": (
         "Embeddings",
         "Each dot is an image, near to those with similar embeddings; dots and triangles are the people of a family, "
@@ -70,6 +75,7 @@ def caption(name: str, evaluation: Evaluation, *, level: str, method: str = "") 
     reading = reading.format(
         bands=f"Bands are {level} intervals, wide where few errors are left. " if level else "",
         method=_METHODS.get(method, ""),
+        level=level or "95 %",
         impostors="twin impostors" if on == "twin" else "impostors",
     )
     return Caption(title, reading.strip(), f"{title}. {_in_words(name, evaluation, method)}".strip())
@@ -89,6 +95,8 @@ def _in_words(name: str, evaluation: Evaluation, method: str) -> str:
         )
     if name == "reliability" and evaluation.reliability is not None:
         return f"ECE {number(evaluation.reliability.ece, 3)}, Brier score {number(evaluation.reliability.brier, 3)}."
+    if name == "breakdowns":
+        return "The tables below have the figures."
     if name == "families":
         return f"{plural(len(evaluation.families), 'family', 'families')}; the table below has the counts."
     return f"A {method} projection with twins joined by lines."

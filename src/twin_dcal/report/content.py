@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twin_dcal.evaluation import behind
 from twin_dcal.evaluation.result import Evaluation, FamilyErrors, Figures, PersonErrors
+from twin_dcal.evaluation.table import about_tuning
 from twin_dcal.plural import plural
 
 from .wording import (
@@ -15,6 +17,7 @@ from .wording import (
     percent,
     percent_interval,
     rate_name,
+    unbroken,
 )
 
 SECTIONS = ("twin", "unrelated", "all")
@@ -82,36 +85,55 @@ class PersonRow:
 
 
 def headline(figures: Figures) -> str:
-    """The headline sentence; without twins and unrelated people, the rates at the decision threshold."""
-    told = figures.get("headline")
-    if told and told.get("sentence"):
-        return str(told["sentence"])
+    """What to read first, without `further`; of figures that have no sentence, the rates at the decision threshold."""
+    if figures.get("sentence"):
+        return unbroken(str(figures["sentence"]).removesuffix(further(figures)).rstrip())
     for name, words in (("all", "impostor"), ("twin", "twin"), ("unrelated", "unrelated")):
         at = (figures.get(name) or {}).get("confusion")
         if at:
             return (
-                f"At the decision threshold {percent(at.get('fmr'))} of {words} pairs match falsely "
-                f"and {percent(at.get('fnmr'))} of genuine pairs are missed."
+                f"At the decision threshold {percent(at.get('fmr'))} of {words} pairs are accepted as one person (FMR) "
+                f"and {percent(at.get('fnmr'))} of genuine pairs are rejected (FNMR)."
             )
     return "There are no comparisons to report."
 
 
+def further(figures: Figures) -> str:
+    """The rates where few unrelated pairs match, which come second."""
+    return str((figures.get("headline") or {}).get("sentence") or "")
+
+
+def whose(figures: Figures) -> tuple[str, bool]:
+    """How many people stand behind the pairs and errors ("" where nobody knows), and whether they are too few."""
+    told = figures.get("behind")
+    return unbroken(behind.sentence(told)), bool(behind.doubts(told, figures.get("weights") or "pairs"))
+
+
 def cards(figures: Figures) -> list[Card]:
-    """Headline rates first, then EER and AUC against twins and unrelated people."""
-    told = figures.get("headline") or {}
+    """Rates at the decision threshold first, then those of the headline, then EER and AUC."""
+    kinds = [name for name in ("twin", "unrelated") if figures.get(name)] or ["all"]
+    words = {"twin": "twins", "unrelated": "unrelated people", "all": "all impostors"}
+    kind, section = kinds[0], figures.get(kinds[0]) or {}
     made = []
+    if section.get("confusion"):
+        name = "Twin FMR" if kind == "twin" else "FMR"
+        made = [
+            Card(f"{name} at the decision threshold", kind, _cell(section, "fmr", percent, percent_interval)),
+            Card(
+                "FNMR at the decision threshold", "genuine", _cell(section, "fnmr", percent, percent_interval)
+            ),
+        ]
+    told = figures.get("headline") or {}
     if told:
-        at = rate_name(told.get("fmr_used") or told.get("fmr_requested") or 1e-4)
+        at = percent(told.get("fmr_used") or told.get("fmr_requested") or 1e-4)
         made += [
             Card(
-                f"Twin FMR where unrelated FMR is {at}",
+                f"Twin FMR where at most {at} of unrelated pairs match",
                 "twin",
                 _cell(told, "twin_fmr", percent, percent_interval),
             ),
-            Card("FNMR at that threshold", "genuine", _cell(told, "fnmr", percent, percent_interval)),
+            Card("FNMR there", "genuine", _cell(told, "fnmr", percent, percent_interval)),
         ]
-    kinds = [name for name in ("twin", "unrelated") if figures.get(name)] or ["all"]
-    words = {"twin": "twins", "unrelated": "unrelated people", "all": "all impostors"}
     for key, name, form in (("eer", "EER", _PERCENT), ("roc_auc", "ROC AUC", _FOUR)):
         made += [
             Card(f"{name}, {words[kind]}", kind, _cell(figures.get(kind) or {}, key, *form)) for kind in kinds
@@ -149,6 +171,7 @@ def figure_rows(figures: Figures) -> list[tuple[str, list[Row]]]:
         row("FNMR", "fnmr", _PERCENT),
         row("Accuracy", "accuracy", _PERCENT),
         row("F1", "f1", _FOUR),
+        *_error_rows(figures),
     ]
     groups = [
         ("Comparisons", comparisons),
@@ -218,8 +241,10 @@ def compared(evaluation: Evaluation, name_of: Callable[[str], str]) -> list[tupl
         ("Branches", ", ".join(str(branch) for branch in branches)),
         ("Feature", str(figures.get("feature_type") or "")),
         ("Threshold", _threshold(figures, name_of)),
+        ("Validation", about_tuning(figures.get("tuning"))),
         ("Pairs", _pairs(everyone, figures)),
         ("Protocol", _protocol(figures)),
+        ("Weights", _WEIGHTS.get(str(figures.get("weights")), "")),
         ("People", _people(evaluation)),
         ("Intervals", _intervals(figures)),
         ("Judged by", f"twin_dcal {figures['twin_dcal']}" if figures.get("twin_dcal") else ""),
@@ -269,6 +294,21 @@ def _tar_cell(point: Mapping[str, Any], intervals: Mapping[str, Any]) -> Cell:
     return Cell(percent(point.get("tar")), percent_interval(interval), remark)
 
 
+def _error_rows(figures: Figures) -> list[Row]:
+    """How many errors, and of how many people, the rates at the decision threshold rest on."""
+    told = figures.get("behind") or {}
+    rows = []
+    for name, key in (("False matches", "num_false_matches"), ("False non-matches", "num_false_non_matches")):
+        cells = []
+        for section in SECTIONS:
+            number = ((figures.get(section) or {}).get("confusion") or {}).get(key)
+            kind = told.get(section if key == "num_false_matches" else "genuine")
+            people = plural(kind["people"]["with_errors"], "person", "people") if kind and number else ""
+            cells.append(Cell(count(number), remark=f"of {people}" if people else ""))
+        rows.append(Row(name, cells))
+    return rows
+
+
 def _errors(errors: int, total: int) -> Errors:
     return Errors(count(errors), count(total), percent(errors / total if total else None, 1))
 
@@ -301,7 +341,18 @@ def _protocol(figures: Figures) -> str:
         parts.append(
             f"at most {count(told['max_unrelated'])} of {count(told['of_unrelated'])} unrelated pairs"
         )
+    if told.get("max_images_per_person"):
+        parts.append(
+            f"at most {plural(told['max_images_per_person'], 'image')} a person, {count(told['num_images'])} of "
+            f"{count(told['of_images'])}"
+        )
     return ", ".join(part for part in parts if part)
+
+
+_WEIGHTS = {
+    "pairs": "every pair counts the same",
+    "people": "every person counts the same in each kind of pair; numbers of pairs and errors are plain counts",
+}
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

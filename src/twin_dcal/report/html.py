@@ -21,6 +21,7 @@ from twin_dcal.files import replacing, write_text
 from twin_dcal.progress import track
 
 from . import content, protocols
+from .breakdowns import breakdown_figure, breakdown_rows
 from .captions import Caption, caption
 from .curves import det_figure, roc_figure
 from .galleries import Overlays, PathEraser, galleries
@@ -28,7 +29,7 @@ from .plots import confusion_figure, family_figure, histogram_figure, reliabilit
 from .projection import embedding_figure, project
 from .rendering import FORMATS, inline, render
 from .theme import DARK, LIGHT, css_variables, drawing
-from .wording import shown
+from .wording import shown, unbroken
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,7 @@ _DRAWN: Mapping[str, Callable[[Evaluation], Figure | None]] = {
     "confusion": confusion_figure,
     "reliability": reliability_figure,
     "families": family_figure,
+    "breakdowns": breakdown_figure,
 }
 
 
@@ -127,17 +129,22 @@ def report_page(
     figures = evaluation.figures
     travels = blur or not images
     name_of: Callable[[str], str] = PathEraser(evaluation) if travels else str
+    whose, is_narrow = content.whose(figures)
     families, people = content.family_rows(evaluation.families), content.person_rows(evaluation.people)
     return template("report.html.jinja").render(
         title=name_of(title),
         style=Markup(page_style()),
         headline=name_of(content.headline(figures)),
+        further=name_of(unbroken(content.further(figures))),
+        whose=name_of(whose),
+        is_narrow=is_narrow,
         cards=content.cards(figures),
         level=content.level_name(figures),
         compared=[*content.compared(evaluation, name_of), *protocols.failures(figures)],
         warnings=[name_of(str(text)) for text in figures.get("warnings") or ()],
         notes=[name_of(str(text)) for text in figures.get("notes") or ()],
         groups=[*content.figure_rows(figures), *protocols.groups(figures)],
+        breakdowns=breakdown_rows(figures),
         plots=[_placed(plot) for plot in plots],
         families=families[: content.MAX_ROWS],
         num_families=len(families),

@@ -59,6 +59,11 @@ def count(value: int | None) -> str:
     return DASH if value is None else f"{value:,}"
 
 
+def unbroken(text: str) -> str:
+    """No line ends between a number and its per cent sign."""
+    return text.replace(" %", f"{NARROW_SPACE}%")
+
+
 def rate_name(rate: float) -> str:
     """A rate that was asked for: 0.001 → "10⁻³", 0.0025 → "0.0025"."""
     exponent = round(math.log10(rate)) if rate > 0 else 0

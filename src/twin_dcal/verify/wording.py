@@ -134,7 +134,10 @@ def _source(origin: Mapping[str, Any]) -> str:
     if origin.get("criterion") and origin.get("data"):
         text += f", {origin['criterion']} on {origin['data']}"
     if all(origin.get(key) is not None for key in ("fmr", "fnmr", "impostors")):
-        text += f": FMR {percent(origin['fmr'])} ({origin['impostors']} impostors), FNMR {percent(origin['fnmr'])}"
+        upper = origin.get("fmr_upper")
+        up_to = "" if upper is None else f", up to {percent(upper)} on others"
+        on = f"{origin['impostors']} impostors{up_to}"
+        text += f": FMR {percent(origin['fmr'])} ({on}), FNMR {percent(origin['fnmr'])}"
     return text
 
 
