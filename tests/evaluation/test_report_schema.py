@@ -122,7 +122,7 @@ def test_missing_kinds_are_null_with_the_reason():
     assert figures["twin_accuracy"] is figures["regular_accuracy"] is figures["twin_f1"] is None
     assert figures["all"]["num_impostors"] == 400
     assert [note.split(":")[0] for note in figures["notes"][:3]] == ["twin", "unrelated", "headline"]
-    assert "EER on the all impostors" in figures["threshold_source"]
+    assert "EER on all impostors of" in figures["threshold_source"]
     table = format_table(figures)
     assert "headline: it needs both" in table
     assert strict(figures) == figures

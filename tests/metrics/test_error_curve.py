@@ -139,6 +139,7 @@ def test_one_class_has_no_curve():
             {"criterion": "eer", "impostors": "twin", "data": "val.json"},
             "eer on the twin impostors of val.json",
         ),
+        ({"criterion": "far=1e-3", "impostors": "all"}, "far=1e-3 on all impostors"),
         ({"criterion": "eer", "impostors": None}, "eer"),
         ({"criterion": "eer", "data": "val.json"}, "eer of val.json"),
         ({"data": "val.json"}, "the model file, which does not say how it was chosen"),

@@ -14,7 +14,7 @@ from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
 from twin_dcal.metrics.pair_stream import count_pairs
 from twin_dcal.metrics.pairs import normalize_rows
 from twin_dcal.metrics.templates import TemplateDecision, calibrate_templates
-from twin_dcal.metrics.thresholds import ThresholdChoice, choose_threshold
+from twin_dcal.metrics.thresholds import ThresholdChoice, choose_threshold, impostors_told
 from twin_dcal.plural import plural
 
 from .earlier import make_room
@@ -46,7 +46,7 @@ class Tuning:
     templates: tuple[TemplateDecision, ...] = ()
 
     def decision(self) -> Decision:
-        on = f"{self.choice.metric} on the {self.choice.on} impostors of {self.data}"
+        on = f"{self.choice.metric} on {impostors_told(self.choice.on)} of {self.data}"
         warnings = () if self.choice.warning is None else (self.choice.warning,)
         return Decision(self.choice.threshold, on, self.calibration.calibration, warnings)
 

@@ -15,6 +15,7 @@ from twin_dcal.errors import MetricError
 from .error_rates import MIN_ERRORS
 from .pair_stream import SECTIONS, CountedPairs
 from .score_counts import ScoreCounts
+from .thresholds import impostors_told
 
 Floats = NDArray[np.float64]
 
@@ -33,7 +34,8 @@ class Threshold:
         criterion, impostors, data = (self.origin.get(key) for key in ("criterion", "impostors", "data"))
         if not criterion:
             return "the model file, which does not say how it was chosen"
-        return f"{criterion}{f' on the {impostors} impostors' if impostors else ''}{f' of {data}' if data else ''}"
+        on = f" on {impostors_told(impostors)}" if impostors else ""
+        return f"{criterion}{on}{f' of {data}' if data else ''}"
 
 
 @dataclass(frozen=True)

@@ -173,6 +173,11 @@ def requested_far(metric: str) -> float | None:
         ) from None
 
 
+def impostors_told(on: str) -> str:
+    """`the twin impostors`, `the unrelated impostors`, `all impostors`."""
+    return "all impostors" if on == "all" else f"the {on} impostors"
+
+
 def exact_limit(threshold: float, scores: ScoreArray) -> ScoreArray:
     """The threshold in the scores' own type, rounded up: `scores >= limit` says what exact comparison says."""
     limit = np.asarray(threshold, dtype=np.float64).astype(scores.dtype)
