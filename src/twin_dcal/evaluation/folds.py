@@ -7,13 +7,12 @@ people of two folds is in none, and how many pairs are in one is told.
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.errors import MetricError
-from twin_dcal.metrics.pair_stream import SECTIONS, PairBlock, PairSource, count_pairs
+from twin_dcal.metrics.pair_stream import SECTIONS, DerivedPairs, PairBlock, PairSource, count_pairs
 from twin_dcal.metrics.pairs import PairKind
 from twin_dcal.metrics.thresholds import choose_on
 
@@ -23,69 +22,44 @@ from .result import Figures
 KINDS_OF = {"twin": (PairKind.TWIN,), "unrelated": (PairKind.UNRELATED,), "all": tuple(PairKind)[1:]}
 
 
-@dataclass(frozen=True, eq=False)
-class PairsWithin:
-    """The pairs of a source whose images are both kept. Args: kept (N,)."""
-
-    source: PairSource
-    kept: NDArray[np.bool_]
+class _SomePairs(DerivedPairs):
+    """Those pairs of a source that the masks of `_chosen` say, (P,) for each of its blocks."""
 
     @property
     def num_pairs(self) -> int:
-        return sum(block.score.size for block in self.blocks())
-
-    @property
-    def on_grid(self) -> bool:
-        return self.source.on_grid
-
-    @property
-    def people(self) -> NDArray[np.intp] | None:
-        return self.source.people
-
-    @property
-    def families(self) -> NDArray[np.intp] | None:
-        return self.source.families
+        return sum(int(chosen.sum()) for _, chosen in self._chosen())
 
     def blocks(self) -> Iterator[PairBlock]:
-        for block in self.source.blocks():
-            inside = self.kept[block.first] & self.kept[block.second]
-            if inside.any():
-                yield PairBlock(
-                    block.first[inside], block.second[inside], block.score[inside], block.kind[inside]
-                )
+        for block, chosen in self._chosen():
+            if chosen.any():
+                yield block.some(chosen)
+
+    def _chosen(self) -> Iterator[tuple[PairBlock, NDArray[np.bool_]]]:
+        raise NotImplementedError
 
 
-@dataclass(frozen=True, eq=False)
-class PairsOutside:
+class PairsWithin(_SomePairs):
+    """The pairs whose images are both kept. Args: kept (N,)."""
+
+    def __init__(self, source: PairSource, kept: NDArray[np.bool_]) -> None:
+        super().__init__(source)
+        self._kept = kept
+
+    def _chosen(self) -> Iterator[tuple[PairBlock, NDArray[np.bool_]]]:
+        for block in self._source.blocks():
+            yield block, self._kept[block.first] & self._kept[block.second]
+
+
+class PairsOutside(_SomePairs):
     """The pairs of a list that are not in one of its folds. Args: folds (P,): of the pairs of `source`, in order."""
 
-    source: PairSource
-    folds: NDArray[np.int64]
-    held_out: int
+    def __init__(self, source: PairSource, folds: NDArray[np.int64], held_out: int) -> None:
+        super().__init__(source)
+        self._folds, self._held_out = folds, held_out
 
-    @property
-    def num_pairs(self) -> int:
-        return int((self.folds != self.held_out).sum())
-
-    @property
-    def on_grid(self) -> bool:
-        return self.source.on_grid
-
-    @property
-    def people(self) -> NDArray[np.intp] | None:
-        return self.source.people
-
-    @property
-    def families(self) -> NDArray[np.intp] | None:
-        return self.source.families
-
-    def blocks(self) -> Iterator[PairBlock]:
-        for block, folds in _with_folds(self.source, self.folds):
-            outside = folds != self.held_out
-            if outside.any():
-                yield PairBlock(
-                    block.first[outside], block.second[outside], block.score[outside], block.kind[outside]
-                )
+    def _chosen(self) -> Iterator[tuple[PairBlock, NDArray[np.bool_]]]:
+        for block, folds in _with_folds(self._source, self._folds):
+            yield block, folds != self._held_out
 
 
 def cross_validate_listed(source: PairSource, folds: NDArray[np.int64], metric: str) -> Figures:

@@ -144,8 +144,7 @@ def _written(what: Comparisons) -> Comparisons:
 
 def _parts(block: PairBlock) -> Iterator[PairBlock]:
     for start in range(0, block.score.size, ROWS_AT_ONCE):
-        part = slice(start, start + ROWS_AT_ONCE)
-        yield PairBlock(block.first[part], block.second[part], block.score[part], block.kind[part])
+        yield block.some(slice(start, start + ROWS_AT_ONCE))
 
 
 def _columns(block: PairBlock, what: Comparisons) -> dict[str, list[Any]]:

@@ -52,8 +52,10 @@ class PairBlock:
     def only(self, kind: PairKind) -> "PairBlock":
         """The pairs of one kind; the block itself where it has no others."""
         chosen = self.kind == kind
-        if chosen.all():
-            return self
+        return self if chosen.all() else self.some(chosen)
+
+    def some(self, chosen: NDArray[np.bool_] | slice) -> "PairBlock":
+        """The pairs of a mask (P,) or slice."""
         weight = None if self.weight is None else self.weight[chosen]
         return PairBlock(
             self.first[chosen], self.second[chosen], self.score[chosen], self.kind[chosen], weight
@@ -85,6 +87,14 @@ class PairSource(Protocol):
     def blocks(self) -> Iterator[PairBlock]:
         """Every pair once; the same pairs, scores and order each time."""
         ...
+
+
+class DerivedPairs:
+    """Of a source that is made of another one: whose images they are, and whether scores are on the grid, stay."""
+
+    def __init__(self, source: PairSource) -> None:
+        self._source, self.on_grid = source, source.on_grid
+        self.people, self.families = source.people, source.families
 
 
 class AllPairs:
