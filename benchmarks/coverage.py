@@ -25,6 +25,7 @@ import numpy as np
 
 from twin_dcal.metrics import intervals
 from twin_dcal.metrics.pair_stream import ListedPairs
+from twin_dcal.metrics.paired import paired_intervals
 from twin_dcal.metrics.pairs import PairKind
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -129,7 +130,7 @@ def one_repetition(design, seed):
         of = made.figures[name]
         found |= {f"{name} EER": of["eer"], f"{name} AUC": of["roc_auc"]}
         found |= {f"{name} FNMR at FMR {level:g}": of[f"fnmr_at_fmr_{level:g}"] for level in levels}
-    differences = intervals.paired_intervals(ours, theirs).differences
+    differences = paired_intervals(ours, theirs).differences
     p_values = {
         f"difference of {section} {label}": differences[section][name].p_value
         for section in ("twin", "unrelated")

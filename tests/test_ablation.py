@@ -30,7 +30,7 @@ from twin_dcal.evaluation.protocol import Comparisons, pair_source
 from twin_dcal.evaluation.systems import Scored
 from twin_dcal.metrics import confidence
 from twin_dcal.metrics.averaging import jackknife, mean_difference
-from twin_dcal.metrics.intervals import paired_intervals
+from twin_dcal.metrics.paired import paired_intervals
 from twin_dcal.report.comparison import (
     Overlaid,
     comparison_figure,

@@ -31,7 +31,7 @@ from twin_dcal.evaluation.score_files import write_scores
 from twin_dcal.evaluation.systems import Scored
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.pair_stream import count_pairs
-from twin_dcal.metrics.paired_rates import holm
+from twin_dcal.metrics.paired import holm
 
 EFFORT = EvaluationOptions(num_replicates=100)
 

@@ -11,8 +11,9 @@ from scipy import stats
 
 from twin_dcal.errors import MetricError
 from twin_dcal.metrics import confidence, error_rates, family_jackknife, intervals, pair_stream, replicates
-from twin_dcal.metrics.intervals import family_intervals, paired_intervals
+from twin_dcal.metrics.intervals import family_intervals
 from twin_dcal.metrics.pair_stream import AllPairs, ListedPairs, count_pairs
+from twin_dcal.metrics.paired import paired_intervals
 from twin_dcal.metrics.pairs import PairKind
 
 NAMES = {PairKind.GENUINE: "genuine", PairKind.TWIN: "twin", PairKind.UNRELATED: "unrelated"}

@@ -12,9 +12,17 @@ from numpy.typing import NDArray
 from twin_dcal.errors import ConfigError, MetricError
 from twin_dcal.files import write_text
 from twin_dcal.metrics import error_rates
-from twin_dcal.metrics.intervals import Comparison, Difference, Intervals, paired_intervals
+from twin_dcal.metrics.intervals import Intervals
 from twin_dcal.metrics.pair_stream import SECTIONS, AllPairs, ListedPairs, PairSource, count_pairs
-from twin_dcal.metrics.paired_rates import holm, paired_rates, rates_of
+from twin_dcal.metrics.paired import (
+    Comparison,
+    Difference,
+    holm,
+    leave_out_of_both,
+    paired_intervals,
+    paired_rates,
+    rates_of,
+)
 from twin_dcal.plural import plural
 from twin_dcal.progress import track
 
@@ -108,9 +116,8 @@ def compare(runs: Sequence[Run], effort: EvaluationOptions) -> Figures:
     for other, figures in track(list(zip(runs[1:], told[1:], strict=True)), "comparing", "runs"):
         pair = aligned(runs[0], other)
         if effort.num_replicates:
-            found = _difference(
-                paired_intervals(*pair, seed=effort.seed), paired_rates(*pair, seed=effort.seed)
-            )
+            both = leave_out_of_both(*pair, seed=effort.seed)
+            found = _difference(paired_intervals(*pair, both=both), paired_rates(*pair, both=both))
         else:
             found = _difference_alone(told[0], figures)
         differences.append({"run": other.name, "against": runs[0].name, **found})

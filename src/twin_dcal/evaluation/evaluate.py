@@ -13,7 +13,7 @@ from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.calibration import Calibration
 from twin_dcal.metrics.costs import cllr
 from twin_dcal.metrics.error_curve import Threshold
-from twin_dcal.metrics.intervals import Intervals, family_intervals
+from twin_dcal.metrics.intervals import HEADLINE_FMR, Intervals, family_intervals
 from twin_dcal.metrics.pair_stream import SECTIONS, CountedPairs, PairSource, count_pairs
 from twin_dcal.metrics.pairs import PairKind
 from twin_dcal.metrics.person_weights import PersonWeighted
@@ -25,7 +25,6 @@ from .breakdown import MIN_PAIRS, MIN_PEOPLE, break_down
 from .error_analysis import ErrorAnalysis, analyze_errors
 from .failures import failure_figures
 from .folds import cross_validate, cross_validate_listed
-from .headline import HEADLINE_FMR
 from .identification import Template
 from .metadata import Metadata
 from .protocol import Comparisons

@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.error_rates import MIN_ERRORS
-from twin_dcal.metrics.intervals import Interval, Intervals
+from twin_dcal.metrics.intervals import HEADLINE_FMR, Interval, Intervals, supported_fmr
 from twin_dcal.metrics.score_counts import CountedScores
 from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 
 from .result import Figures
 
-HEADLINE_FMR = 1e-4
 _WORDS = {"twin": "twin pairs", "unrelated": "unrelated pairs", "all": "impostor pairs"}
 
 
@@ -82,7 +81,7 @@ def headline(ordered: Mapping[str, Section], intervals: Intervals | None) -> Fig
     """
     if not {"twin", "unrelated"} <= ordered.keys():
         return None
-    used = headline_fmr(ordered["unrelated"].pairs.num_impostors)
+    used = supported_fmr(HEADLINE_FMR, ordered["unrelated"].pairs.num_impostors)
     point = ordered["unrelated"].operating_point(used)
     twin = error_rates.error_rates_at(ordered["twin"].scores, point.threshold)
     counts = ordered["twin"].counts_at(point.threshold)
@@ -112,11 +111,6 @@ def headline(ordered: Mapping[str, Section], intervals: Intervals | None) -> Fig
         "sentence": sentence,
         "warnings": _warnings(used, point, counts),
     }
-
-
-def headline_fmr(num_unrelated: int) -> float:
-    """1e-4, or the smallest rate that so many unrelated pairs support."""
-    return max(HEADLINE_FMR, 1 / num_unrelated)
 
 
 def too_few(number: int, what: str) -> str:

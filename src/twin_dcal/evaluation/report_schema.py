@@ -12,7 +12,7 @@ from pathlib import Path
 from twin_dcal.files import write_text
 from twin_dcal.metrics import costs, error_rates
 from twin_dcal.metrics.error_rates import MIN_ERRORS
-from twin_dcal.metrics.intervals import Interval, Intervals
+from twin_dcal.metrics.intervals import FMR_LEVELS, Interval, Intervals
 from twin_dcal.metrics.pair_stream import SECTIONS, CountedPairs
 from twin_dcal.metrics.pairs import PairScores
 from twin_dcal.metrics.score_counts import CountedScores
@@ -25,7 +25,6 @@ from .result import Figures
 from .table import format_table
 
 SCHEMA_VERSION = 2
-FMR_LEVELS = (1e-1, 1e-2, 1e-3, 1e-4)
 
 
 def evaluation_figures(

@@ -13,8 +13,8 @@ from twin_dcal.inference.backend import Backend
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.metrics.fusion import Fusion
-from twin_dcal.metrics.intervals import paired_intervals
 from twin_dcal.metrics.pair_stream import PairSource, count_pairs
+from twin_dcal.metrics.paired import paired_intervals
 
 Features = NDArray[np.float32]
 

@@ -18,24 +18,22 @@ from twin_dcal.errors import MetricError
 from twin_dcal.plural import plural
 
 from . import error_rates, replicates
-from .confidence import Interval, p_value_of_zero, plain_interval, rate_interval
+from .confidence import Interval, plain_interval, rate_interval
 from .family_jackknife import BinnedPairs, LeftOut, families_of, leave_out_each
-from .pair_stream import SECTIONS, AllPairs, CountedPairs, PairSource, count_pairs
+from .pair_stream import SECTIONS, CountedPairs, PairSource, count_pairs
 from .pairs import PairKind
 from .replicates import Replicates
 from .score_counts import TwoClasses
 
 __all__ = [
     "Band",
-    "Comparison",
-    "Difference",
     "Interval",
     "Intervals",
     "family_intervals",
-    "paired_intervals",
 ]
 
 FMR_LEVELS = (1e-1, 1e-2, 1e-3, 1e-4)
+HEADLINE_FMR = 1e-4
 MIN_FAMILIES = 5
 BAND_LOWEST, BAND_POINTS_PER_DECADE, BAND_FALSE_MATCHES = 1e-6, 10, 10
 METHOD = "family jackknife, Student t, logit scale, corrected for skewness"
@@ -98,43 +96,13 @@ class Intervals:
             name: {key: values.tolist() for key, values in vars(band).items()}
             for name, band in self.bands.items()
         }
-        figures = {name: _plain(section) for name, section in self.figures.items()}
-        return {**vars(self), "figures": figures, "headline": _plain(self.headline), "bands": bands}
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Figure of a minus figure of b on the same pairs: interval, and two-sided p-value of "no difference"."""
-
-    a: float
-    b: float
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    num_undefined: int
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison:
-    """Differences of two systems: section -> "eer", "roc_auc" -> Difference; the rest as in `Intervals`."""
-
-    level: float
-    seed: int = 0
-    num_families: int = 0
-    num_units: int = 0
-    method: str = "paired family jackknife, Student t"
-    differences: dict[str, dict[str, Difference]] = field(default_factory=dict)
-    refusals: dict[str, str] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types for JSON."""
-        return {**vars(self), "differences": {name: _plain(each) for name, each in self.differences.items()}}
+        figures = {name: plain(section) for name, section in self.figures.items()}
+        return {**vars(self), "figures": figures, "headline": plain(self.headline), "bands": bands}
 
 
 def family_intervals(
     source: PairSource, *, threshold: float | None = None, counts: CountedPairs | None = None,
-    headline_fmr: float = 1e-4, seed: int = 0, level: float = 0.95,
+    headline_fmr: float = HEADLINE_FMR, seed: int = 0, level: float = 0.95,
 ) -> Intervals:  # fmt: skip
     """Intervals of every figure by leaving out each family in turn.
 
@@ -144,10 +112,10 @@ def family_intervals(
     Returns: Intervals; where none can be had (families unknown, fewer than 5), empty with the reason in `refusals`.
         MetricError for bad arguments, no genuine or no impostor pair, or scores that are all the same.
     """
-    _check_arguments(level, threshold, headline_fmr)
+    check_arguments(level, threshold, headline_fmr)
     counts = count_pairs(source) if counts is None else counts
     counts.section("all")
-    families, reason = _families(source, counts)
+    families, reason = families_or_why(source, counts)
     if reason:
         return Intervals(level, seed, families.size, refusals={"": reason})
     left_out = leave_out_each(source, counts, families, threshold, seed)
@@ -156,39 +124,14 @@ def family_intervals(
         _add_section(made, name, counts.section(name), left_out, threshold)
     if not (counts.has("twin") and counts.has("unrelated")):
         return made
-    used = max(headline_fmr, 1 / counts.unrelated.size)
+    used = supported_fmr(headline_fmr, counts.unrelated.size)
     _add_headline(made, counts, left_out, used)
     return replace(made, headline_fmr=used)
 
 
-def paired_intervals(a: PairSource, b: PairSource, *, seed: int = 0, level: float = 0.95) -> Comparison:
-    """Differences a - b in EER and AUC of every section, the same families left out for both.
-
-    The p-value is that of Student's t for difference / standard error, so it is below 1 - level just where the interval
-    leaves out 0. MetricError unless both hold the same pairs in the same order.
-    """
-    _check_arguments(level)
-    _refuse_other_pairs(a, b)
-    counts_a, counts_b = count_pairs(a), count_pairs(b)
-    sections = [name for name in SECTIONS if counts_a.has(name)]
-    exact_a, exact_b = compared_exactly(counts_a, sections), compared_exactly(counts_b, sections)
-    families, reason = _families(a, counts_a)
-    if reason:
-        return Comparison(level, seed, families.size, refusals={"": reason})
-    left_out = leave_out_each(a, counts_a, families, None, seed)
-    without_a = compared_without(left_out, sections)
-    left_out = leave_out_each(b, counts_b, families, None, seed)  # the same units
-    without_b = compared_without(left_out, sections)
-    made = Comparison(level, seed, families.size, left_out.units.num_units)
-    for name, figure in without_a:
-        num_units = units_behind(figure, name, left_out)
-        if num_units < MIN_FAMILIES:
-            made.refusals[name] = _too_few(num_units)
-        else:
-            without = without_a[name, figure] - without_b[name, figure]
-            values = exact_a[name, figure], exact_b[name, figure]
-            made.differences.setdefault(name, {})[figure] = _difference(*values, without, num_units, level)
-    return made
+def supported_fmr(asked: float, num_impostors: int) -> float:
+    """The rate that is asked for, or the smallest that so many pairs support."""
+    return max(asked, 1 / num_impostors)
 
 
 def compared_exactly(counts: CountedPairs, sections: Sequence[str]) -> dict[tuple[str, str], float]:
@@ -201,7 +144,7 @@ def compared_exactly(counts: CountedPairs, sections: Sequence[str]) -> dict[tupl
 def compared_without(left_out: LeftOut, sections: Sequence[str]) -> dict[tuple[str, str], Floats]:
     """EER and AUC without each unit: (section, figure) to (U,)."""
     return {
-        (name, figure): FIGURES[figure][1](_samples_of(left_out.counts, name))
+        (name, figure): FIGURES[figure][1](samples_of(left_out.counts, name))
         for name in sections
         for figure in COMPARED
     }
@@ -211,9 +154,9 @@ def _add_section(
     made: Intervals, name: str, scores: TwoClasses, left_out: LeftOut, threshold: float | None
 ) -> None:
     """Put the intervals and the band of a section, or why there is none, into `made`."""
-    these, whole = _samples_of(left_out.counts, name), _samples_of(left_out.whole, name)
+    these, whole = samples_of(left_out.counts, name), samples_of(left_out.whole, name)
     if units_behind("", name, left_out) < MIN_FAMILIES:
-        made.refusals[name] = _too_few(units_behind("", name, left_out))
+        made.refusals[name] = too_few(units_behind("", name, left_out))
     values = {figure: (exact(scores), without(these)) for figure, (exact, without) in FIGURES.items()}
     if threshold is not None:
         at, at_without = (
@@ -249,7 +192,7 @@ def _add(
     num_units = units_behind(figure, name, left_out)
     reason = None
     if num_units < MIN_FAMILIES:
-        reason = _too_few(num_units)
+        reason = too_few(num_units)
     elif not math.isfinite(estimate):
         reason = "the figure is infinite: no class has any spread."
     if reason is not None:
@@ -269,14 +212,14 @@ def _add_headline(made: Intervals, counts: CountedPairs, left_out: LeftOut, fmr:
     """Twin FMR and FNMR at the threshold that gives `fmr` on unrelated pairs, with that threshold's own error."""
     threshold = error_rates.operating_point(counts.section("unrelated"), fmr).threshold
     at = error_rates.error_rates_at(counts.section("twin"), threshold)
-    twin, unrelated = (_samples_of(left_out.counts, name) for name in ("twin", "unrelated"))
-    whole_twin, whole_unrelated = (_samples_of(left_out.whole, name) for name in ("twin", "unrelated"))
+    twin, unrelated = (samples_of(left_out.counts, name) for name in ("twin", "unrelated"))
+    whole_twin, whole_unrelated = (samples_of(left_out.whole, name) for name in ("twin", "unrelated"))
     found = {
         "twin_fmr": (at.fmr, replicates.twin_fmr_at_fmr(twin, whole_twin, unrelated, whole_unrelated, fmr)),
         "fnmr": (at.fnmr, replicates.fnmr_at_fmr(unrelated, whole_unrelated, fmr)),
     }
     if units_behind("", "headline", left_out) < MIN_FAMILIES:
-        made.refusals["headline"] = _too_few(units_behind("", "headline", left_out))
+        made.refusals["headline"] = too_few(units_behind("", "headline", left_out))
     for figure, (estimate, without) in found.items():
         _add(made.headline, made, ("headline", figure), estimate, without, left_out)
 
@@ -297,15 +240,8 @@ def _band(scores: TwoClasses, these: Replicates, whole: Replicates, num_units: i
     return Band(asked, low, high)
 
 
-def _difference(a: float, b: float, without: Floats, num_units: int, level: float) -> Difference:
-    around = plain_interval(a - b, without, num_units=num_units, level=level)
-    p_value = p_value_of_zero(a - b, without, num_units=num_units)
-    return Difference(
-        a, b, a - b, max(around.low, -1.0), min(around.high, 1.0), p_value, around.num_undefined
-    )
-
-
-def _samples_of(counts: Mapping[PairKind, BinnedPairs], section: str) -> Replicates:
+def samples_of(counts: Mapping[PairKind, BinnedPairs], section: str) -> Replicates:
+    """A section's two classes. Args: counts: those of a `LeftOut`, without each unit or whole."""
     if section == "all":
         impostor = counts[PairKind.TWIN] + counts[PairKind.UNRELATED]
     else:
@@ -329,12 +265,12 @@ def units_behind(figure: str, section: str, left_out: LeftOut) -> int:
     return min(impostors, having[PairKind.GENUINE])
 
 
-def _too_few(num_units: int) -> str:
+def too_few(num_units: int) -> str:
     have = plural(num_units, "family has", "families have")
     return f"only {have} such pairs; an interval needs {MIN_FAMILIES} or more."
 
 
-def _families(source: PairSource, counts: CountedPairs) -> tuple[NDArray[np.intp], str | None]:
+def families_or_why(source: PairSource, counts: CountedPairs) -> tuple[NDArray[np.intp], str | None]:
     """Numbers of the families that have pairs, and the reason why they allow no interval, if any."""
     if source.families is None or counts.other.size:
         reason = "the families of the pairs are not known; intervals leave out families."
@@ -344,33 +280,7 @@ def _families(source: PairSource, counts: CountedPairs) -> tuple[NDArray[np.intp
     return families, reason if families.size < MIN_FAMILIES else None
 
 
-def _refuse_other_pairs(a: PairSource, b: PairSource) -> None:
-    """MetricError unless both sources hold the same pairs, of the same labels, in the same order."""
-    for name in ("people", "families"):
-        ours, theirs = getattr(a, name), getattr(b, name)
-        if (ours is None) != (theirs is None) or (ours is not None and not np.array_equal(ours, theirs)):
-            raise MetricError(
-                f"comparison: the two systems have other {name}. Score the same images with both."
-            )
-    if isinstance(a, AllPairs) and isinstance(b, AllPairs):
-        return
-    if a.num_pairs == b.num_pairs:
-        for ours, theirs in zip(a.blocks(), b.blocks(), strict=False):
-            same = (
-                np.array_equal(getattr(ours, key), getattr(theirs, key))
-                for key in ("first", "second", "kind")
-            )
-            if not all(same):
-                break
-        else:
-            return
-    raise MetricError(
-        f"comparison: the two systems do not score the same pairs in the same order ({a.num_pairs:,} and "
-        f"{b.num_pairs:,} pairs). Put both lists in one order and leave out what only one has."
-    )
-
-
-def _check_arguments(level: float, threshold: float | None = None, headline_fmr: float = 1.0) -> None:
+def check_arguments(level: float, threshold: float | None = None, headline_fmr: float = 1.0) -> None:
     if not 0 < level < 1:
         raise MetricError(f"confidence level {level} is not between 0 and 1. Use 0.95.")
     if threshold is not None and math.isnan(threshold):
@@ -379,5 +289,5 @@ def _check_arguments(level: float, threshold: float | None = None, headline_fmr:
         raise MetricError(f"a false match rate lies in (0, 1]; given {headline_fmr}. Try 0.0001.")
 
 
-def _plain(section: Mapping[str, Any]) -> dict[str, Any]:
+def plain(section: Mapping[str, Any]) -> dict[str, Any]:
     return {name: asdict(each) for name, each in section.items()}

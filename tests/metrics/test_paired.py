@@ -7,7 +7,7 @@ from made_faces import faces
 from twin_dcal.evaluation.protocol import pair_source
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.pair_stream import ListedPairs, count_pairs
-from twin_dcal.metrics.paired_rates import holm, paired_rates, rates_of
+from twin_dcal.metrics.paired import holm, paired_rates, rates_of
 
 
 @pytest.fixture(scope="module")
