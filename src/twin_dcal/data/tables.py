@@ -3,10 +3,12 @@
 import csv
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from twin_dcal.csvfile import from_cell
-from twin_dcal.errors import TwinDcalError
+from twin_dcal.errors import MetricError, TwinDcalError
 
 SEPARATORS = ("\t", ";", ",")
 
@@ -67,3 +69,13 @@ def separator_of(line: str) -> str:
 def column_names(cells: Sequence[str]) -> list[str]:
     """Headings as they are looked up: in small letters."""
     return [cell.strip().casefold() for cell in cells]
+
+
+def pyarrow_parquet(path: str) -> Any:
+    """pyarrow.parquet. MetricError that names the extra where it is not installed."""
+    try:
+        return import_module("pyarrow.parquet")
+    except ImportError:
+        raise MetricError(
+            f"{path}: parquet needs pyarrow: pip install 'twin-dcal[parquet]'. Or use a .csv file."
+        ) from None

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from twin_dcal.csvfile import CsvWriter
 from twin_dcal.data.labels import LABELS_READ, parse_label
-from twin_dcal.data.tables import column_names, read_rows
+from twin_dcal.data.tables import column_names, pyarrow_parquet, read_rows
 from twin_dcal.errors import MetricError
 from twin_dcal.files import replacing
 from twin_dcal.metrics.pair_stream import PairBlock, PairSource
@@ -382,16 +382,6 @@ def _parquet_lines(path: Path, file: Any) -> Iterator[tuple[int, Row]]:
 
 def _cell(value: object) -> str:
     return restored(str(value).strip())
-
-
-def pyarrow_parquet(path: str) -> Any:
-    """pyarrow.parquet. MetricError that names the extra where it is not installed."""
-    try:
-        return import_module("pyarrow.parquet")
-    except ImportError:
-        raise MetricError(
-            f"{path}: parquet needs pyarrow: pip install 'twin-dcal[parquet]'. Or use a .csv file."
-        ) from None
 
 
 def _shown(columns: Sequence[str]) -> str:

@@ -21,12 +21,8 @@ from twin_dcal.prepare.align import FaceChoice
 
 from .aligning import Align, Aligner, FaceInfo, Faces, Prepared, Surface, is_shared, of_both, unmet
 from .backend import Backend, FeatureType, ModelSource, open_backend
-from .clusters import Clusters, cluster
 from .deciding import Deciding, checked_similarity
-from .enrolling import enroll
-from .gallery import Gallery
 from .images import ImageInput, read_pixels
-from .pair_table import verify_table
 from .pictures import EmbeddedOnce, Embedder, OnError, Picture, pairs_of, path_of
 from .records import Records
 from .result import RESULT_KEYS, TemplateResult, VerificationResult
@@ -35,9 +31,12 @@ from .templates import Fuse, Side, check_fuse, described, outliers, rule_of, sim
 if TYPE_CHECKING:
     from twin_dcal.explain.attention import AttentionMaps
 
+    from .clusters import Clusters
+    from .gallery import Gallery
     from .torch_backend import TorchBackend
 else:
-    AttentionMaps = Any  # signatures are told without torch, too
+    # Signatures are told without torch, and without what a decision on two pictures does not need.
+    AttentionMaps = Clusters = Gallery = Any
 
 Features = NDArray[np.float32]
 Photographs = ImageInput | Sequence[ImageInput]
@@ -298,10 +297,14 @@ class TwinInferenceEngine:
         same call goes on after an interruption, and adds what is new. twins: pairs of people, or a file of them; by
         default those of the data set. `gallery.left_out` has the photographs that cannot be used, with reasons.
         """
+        from .enrolling import enroll
+
         return enroll(self, source, path, twins=twins, progress=progress)
 
     def open_gallery(self, path: str | Path) -> Gallery:
         """A gallery that was saved. ModelError for what is none, and for one of another model."""
+        from .gallery import Gallery
+
         return Gallery.load(self, path)
 
     def cluster(self, images: Any, threshold: float | None = None) -> Clusters:
@@ -310,6 +313,8 @@ class TwinInferenceEngine:
 
         Args: images: a folder, or a list of pictures; what cannot be used is in `left_out`.
         """
+        from .clusters import cluster
+
         return cluster(self, images, threshold)
 
     def decide(
@@ -375,6 +380,8 @@ class TwinInferenceEngine:
         it was interrupted, if model, threshold, table and pictures are the same. progress: a bar on stderr.
         Returns: what `batch_verify` does, with the table's columns first. ManifestError for what is no such table.
         """
+        from .pair_table import verify_table
+
         return verify_table(self, table, output, faces=faces, progress=progress)
 
     def decide_pairs(

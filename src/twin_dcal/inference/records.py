@@ -9,9 +9,8 @@ from typing import Any
 
 from twin_dcal.csvfile import csv_text
 from twin_dcal.data.paths import as_written
-from twin_dcal.data.tables import column_names, read_rows
+from twin_dcal.data.tables import column_names, pyarrow_parquet, read_rows
 from twin_dcal.errors import ConfigError, ManifestError
-from twin_dcal.evaluation.score_files import pyarrow_parquet
 from twin_dcal.files import replacing, write_text
 from twin_dcal.plural import plural
 
