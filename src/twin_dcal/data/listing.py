@@ -1,5 +1,6 @@
 """What a data set says it holds: people and image paths from folders or JSON, before any image is opened."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,3 +233,18 @@ def _written_paths(path: Path, person: str, values: Any) -> list[str]:
                 f"{path}, '{person}', entry {number}: not an image path, this is {shown(value)}"
             )
     return values
+
+
+def find_images(folder: str | Path, extensions: Iterable[str] = IMAGE_EXTENSIONS) -> list[str]:
+    """Every picture in a folder and its subfolders, sorted. Hidden files and linked folders are left out. ManifestError
+    for a folder that is missing."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ManifestError(f"{folder}: {'a file, not' if folder.exists() else 'no such'} folder of images")
+    wanted = tuple(extensions)
+    found: list[str] = []
+    for home, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        chosen = (name for name in names if name.lower().endswith(wanted) and not name.startswith("."))
+        found += (str(Path(home) / name) for name in chosen)
+    return sorted(found)

@@ -1,10 +1,10 @@
 """Which pictures: those of a folder, or those that a list names."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from twin_dcal.data.formats import IMAGE_EXTENSIONS
+from twin_dcal.data.listing import find_images
 from twin_dcal.data.paths import as_written
 from twin_dcal.data.tables import read_lines
 from twin_dcal.errors import ConfigError, ManifestError
@@ -15,18 +15,11 @@ def images_below(folder: str | Path, extensions: Iterable[str] = IMAGE_EXTENSION
 
     ManifestError for a folder that is missing or holds none.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ManifestError(f"{folder}: {'a file, not' if folder.exists() else 'no such'} folder of images")
     wanted = tuple(sorted(extensions))
-    found: list[str] = []
-    for home, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        chosen = (name for name in names if name.lower().endswith(wanted) and not name.startswith("."))
-        found += (str(Path(home) / name) for name in chosen)
+    found = find_images(folder, wanted)
     if not found:
         raise ManifestError(f"{folder}: no file ends in {', '.join(wanted)}")
-    return sorted(found)
+    return found
 
 
 def images_listed(path: str | Path) -> list[str]:

@@ -3,7 +3,6 @@
 Legend: N photographs. Two groups are as alike as their photographs are on average (average linkage, UPGMA).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_dcal.data.formats import IMAGE_EXTENSIONS
+from twin_dcal.data.listing import find_images
 from twin_dcal.errors import ConfigError, ManifestError
 from twin_dcal.metrics.fusion import similarity_matrix
 from twin_dcal.plural import plural
@@ -61,7 +60,7 @@ class Clusters:
 def cluster(engine: "TwinInferenceEngine", images: Any, threshold: float | None = None) -> Clusters:
     """Groups of pictures (see `TwinInferenceEngine.cluster`)."""
     at = engine.threshold if threshold is None else checked_similarity(threshold)
-    given = _below(Path(images)) if isinstance(images, str | Path) else list(images)
+    given = find_images(images) if isinstance(images, str | Path) else list(images)
     if not 2 <= len(given) <= MAX_IMAGES:
         raise ConfigError(f"{plural(len(given), 'picture')} to group; give 2 to {MAX_IMAGES:,}")
     pictures = [Picture(image, called=f"image {number}") for number, image in enumerate(given)]
@@ -141,15 +140,3 @@ def _between(scores_NN: NDArray[np.float64], labels: NDArray[np.intp]) -> NDArra
 
 def _known(values: NDArray[np.float64]) -> tuple[float | None, ...]:
     return tuple(float(value) if np.isfinite(value) else None for value in values)
-
-
-def _below(folder: Path) -> Sequence[str]:
-    """Every picture in a folder and its subfolders, sorted; hidden ones are left out."""
-    if not folder.is_dir():
-        raise ManifestError(f"{folder}: no such folder of images")
-    found = (
-        path for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_EXTENSIONS
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )  # fmt: skip
-    return sorted(str(path) for path in found)
