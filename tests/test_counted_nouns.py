@@ -58,7 +58,7 @@ NEVER_ONE = {  # of these there are two or more where the sentence is said
     "data/samplers.py": "people x",
     "evaluation/protocol.py": "families: use", "lookalikes/matching.py": "people: above",
     "lookalikes/suggest.py": "people are mutual", "metrics/error_rates.py": "impostor pairs or more",
-    "metrics/intervals.py": "pairs). Put", "metrics/pairs.py": "second images. Give",
+    "metrics/paired.py": "pairs). Put", "metrics/pairs.py": "second images. Give",
     "report/content.py": "unrelated pairs",
     "model_file/familiarity.py": "validation pictures,", "prepare/align.py": "faces",
     "prepare/photo.py": "faces in the",
