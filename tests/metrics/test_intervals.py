@@ -434,20 +434,23 @@ def test_intervals_at_the_threshold_are_those_of_its_replicates():
             )
 
 
-@pytest.mark.parametrize("asked", [0.05, 0.2])
+@pytest.mark.parametrize("asked", [0.05, 0.2, 0.7])
 def test_rates_at_an_fmr_move_along_the_curve_of_all_pairs(asked):
-    """By loops: the threshold of all pairs, corrected by the slope of their curve between asked / 2 and 2 * asked."""
+    """By loops: the threshold of all pairs, corrected by the slope of their curve between half and twice the odds."""
     source = tied(3, 9)
     left_out = left_out_of(source)
     whole = pairs_left(source, None)
     for section in ("twin", "unrelated"):
         genuine, impostor = whole["genuine"], whole[section]
-        points = {
-            level: oracle.operating_point(genuine, impostor, level) for level in (asked, asked / 2, 2 * asked)
-        }
-        threshold = points[asked][0]
-        run = logit(points[2 * asked][1], len(impostor)) - logit(points[asked / 2][1], len(impostor))
-        rise = logit(points[2 * asked][2], len(genuine)) - logit(points[asked / 2][2], len(genuine))
+        odds = asked / (1 - asked)
+        at, stricter, looser = (
+            oracle.operating_point(genuine, impostor, each / (1 + each))
+            for each in (odds, odds / 2, 2 * odds)
+        )
+        stricter, looser = (each if 0 < each[2] < 1 else at for each in (stricter, looser))
+        threshold = at[0]
+        run = logit(looser[1], len(impostor)) - logit(stricter[1], len(impostor))
+        rise = logit(looser[2], len(genuine)) - logit(stricter[2], len(genuine))
         slope = rise / run if run else 0
         got = replicates.fnmr_at_fmr(
             section_of(left_out.counts, section), section_of(left_out.whole, section), asked
@@ -457,7 +460,7 @@ def test_rates_at_an_fmr_move_along_the_curve_of_all_pairs(asked):
             fmr, fnmr = oracle.rates(left["genuine"], left[section], threshold)
             want = fnmr
             if 0 < fnmr < 1:
-                moved = logit(fmr, len(left[section])) - logit(points[asked][1], len(impostor))
+                moved = logit(fmr, len(left[section])) - logit(at[1], len(impostor))
                 shifted = logit(fnmr, len(left["genuine"])) - slope * moved
                 want = 1 / (1 + math.exp(-shifted))
             assert got[family] == pytest.approx(want), (section, family)

@@ -135,12 +135,17 @@ def _moved_along(
     """A rate where the FMR of `these` is at most the one asked, to first order in what each replicate changes.
 
     The threshold is that of all pairs. Where a replicate's FMR differs there, its rate is moved along the curve of all
-    pairs: on logit scales, by the secant between half and twice the FMR asked. Each replicate's own threshold would
-    jump from score to score instead, and the jackknife of a quantile does not converge (Shao & Wu, "A general theory
-    for jackknife variance estimation", Annals of Statistics 17, 1989). No error, or nothing else, stays what it is.
+    pairs: on logit scales, by the secant between half and twice the odds of the FMR asked. Each replicate's own
+    threshold would jump from score to score instead, and the jackknife of a quantile does not converge (Shao & Wu, "A
+    general theory for jackknife variance estimation", Annals of Statistics 17, 1989). No error, or nothing else, stays
+    what it is.
     """
-    levels = (asked, asked / 2, min(2 * asked, 1.0))
+    levels = (asked, asked / (2 - asked), 2 * asked / (1 + asked))  # its odds, half and twice these
     at, stricter, looser = (int(column_at_fmr(whole.fmr, level)[0]) for level in levels)
+    # Where all pairs show no error, or nothing else, the curve has no slope on this scale.
+    stricter, looser = (
+        column if 0 < at_column(whole_of, column)[name][0] < 1 else at for column in (stricter, looser)
+    )
     fmr = _logit("fmr", these, at)
     of_whole = [_logit("fmr", whole, column)[0] for column in (at, stricter, looser)]
     rate_of_whole = [_logit(name, whole_of, column)[0] for column in (stricter, looser)]
