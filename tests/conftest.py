@@ -13,11 +13,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from tiny import tiny_values
 
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.files import replacing
+from twin_dcal.model_file import familiarity
 from twin_dcal.privacy import set_privacy_defaults
 
 set_privacy_defaults()  # tests import the libraries that read them in any order
@@ -51,26 +53,55 @@ def interrupts_as_before():
 
 @pytest.fixture
 def drawn_curves():
-    """Requested by tests that look at `training_curves.png`; see `undrawn_curves`."""
+    """Requested by tests that look at `training_curves.png`; see `undrawn`."""
+
+
+@pytest.fixture
+def drawn_figures():
+    """Requested by tests that look at other pictures of matplotlib's; see `undrawn`."""
 
 
 @pytest.fixture(autouse=True)
-def undrawn_curves(request):
-    """Training in a test's own process leaves a blank picture of curves: drawing it took a third of a tiny run."""
+def undrawn(request, monkeypatch):
+    """Pictures of matplotlib's are blank unless a test looks at them: drawing took a third of a tiny run or report."""
+    if not {"drawn_curves", "drawn_figures"} & set(request.fixturenames):
+        monkeypatch.setattr(Figure, "savefig", save_blank)
     run = sys.modules.get("twin_dcal.training.run")
-    if run is None or "drawn_curves" in request.fixturenames:
-        yield
-        return
-    before = run.write_curves
-    run.write_curves = blank_curves
-    yield
-    run.write_curves = before
+    if run is not None and "drawn_curves" not in request.fixturenames:
+        monkeypatch.setattr(run, "write_curves", blank_curves)
+
+
+def save_blank(figure, file, *, format, **options):
+    if format == "png":
+        Image.new("L", (1, 1)).save(file, "PNG")
+    elif format == "pdf":
+        file.write(b"%PDF-1.4\n%%EOF\n")
+    else:
+        file.write(
+            '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"></svg>\n'
+        )
 
 
 def blank_curves(folder: Path) -> Path:
     with replacing(folder / "training_curves.png") as file:
         Image.new("L", (1, 1)).save(file, "PNG")
     return folder / "training_curves.png"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def looked_at_once():
+    """What every training run stores of how its pictures look is worked out once for each picture."""
+    looks, known = familiarity.looks, {}
+
+    def remembered(pixels):
+        key = (pixels.shape, pixels.tobytes())
+        if key not in known:
+            known[key] = looks(pixels)
+        return known[key].copy()
+
+    familiarity.looks = remembered
+    yield
+    familiarity.looks = looks
 
 
 @pytest.fixture(scope="session")

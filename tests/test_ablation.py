@@ -572,7 +572,7 @@ def test_cells_where_something_is_missing_or_small(cells):
 # Curves
 
 
-def test_files_of_an_ablation_are_whole_and_the_same_twice(summary, tmp_path):
+def test_files_of_an_ablation_are_whole_and_the_same_twice(summary, tmp_path, drawn_figures):
     for folder in (tmp_path / "a", tmp_path / "b"):
         write_ablation(summary, folder)
         whole_plots(folder, "ablation_det")
@@ -597,7 +597,7 @@ def test_the_mean_curve_is_the_mean_at_each_rate():
     assert [axis.tolist() for axis in one] == [[0.1, 0.5], [0.6, 0.2]]
 
 
-def test_each_system_has_its_look_and_its_name_whatever_it_is(tmp_path):
+def test_each_system_has_its_look_and_its_name_whatever_it_is(tmp_path, drawn_figures):
     what, vectors = faces(6, images_each=2)
     runs = [
         Run(name, Scored(what, pair_source(*noisy(what, vectors, 0.5, seed)), None))
@@ -638,7 +638,7 @@ def test_panels_are_those_that_exist_and_curves_are_the_figures_own():
     assert thin.get_linewidth() < firm.get_linewidth()
 
 
-def test_compare_visualize_writes_the_curves(tmp_path, capsys):
+def test_compare_visualize_writes_the_curves(tmp_path, capsys, drawn_figures):
     from twin_dcal.cli import evaluate
     from twin_dcal.evaluation.score_files import write_scores
 

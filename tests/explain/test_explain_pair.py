@@ -163,7 +163,7 @@ def test_overlays_colour_by_sign_and_leave_nothing_grey_where_the_map_is_silent(
     assert png(black).startswith(b"\x89PNG")
 
 
-def test_a_figure_shows_every_map_and_repeats_itself(loaded):
+def test_a_figure_shows_every_map_and_repeats_itself(loaded, drawn_figures):
     one, two = faces(7)
     told = explain_pair(loaded, one, two)
     truth = (np.eye(SIZE), np.eye(SIZE))

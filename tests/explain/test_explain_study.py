@@ -196,7 +196,7 @@ def test_pairs_of_one_family_move_together():
 
 def test_evaluate_explains_a_syntwins_model(synthetic, model, tmp_path, capsys):
     given = ["--model", model, "--data_dir", synthetic, "--output_dir", tmp_path, "--visualize"]
-    assert evaluate(*given, "--explain", "--explain_pairs", 12) == 0
+    assert evaluate(*given, "--explain", "--explain_pairs", 6) == 0
     out = capsys.readouterr().out
     assert re.search(r"map +faithful: twin +faithful: genuine +points at truth % +ranks it", out)
     for name in (
@@ -212,7 +212,7 @@ def test_evaluate_explains_a_syntwins_model(synthetic, model, tmp_path, capsys):
         assert re.search(rf"^ *{name} +-?\d\.\d\d", out, re.MULTILINE), name
     assert "shuffled weights" in out
     told = json.loads((tmp_path / "explanations.json").read_text())
-    assert told["pairs"]["twin"]["pairs"] == told["pairs"]["genuine"]["pairs"] == 6
+    assert told["pairs"]["twin"]["pairs"] == told["pairs"]["genuine"]["pairs"] == 3
     assert 0 < told["maps"]["random"]["twin"]["pointing"]["value"] < 0.6
     assert (tmp_path / "explanations.md").read_text().startswith("# Explanations")
     drawn = sorted((tmp_path / "visualizations").glob("explained_*.png"))
@@ -227,7 +227,7 @@ def test_evaluate_explains_a_syntwins_model(synthetic, model, tmp_path, capsys):
     for path in (*drawn, tmp_path / "explanations.json", tmp_path / "explanations.md"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
     page = (tmp_path / "report.html").read_text()
-    assert 0 < page.count('<img class="overlay"') <= 24
+    assert 0 < page.count('<img class="overlay"') <= 12
     assert "In grey below a pair" in page
 
 
@@ -244,7 +244,7 @@ def test_no_face_is_drawn_where_faces_are_not_wanted(synthetic, model, tmp_path,
 
 def test_sets_without_a_truth_are_measured_without_the_pointing_game(tiny_faces, model, tmp_path, capsys):
     given = ["--model", model, "--data_dir", tiny_faces, "--output_dir", tmp_path]
-    assert evaluate(*given, "--explain", "--explain_pairs", 4) == 0
+    assert evaluate(*given, "--explain", "--explain_pairs", 2) == 0
     out = capsys.readouterr().out
     assert "points at truth" not in out
     assert "too few families for an interval" in out.replace("\n", " ")
