@@ -1,13 +1,20 @@
 """What holds for every epoch of family batches, whatever people and families there are."""
 
-from collections import Counter
+from collections import Counter, deque
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twin_dcal.data.samplers import FamilyBatchSampler, SampleKey, family_batches, split_batch
+from twin_dcal.data.samplers import (
+    FamilyBatchSampler,
+    SampleKey,
+    _first_fit,
+    _Unit,
+    family_batches,
+    split_batch,
+)
 from twin_dcal.errors import ManifestError
 
 
@@ -134,6 +141,14 @@ def test_draws_of_a_family_are_spread_over_the_epoch():
         assert len(batches) == 15
         # One in each fifth of the epoch, so never more than two fifths apart.
         assert max(np.diff(holding)) <= 6
+
+
+def test_a_draw_that_did_not_fit_is_the_first_of_the_next_batch():
+    queue = deque(
+        _Unit(family, tuple((family,) for _ in range(people))) for family, people in enumerate((2, 2, 1, 2))
+    )
+    batches = [[unit.family for unit in batch] for batch in _first_fit(queue, num_people=3)]
+    assert batches == [[0, 2], [1], [3]]
 
 
 def test_a_single_person_is_no_training_set():
