@@ -138,7 +138,9 @@ def test_folders_of_data_sets_are_not_told(tmp_path, monkeypatch):
 
 def test_a_model_without_a_curve_says_so(tmp_path):
     with served(made_engine.engine(tmp_path, curve=False)) as port:
-        assert request(port, "GET", "/api/rates?threshold=0.5").json == {"curve": None, "at": None}
+        assert request(port, "GET", "/api/rates?threshold=0.5").json == {
+            "curve": None, "at": None, "threshold": THRESHOLD, "photographs": [1, 1],
+        }  # fmt: skip
         told = verify(port, ONE, TWO, threshold="0.1").json
         assert told["estimated_fmr"] is None
         assert any("no error curve" in text for text in told["warnings"])
@@ -235,9 +237,26 @@ def post(port, body, headers):
     [
         ([("img1", ONE)], 422, "img2: missing"),
         ([("img1", ONE), ("img2", "text")], 422, "img2: sent as text"),
-        ([("img1", ONE), ("img1", ONE)], 422, "img1: given more than once"),
+        ([("img1", ONE), ("img1", ONE)], 422, "img2: missing"),
+        ([*[("img1", ONE)] * 11, ("img2", ONE)], 422, "img1: more than 10 photos of one person"),
+        ([("img1", ONE), ("img2", ONE), ("fuse", "max"), ("fuse", "max")], 422, "fuse: given more than once"),
+        (
+            [("img1", ONE), ("img2", ONE), ("fuse", "best")],
+            422,
+            "fuse: 'best' given; give quality, mean, max or scores",
+        ),
+        (
+            [("img1", ONE), ("img2", ONE), ("face1", "1,2")],
+            422,
+            "face1: 2 choices for 1 photo; give one for all",
+        ),
+        (
+            [("img1", ONE), ("img2", ONE), ("face1", "1,")],
+            422,
+            "face1: '1,' given; give largest, or a number",
+        ),
         ([("img1", ONE), ("img2", ONE), ("img3", ONE)], 422, "field 'img3' is unknown"),
-        ([("x", "")] * 9, 400, "more than 8 parts"),
+        ([("x", "")] * 28, 400, "more than 27 parts"),
         ([("img1", ONE), ("img2", ONE), ("limit", "1")], 422, "field 'limit' is unknown"),
         ([("img1", ONE), ("img2", ONE), ("threshold", "high")], 422, "threshold: "),
         ([("img1", ONE), ("img2", ONE), ("threshold", "nan")], 422, "threshold: "),
@@ -273,10 +292,10 @@ def test_a_wrong_field_is_told_what_it_may_be(port, name, value, allowed):
 
 
 def test_every_field_says_what_it_may_be(port):
-    assert schemas.ALLOWED.keys() == schemas.Options.model_fields.keys()
+    assert schemas.ALLOWED.keys() == {*schemas.Options.model_fields, "photos1", "photos2"}
     answer = verify(port, ONE, ONE, align="always")
     told = (
-        "field 'align' is unknown; the fields are img1, img2, threshold, threshold_probability, face1, face2"
+        "field 'align' is unknown; the fields are img1, img2, threshold, threshold_probability, fuse, face1"
     )
     assert answer.json["detail"].startswith(told)
 
@@ -454,7 +473,7 @@ def test_no_interactive_documentation_but_a_schema(port):
     }
     fields = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(fields["properties"]) == {
-        "img1", "img2", "threshold", "threshold_probability", "face1", "face2", "explain", "crops",
+        "img1", "img2", "threshold", "threshold_probability", "fuse", "face1", "face2", "explain", "crops",
     }  # fmt: skip
     assert "http://" not in json.dumps(schema)
     assert "https://" not in json.dumps(schema)

@@ -97,14 +97,14 @@ def wait_for_video(page):  # wait_for_function would need 'unsafe-eval'
     )
 
 
-def drop(page, *parts):
-    """Drop files on the first photo; a number stands for so many bytes."""
+def drop(page, side, *parts):
+    """Drop files on a side; a number stands for so many bytes."""
     page.evaluate(
-        "(parts) => { const files = new DataTransfer();"
+        "([side, parts]) => { const files = new DataTransfer();"
         " for (const part of parts) files.items.add(new File([new Uint8Array(part)], 'a.png', { type: 'image/png' }));"
         " const event = new DragEvent('drop', { dataTransfer: files, bubbles: true, cancelable: true });"
-        " document.querySelector('.frame').dispatchEvent(event) }",
-        list(parts),
+        " document.querySelectorAll('.frame')[side].dispatchEvent(event) }",
+        [side, list(parts)],
     )
 
 
@@ -291,13 +291,14 @@ def test_a_damaged_photo_is_told_and_can_be_replaced(opened):
 
 def test_a_photo_that_is_too_large_is_not_sent(opened):
     page = opened()
-    drop(page, 21 * 2**20)
+    drop(page, 0, 21 * 2**20)
     assert "up to 20 MB" in page.locator("#problem").inner_text()
 
 
 def test_dropped_photos(opened):
     page = opened()
-    drop(page, list(photo(1)), list(photo(2)))
+    drop(page, 0, list(photo(1)))
+    drop(page, 1, list(photo(2)))
     page.locator("#verdict:not(:empty)").wait_for()
 
 

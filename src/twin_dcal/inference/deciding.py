@@ -85,8 +85,12 @@ class Deciding:
         if set_by == "checkpoint":
             return stored
         if "probability" in self.origin:
-            return stored.moved_to_probability(self.origin["probability"], set_by)
-        return stored.moved(self.required(), set_by)
+            moved = stored.moved_to_probability(self.origin["probability"], set_by)
+        else:
+            moved = stored.moved(self.required(), set_by)
+        return replace(
+            moved, origin={**moved.origin, "photographs": list(found.sizes)}
+        )  # whose rates these are
 
     def moved(self, threshold: float, set_by: str = "user") -> Self:
         """The same at another threshold, with the rates it has on the same pairs. ConfigError outside [-1, 1]."""

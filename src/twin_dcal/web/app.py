@@ -19,17 +19,18 @@ from twin_dcal._version import __version__
 from twin_dcal.data.formats import FORMATS_READ
 from twin_dcal.errors import TwinDcalError
 from twin_dcal.inference.engine import TwinInferenceEngine
+from twin_dcal.inference.templates import Fuse
 
 from .access import ANSWER_HEADERS, LOOPBACK, Access, Refusal, access_for
 from .decision import Explains, decide, model_answer, rates_answer
 from .explaining import stoppable
 from .queue import BoundedQueue, ClientLeft
 from .schemas import Decision, ModelAnswer, Options, Problem, RatesAnswer, told_wrong
-from .uploads import MAX_BODY_BYTES, Body, Refused, announced_bytes, read_upload
+from .uploads import MAX_BODY_BYTES, MAX_PHOTOS, Body, Refused, announced_bytes, read_upload
 
 logger = logging.getLogger(__name__)
 
-_SCRIPTS = ("page.js", "drawing.js", "words.js", "camera.js", "faces.js")
+_SCRIPTS = ("page.js", "templates.js", "drawing.js", "words.js", "camera.js", "faces.js")
 PAGE = {
     "/": ("index.html", "text/html"), "/page.css": ("page.css", "text/css"), "/icon.svg": ("icon.svg", "image/svg+xml"),
     **{f"/{name}": (name, "text/javascript") for name in _SCRIPTS},
@@ -178,13 +179,17 @@ def _add_api(app: FastAPI, engine: TwinInferenceEngine, explains: Explains, jobs
     @app.get("/api/rates", responses=_documented(401, 403, 422))
     async def error_rates(
         threshold: Annotated[float | None, Query(ge=-1, le=1, allow_inf_nan=False)] = None,
+        photos1: Annotated[int, Query(ge=1, le=MAX_PHOTOS)] = 1,
+        photos2: Annotated[int, Query(ge=1, le=MAX_PHOTOS)] = 1,
+        fuse: Fuse = "quality",
     ) -> RatesAnswer:
-        """Error rates at every threshold, measured on the model's validation pairs."""
-        return rates_answer(engine, threshold)
+        """Error rates at every threshold, measured on the model's validation pairs: of one photo each, or of so many."""
+        return rates_answer(engine, threshold, fuse, (photos1, photos2))
 
     @app.post("/api/verify", responses=_documented(*_REASONS), openapi_extra=_form())
     async def verify(request: Request) -> Decision:
-        """Decide whether two photos show one person. They are kept in memory while the request lasts."""
+        """Decide whether photos show one person: img1 and img2, each once, or several times for further photos of the
+        same. They are kept in memory while the request lasts."""
         async with jobs.admitted(announced_bytes(request)):
             upload = await read_upload(request)
             wanted = upload.options.explain
@@ -193,6 +198,8 @@ def _add_api(app: FastAPI, engine: TwinInferenceEngine, explains: Explains, jobs
                 raise Refused.because(
                     422, f"explain: {wanted} is not offered for this model; what is: {offered}"
                 )
+            if wanted != "none" and len(upload.img1) + len(upload.img2) > 2:
+                raise Refused.because(422, "explain: maps are of one photo each; leave it out for several")
             return await jobs.run(lambda: decide(engine, explains, upload), _gone(request))
 
 
@@ -209,7 +216,8 @@ def _documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 def _form() -> dict[str, Any]:
     """The request body of `POST /api/verify` for the OpenAPI schema; `uploads` reads it without FastAPI."""
     photo = {"type": "string", "format": "binary", "description": f"{FORMATS_READ} are read."}
-    properties = {"img1": photo, "img2": photo, **Options.model_json_schema()["properties"]}
+    photos = {"type": "array", "items": photo, "minItems": 1, "maxItems": MAX_PHOTOS}
+    properties = {"img1": photos, "img2": photos, **Options.model_json_schema()["properties"]}
     schema = {
         "type": "object", "required": ["img1", "img2"], "properties": properties, "additionalProperties": False,
     }  # fmt: skip

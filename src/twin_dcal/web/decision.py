@@ -1,11 +1,11 @@
-"""From two uploaded photos to an answer: what a worker thread does."""
+"""From uploaded photos to an answer: what a worker thread does."""
 
 import base64
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import PurePath
 from typing import Any
@@ -17,12 +17,13 @@ from pydantic import ValidationError
 
 from twin_dcal._version import __version__
 from twin_dcal.data.decode import decode_pixels
-from twin_dcal.errors import ConfigError
-from twin_dcal.inference.aligning import Prepared
+from twin_dcal.errors import ConfigError, ImageError
+from twin_dcal.inference.aligning import FaceInfo, Prepared
 from twin_dcal.inference.backend import ModelSource
 from twin_dcal.inference.deciding import Deciding
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
+from twin_dcal.inference.templates import Fuse, Side, rule_of
 from twin_dcal.metrics.error_curve import Rates
 from twin_dcal.model_file.provenance import told_of_training
 from twin_dcal.prepare.align import FaceChoice
@@ -37,11 +38,12 @@ from .schemas import (
     ModelAnswer,
     ModelInfo,
     Options,
+    Photograph,
     RatesAnswer,
     RatesAt,
     SeenFace,
 )
-from .uploads import MAX_PHOTO_BYTES, Upload
+from .uploads import MAX_PHOTO_BYTES, MAX_PHOTOS, Upload
 
 logger = logging.getLogger(__name__)
 
@@ -56,18 +58,26 @@ Explains = Mapping[str, Explain]
 MAX_PIXELS = 50_000_000
 """Of an upload: a 50-megapixel photo takes 150 MB once decoded."""
 
+MAX_READING_SECONDS = 20.0
+"""Of several photos: no further one is begun after that."""
+_TILE = 256  # pixels a side of a square, where several are shown
+
 _FOLDERS = re.compile(r"^(?:[A-Za-z]:)?[\\/](?:[^\\/:]+[\\/])*")
 
 
 def decide(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> Decision:
     """Decide on an upload. ImageError, in one line, for a photo that cannot be read; Dropped when nobody waits."""
     began = time.perf_counter()
+    if len(upload.img1) + len(upload.img2) > 2:
+        return _decide_on_people(engine, upload, began)
     options = upload.options
     asked = _asked(engine, options)
     one, two = (
         _looked_at(engine, photo, name, face)
-        for photo, name, face in ((upload.img1, "img1", options.face1), (upload.img2, "img2", options.face2))
-    )
+        for photo, name, face in (
+            (upload.img1[0], "img1", options.face1[0]), (upload.img2[0], "img2", options.face2[0])
+        )
+    )  # fmt: skip
     maps: Maps | None = None
     warnings: list[str] = []
     if options.explain == "none":
@@ -75,18 +85,92 @@ def decide(engine: TwinInferenceEngine, explains: Explains, upload: Upload) -> D
     else:
         result, found = explains[options.explain](one, two)
         maps, warnings = _maps(found)
-    crops = (_png_url(one.shown()), _png_url(two.shown())) if options.crops else None
-    result = result if asked is None else asked.applied(result)
-    same = result.verification_decision
     return Decision(
-        verification_score=result.verification_score, verification_decision=same, prediction=int(same),
-        same_person=same, similarity=result.similarity, threshold=result.threshold,
-        threshold_source=_without_folders(result.threshold_source), estimated_fmr=result.estimated_fmr,
-        estimated_fnmr=result.estimated_fnmr, model=model_info(engine.source),
-        warnings=[*result.warnings, *warnings], faces=(_seen_face(one), _seen_face(two)),
-        familiarity=(_known(one), _known(two)), elapsed_ms=1000 * (time.perf_counter() - began),
-        attention_maps=maps, crops=crops,
+        **_told(engine, result if asked is None else asked.applied(result), warnings),
+        faces=(_seen_face(one.seen), _seen_face(two.seen)), familiarity=(_known(one.seen), _known(two.seen)),
+        crops=(_png_url(one.shown()), _png_url(two.shown())) if options.crops else None,
+        attention_maps=maps, elapsed_ms=1000 * (time.perf_counter() - began),
     )  # fmt: skip
+
+
+def _decide_on_people(engine: TwinInferenceEngine, upload: Upload, began: float) -> Decision:
+    """`decide` of several photos, with what each does to the decision."""
+    options = upload.options
+    asked = _asked(engine, options)
+    one, two = (
+        _photographed(engine, photos, name, faces, began)
+        for photos, name, faces in (
+            (upload.img1, "img1", options.face1), (upload.img2, "img2", options.face2)
+        )
+    )  # fmt: skip
+    prepared = (*one.prepared, *two.prepared)
+    features = engine.backend.embed(np.stack([picture.pixels for picture in prepared]))
+    stop_if_dropped()
+    sides = (
+        Side(side.name, [None] * len(side.prepared), part, [picture.seen for picture in side.prepared])
+        for side, part in zip((one, two), np.split(features, [len(one.prepared)]), strict=True)
+    )
+    result = engine.decide_sides(*sides, options.fuse, began)
+    if asked is not None:
+        asked = asked.of_templates(rule_of(options.fuse), result.sizes)
+    first, second = (
+        [
+            _photograph(each, picture.seen, crop if options.crops else None)
+            for each, picture, crop in zip(told, side.prepared, side.crops, strict=True)
+        ]
+        for told, side in zip(result.photographs, (one, two), strict=True)
+    )
+    return Decision(
+        **_told(engine, result if asked is None else asked.applied(result), []), fuse=result.fuse,
+        photographs=(first, second), elapsed_ms=1000 * (time.perf_counter() - began),
+    )  # fmt: skip
+
+
+def _told(engine: TwinInferenceEngine, result: VerificationResult, warnings: list[str]) -> dict[str, Any]:
+    """The fields of a decision on photos of any number."""
+    same = result.verification_decision
+    return {
+        "verification_score": result.verification_score, "verification_decision": same, "prediction": int(same),
+        "same_person": same, "similarity": result.similarity, "threshold": result.threshold,
+        "threshold_source": _without_folders(result.threshold_source), "estimated_fmr": result.estimated_fmr,
+        "estimated_fnmr": result.estimated_fnmr, "model": model_info(engine.source),
+        "warnings": [*result.warnings, *warnings],
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Photographed:
+    """The photos of one side as the network sees them, and the squares that were compared as PNG data URLs."""
+
+    name: str
+    prepared: list[Prepared]
+    crops: list[str]
+
+
+def _photographed(
+    engine: TwinInferenceEngine, photos: Sequence[bytes], name: str, faces: Sequence[FaceChoice], began: float
+) -> _Photographed:  # fmt: skip
+    """Of each photo only the square stays in memory: ten of 50 megapixels would take 1.5 GB.
+
+    Args: faces: one choice for all, or one for each. ImageError where reading the photos takes too long.
+    """
+    prepared, crops = [], []
+    choices = faces if len(faces) == len(photos) else [faces[0]] * len(photos)
+    for number, (photo, face) in enumerate(zip(photos, choices, strict=True), start=1):
+        if time.perf_counter() - began > MAX_READING_SECONDS:
+            raise ImageError(
+                f"{name}: the photos take more than {MAX_READING_SECONDS:g} seconds to read. Send fewer, or smaller ones."
+            )
+        called = name if len(photos) == 1 else f"{name} photo {number}"
+        picture = _looked_at(engine, photo, called, face)
+        crops.append(_png_url(picture.shown(_TILE)))
+        prepared.append(Prepared(picture.pixels, picture.seen))
+    return _Photographed(name, prepared, crops)
+
+
+def _photograph(told: Mapping[str, Any], seen: FaceInfo, crop: str | None) -> Photograph:
+    kept = {name: told[name] for name in ("weight", "contribution", "likeness", "outlier")}
+    return Photograph(**kept, face=_seen_face(seen), familiarity=_known(seen), crop=crop)
 
 
 def _looked_at(engine: TwinInferenceEngine, photo: bytes, name: str, face: FaceChoice) -> Prepared:
@@ -108,8 +192,8 @@ def _asked(engine: TwinInferenceEngine, options: Options) -> Deciding | None:
     return None
 
 
-def _seen_face(picture: Prepared) -> SeenFace | None:
-    face = picture.seen.face
+def _seen_face(seen: FaceInfo) -> SeenFace | None:
+    face = seen.face
     return (
         None
         if face is None
@@ -117,9 +201,8 @@ def _seen_face(picture: Prepared) -> SeenFace | None:
     )
 
 
-def _known(picture: Prepared) -> Known | None:
-    judged = picture.seen.familiarity
-    return None if judged is None else Known.model_validate(dict(judged))
+def _known(seen: FaceInfo) -> Known | None:
+    return None if seen.familiarity is None else Known.model_validate(dict(seen.familiarity))
 
 
 def _maps(told: Mapping[str, Any] | Maps) -> tuple[Maps | None, list[str]]:
@@ -147,18 +230,25 @@ def model_answer(engine: TwinInferenceEngine, explains: Explains) -> ModelAnswer
         threshold=engine.threshold, threshold_source=_without_folders(engine.threshold_source),
         calibrated=engine.deciding.calibration is not None, warnings=list(told_of_training(source.training)),
         explains=sorted(explains),
-        limits=Limits(photo_bytes=MAX_PHOTO_BYTES, photo_pixels=MAX_PIXELS), version=__version__,
+        limits=Limits(
+            photo_bytes=MAX_PHOTO_BYTES, photo_pixels=MAX_PIXELS, photos=MAX_PHOTOS, total_bytes=2 * MAX_PHOTO_BYTES
+        ),
+        version=__version__,
     )  # fmt: skip
 
 
-def rates_answer(engine: TwinInferenceEngine, threshold: float | None) -> RatesAnswer:
-    """The stored error curve, and the rates at a threshold where one is asked for."""
-    curve = engine.deciding.error_curve
-    rates = None if threshold is None else engine.rates(threshold)
+def rates_answer(
+    engine: TwinInferenceEngine, threshold: float | None, fuse: Fuse = "quality", sizes: tuple[int, int] = (1, 1)
+) -> RatesAnswer:  # fmt: skip
+    """The stored error curve for so many photos, and the rates at a threshold where one is asked for."""
+    deciding = engine.deciding.of_templates(rule_of(fuse), sizes)
+    curve = deciding.error_curve
+    rates = None if threshold is None else deciding.rates(threshold)
+    first, second = deciding.origin.get("photographs", (1, 1))
     return RatesAnswer(
         curve=None if curve is None else Curve.model_validate(_without_folders(curve.to_dict())),
-        at=None if rates is None else _rates_at(rates),
-    )
+        threshold=deciding.required(), photographs=(first, second), at=None if rates is None else _rates_at(rates),
+    )  # fmt: skip
 
 
 def _rates_at(rates: Rates) -> RatesAt:

@@ -6,7 +6,7 @@ Shapes: (Gh, Gw) is the grid of patches of the picture that the network sees, ro
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, WithJsonSchema
 
 Grid = list[list[FiniteFloat]]
 
@@ -21,6 +21,16 @@ class Problem(Plain):
     detail: str
 
 
+Face = Literal["largest"] | Annotated[int, Field(ge=1, le=1000)]
+_FACES = r"(largest|[1-9][0-9]{0,2}|1000)"
+Faces = Annotated[
+    tuple[Face, ...],
+    BeforeValidator(lambda given: given.split(",") if isinstance(given, str) else given),
+    WithJsonSchema({"type": "string", "pattern": f"^{_FACES}(,{_FACES})*$"}),
+]
+"""One choice for all photos of a side, or one for each, with commas between them."""
+
+
 class Options(Plain):
     """The text fields of a request beside its photos."""
 
@@ -31,13 +41,17 @@ class Options(Plain):
         None, ge=0, le=1, allow_inf_nan=False,
         description="The same, by the verification_score that it has.",
     )  # fmt: skip
-    face1: Literal["largest"] | Annotated[int, Field(ge=1, le=1000)] = Field(
-        "largest",
-        description="Of several faces in the first photo: the largest central one, or one by its number from the left.",
+    fuse: Literal["quality", "mean", "max", "scores"] = Field(
+        "quality",
+        description="How several photos of one person are taken together: mean features, weighted by the quality of "
+        "the faces or not; the highest score of two photos; the mean of all scores.",
     )
-    face2: Literal["largest"] | Annotated[int, Field(ge=1, le=1000)] = Field(
-        "largest", description="The same of the second photo."
+    face1: Faces = Field(
+        ("largest",),
+        description="Of several faces in the first photo: the largest central one, or one by its number from the left. "
+        "Of several photos, one choice for all, or one for each with commas between them.",
     )
+    face2: Faces = Field(("largest",), description="The same of the second photo.")
     explain: Literal["none", "attention", "pair"] = Field(
         "none",
         description="Also send maps: where the model looked (attention), or besides what made this pair alike or "
@@ -50,11 +64,13 @@ class Options(Plain):
 
 
 _FACE = "largest, or a number from the left (1 to 1000)"
+_NUMBER = "a number from 1 to 10"
+_FUSE = "quality, mean, max or scores"
 ALLOWED: Mapping[str, str] = {
     "threshold": "a number from -1 to 1", "threshold_probability": "a number from 0 to 1",
-    "face1": _FACE, "face2": _FACE, "explain": "none, attention or pair", "crops": "true or false",
+    "fuse": _FUSE, "photos1": _NUMBER, "photos2": _NUMBER, "face1": _FACE, "face2": _FACE, "explain": "none, attention or pair", "crops": "true or false",
 }  # fmt: skip
-"""What the fields of `Options` take, for whoever sent something else."""
+"""What the fields of `Options`, and numbers of photos, take, for whoever sent something else."""
 
 
 def told_wrong(name: str, given: object) -> str:
@@ -90,6 +106,10 @@ class RatesAnswer(Plain):
     """`curve` is null for a model file that stores no error curve, and then `at` is too."""
 
     curve: Curve | None
+    threshold: float = Field(description="The one for so many photos.")
+    photographs: tuple[int, int] = Field(
+        description="Of how many photos of each person curve and threshold are: the nearest number that is known."
+    )
     at: RatesAt | None = Field(None, description="At the threshold asked for.")
 
 
@@ -108,6 +128,8 @@ class Limits(Plain):
 
     photo_bytes: int
     photo_pixels: int
+    photos: int = Field(description="Of one person.")
+    total_bytes: int = Field(description="All photos of a request together.")
 
 
 class ModelAnswer(ModelInfo):
@@ -192,8 +214,23 @@ class Known(Plain):
     beyond: bool
 
 
+class Photograph(Plain):
+    """One of several photos of a person, and what it does to the decision."""
+
+    weight: float = Field(description="In the mean of its side; they add up to 1.")
+    contribution: float | None = Field(
+        description="By how much the similarity is higher with it than without it."
+    )
+    likeness: float | None = Field(description="Similarity to the mean of the others of its side.")
+    outlier: bool = Field(description="It does not look like the others.")
+    face: SeenFace | None = Field(description="Null where nobody looked for a face.")
+    familiarity: Known | None = Field(description="Null where the model file does not say.")
+    crop: str | None = Field(None, description="The square that was compared, as a PNG data URL, on request.")
+
+
 class Decision(Plain):
-    """The fields of `VerificationResult`, and on request maps and squares."""
+    """The fields of `VerificationResult`, and on request maps and squares; with several photos of a person those of
+    `TemplateResult`."""
 
     verification_score: float | None = Field(
         description="Calibrated probability; null without a calibration."
@@ -218,4 +255,8 @@ class Decision(Plain):
     )
     elapsed_ms: float = Field(description="Decoding, embedding, deciding and explaining; not waiting.")
     attention_maps: Maps | None = None
-    crops: tuple[str, str] | None = None
+    crops: tuple[str, str] | None = Field(None, description="Of one photo each.")
+    fuse: str | None = Field(None, description="How several photos were taken together; null for one each.")
+    photographs: tuple[list[Photograph], list[Photograph]] | None = Field(
+        None, description="Of either side, in the order they were sent; null for one photo each."
+    )

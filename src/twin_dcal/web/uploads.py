@@ -15,6 +15,8 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.types import Message, Receive
 
+from twin_dcal.plural import plural
+
 from .access import Refusal
 from .schemas import Options, told_wrong
 
@@ -22,7 +24,9 @@ MAX_PHOTO_BYTES = 20 * 2**20
 _FORM_BYTES = 64 * 2**10  # boundaries, part headers and text fields
 _TEXT_BYTES = 2**10
 _MAX_HEADER = 4096
-_MAX_PARTS = 8
+MAX_PHOTOS = 10
+"""Of one person."""
+_MAX_PARTS = 2 * MAX_PHOTOS + len(Options.model_fields)
 MAX_BODY_BYTES = 2 * MAX_PHOTO_BYTES + _FORM_BYTES
 READ_SECONDS = 60.0
 DISCARD_SECONDS = 10.0
@@ -65,10 +69,10 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Upload:
-    """Two photos as they were sent, and what was asked for."""
+    """The photos of either side as they were sent, one or several, and what was asked for."""
 
-    img1: bytes
-    img2: bytes
+    img1: tuple[bytes, ...]
+    img2: tuple[bytes, ...]
     options: Options
 
 
@@ -143,29 +147,36 @@ def announced_bytes(request: Request) -> int:
 
 
 async def read_upload(request: Request) -> Upload:
-    """Both photos and the options. Refused: damaged, incomplete, too large or too slow, or a field is wrong."""
+    """Both sides' photos and the options. Refused: damaged, incomplete, too large or too slow, or a field is wrong."""
     try:
         async with asyncio.timeout(READ_SECONDS):
             parts = await _parts(request.headers["content-type"], request.stream())
     except TimeoutError:
         raise Refused.because(408, f"the upload did not arrive within {READ_SECONDS:g} seconds") from None
-    photos: dict[str, bytes] = {}
+    photos: dict[str, list[bytes]] = {name: [] for name in PHOTOS}
     texts: dict[str, str] = {}
     for part in parts:
         name, is_file = part.named()
-        if name in photos or name in texts:
+        if name in texts:
             raise Refused.because(422, f"{name}: given more than once")
         if name in PHOTOS:
-            photos[name] = _photo(part, name, is_file)
+            if len(photos[name]) == MAX_PHOTOS:
+                raise Refused.because(422, f"{name}: more than {MAX_PHOTOS} photos of one person")
+            photos[name].append(_photo(part, name, is_file))
         elif name in Options.model_fields:
             texts[name] = _text(part, name, is_file)
         else:
             known = ", ".join((*PHOTOS, *Options.model_fields))
             raise Refused.because(422, f"field {name[:40]!r} is unknown; the fields are {known}")
-    for name in PHOTOS:
-        if name not in photos:
-            raise Refused.because(422, f"{name}: missing; send two photos, img1 and img2")
-    return Upload(photos["img1"], photos["img2"], _options(texts))
+    for name, given in photos.items():
+        if not given:
+            raise Refused.because(422, f"{name}: missing; send photos of both sides, img1 and img2")
+    options = _options(texts)
+    for name, faces in (("img1", options.face1), ("img2", options.face2)):
+        if len(faces) not in (1, len(photos[name])):
+            told = f"{plural(len(faces), 'choice')} for {plural(len(photos[name]), 'photo')}"
+            raise Refused.because(422, f"face{name[-1]}: {told}; give one for all, or one for each")
+    return Upload(tuple(photos["img1"]), tuple(photos["img2"]), options)
 
 
 async def _parts(content_type: str, stream: AsyncIterator[bytes]) -> list[_Part]:
@@ -235,4 +246,5 @@ def _options(texts: dict[str, str]) -> Options:
 
 
 def _too_large(what: str) -> str:
-    return f"{what}: a photo may have up to {MAX_PHOTO_BYTES // 2**20} MB. Save it smaller."
+    most = MAX_PHOTO_BYTES // 2**20
+    return f"{what}: a photo may have up to {most} MB, all together {2 * most} MB. Save them smaller."

@@ -1,9 +1,7 @@
 // The faces of a photo that has several: the photo with a button around each, to choose which is compared.
 
-const WORDS = ["first", "second"];
-
-// `box`: where to draw, or hide; `seen`: what the server found (SeenFace) or null; `photo`: the file; `choose`: called with a number.
-export function showFaces(box, side, seen, photo, choose) {
+// `box`: where to draw, or hide; `name`: of the photo; `seen`: what the server found (SeenFace) or null; `photo`: the file; `choose`: called with a number.
+export function showFaces(box, name, seen, photo, choose) {
   const several = seen !== null && photo !== null && seen.boxes.length > 1;
   box.toggleAttribute("hidden", !several);
   if (!several) {
@@ -17,7 +15,7 @@ export function showFaces(box, side, seen, photo, choose) {
     buttons = seen.boxes.map((place, at) => faceButton(place, seen.picture, at + 1, count, choose));
     box.replaceChildren(document.createElement("p"), stage(photo, seen.picture, buttons));
     box.setAttribute("role", "group");
-    box.setAttribute("aria-label", `Faces of the ${WORDS[side]} photo`);
+    box.setAttribute("aria-label", `Faces of ${name}`);
   }
   box.querySelector("p").textContent = `${count} faces; number ${seen.number} from the left is compared. Choose another here.`;
   buttons.forEach((button, at) => button.setAttribute("aria-pressed", String(at + 1 === seen.number)));

@@ -3,23 +3,27 @@
 import { hasCamera, takePhoto } from "./camera.js";
 import { MAPS, allPass, drawCurve, drawMap, drawMatches, largest, ratesAt } from "./drawing.js";
 import { showFaces } from "./faces.js";
+import { showList, showTiles } from "./templates.js";
 import { KINDS, factsOf, likelihood, number, percent, sides } from "./words.js";
 
 const SIDES = [0, 1];
-const NAMES = ["First photo", "Second photo"];
+const WHICH = ["first", "second"];
 const KEPT = 20;
 const MATCHES_SHOWN = 6;
+const SHOWN_BEFORE = 3; // of a side, in a line of what was compared before
 const TRIES = 8;
 const UNUSED = " In this model the choice does not reach the similarity.";
 const state = {
-  token: null, model: null, curve: null, threshold: 0, low: -1, high: 1, photos: [null, null], faces: ["largest", "largest"],
-  seen: [null, null], answer: null,
+  token: null, model: null, threshold: 0, low: -1, high: 1, answer: null,
+  photos: [[], []], faces: [[], []], seen: [[], []], // of either side, of each of its photos
+  own: null, owns: new Map(), // the model's threshold and error curve for so many photos of each
   overlay: "none", history: [], asking: null,
 };
 const one = (id) => document.getElementById(id);
 const photoParts = [...document.querySelectorAll(".photo")].map((part) => ({
   frame: part.querySelector(".frame"), input: part.querySelector("input"), face: part.querySelector(".face"),
-  overlay: part.querySelector(".overlay"), faces: part.querySelector(".faces"), again: part.querySelector(".again"), camera: part.querySelector(".camera"),
+  overlay: part.querySelector(".overlay"), tiles: part.querySelector(".tiles"), list: part.querySelector(".photographs"),
+  faces: part.querySelector(":scope > .faces"), add: part.querySelector(".add"), again: part.querySelector(".again"), camera: part.querySelector(".camera"),
 }));
 
 function element(name, text, kind) {
@@ -55,7 +59,7 @@ async function start() {
 
 async function open() {
   try {
-    [state.model, { curve: state.curve }] = await Promise.all([ask("api/model"), ask("api/rates")]);
+    [state.model, state.own] = await Promise.all([ask("api/model"), ownOf([1, 1])]);
   } catch (error) {
     show(one("token-form"), error.status === 401);
     if (error.status === 401) {
@@ -68,7 +72,7 @@ async function open() {
   }
   show(one("token-form"), false);
   show(one("work"), true);
-  state.threshold = state.model.threshold;
+  state.threshold = state.own.threshold;
   const [rows, columns] = sides(state.model);
   for (const { frame } of photoParts) frame.style.aspectRatio = `${columns} / ${rows}`; // maps lie over all of a crop
   showFacts();
@@ -81,22 +85,32 @@ function warn(list, texts) {
   show(list, texts.length > 0);
 }
 
+// Threshold and error curve for so many photos of each.
+async function ownOf([first, second]) {
+  const key = `${first},${second}`;
+  if (!state.owns.has(key)) state.owns.set(key, await ask(`api/rates?photos1=${first}&photos2=${second}`));
+  return state.owns.get(key);
+}
+
 async function compare() {
   state.asking?.abort();
-  if (state.photos.includes(null)) return;
+  if (!state.photos.every((side) => side.length)) return;
   const asking = new AbortController();
   state.asking = asking;
   busy("Comparing…");
-  const chosen = [...state.faces];
+  const chosen = state.faces.map((side) => [...side]);
+  const sizes = state.photos.map((side) => side.length);
   const form = formOf(state.photos, chosen);
   form.append("crops", "true");
-  if (state.model.explains.includes("attention")) form.append("explain", "attention");
+  if (sizes.every((size) => size === 1) && state.model.explains.includes("attention")) form.append("explain", "attention");
   try {
     const began = performance.now();
     const answer = await patiently(() => ask("api/verify", { method: "POST", body: form, signal: asking.signal }));
+    const own = await ownOf(sizes);
     if (asking.signal.aborted) return; // other photos by now
+    decideBy(own);
     state.answer = Object.assign(answer, { chosen });
-    state.seen = [...answer.faces];
+    state.seen = seenIn(answer);
     one("status").textContent = `Compared in ${((performance.now() - began) / 1000).toFixed(2)} s.`;
     remember();
     showAnswer();
@@ -113,9 +127,24 @@ async function compare() {
 
 function formOf(photos, chosen) {
   const form = new FormData();
-  SIDES.forEach((side) => form.append(`face${side + 1}`, chosen[side]));
-  SIDES.forEach((side) => form.append(`img${side + 1}`, photos[side], "photo")); // the file's name is not sent
+  SIDES.forEach((side) => form.append(`face${side + 1}`, chosen[side].join()));
+  SIDES.forEach((side) => photos[side].forEach((photo) => form.append(`img${side + 1}`, photo, "photo"))); // not the file's name
   return form;
+}
+
+// Of either side, of each of its photos.
+function seenIn(answer) {
+  return answer.photographs?.map((side) => side.map(({ face }) => face)) ?? answer.faces.map((face) => [face]);
+}
+
+function cropsOf(answer) {
+  return answer.photographs?.map((side) => side.map(({ crop }) => crop)) ?? answer.crops.map((crop) => [crop]);
+}
+
+// A threshold for other numbers of photos says nothing about these.
+function decideBy(own) {
+  if (own === state.own) return;
+  [state.own, state.threshold] = [own, own.threshold];
 }
 
 // What made this pair alike or different takes many times as long as the decision, so it is asked for when it is wanted.
@@ -165,8 +194,16 @@ function idle() {
   one("answer").classList.remove("stale");
 }
 
+function nameOf(side) {
+  return `${WHICH[side]} photo${state.photos[side].length > 1 ? "s" : ""}`;
+}
+
+function capital(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}
+
 function named(text) {
-  return text.replace(/^img([12])\b/, (_, number) => NAMES[number - 1]);
+  return text.replace(/^img([12])\b(?: (photo \d+))?/, (_, number, photo) => capital(nameOf(number - 1)) + (photo ? `, ${photo}` : ""));
 }
 
 function showProblem(text) {
@@ -176,43 +213,80 @@ function showProblem(text) {
 
 // ---- photos ----
 
-function setPhoto(side, file) {
-  if (!file) return;
-  const { photo_bytes: most } = state.model.limits;
-  if (file.size > most) {
-    showProblem(`${NAMES[side]}: ${(file.size / 2 ** 20).toFixed(1)} MB; up to ${(most / 2 ** 20).toFixed(0)} MB are taken. Save it smaller.`);
-    return;
-  }
+// Files in the place of a side's photos, or after them.
+function setPhotos(side, files, kept = []) {
+  if (!files.length) return;
+  const photos = [...kept, ...files];
+  const problem = tooMuch(side, photos);
+  if (problem) return showProblem(problem);
+  state.faces[side] = photos.map((_, at) => (at < kept.length ? state.faces[side][at] : "largest"));
+  change(side, photos);
+}
+
+function tooMuch(side, photos) {
+  const { photo_bytes: most, photos: number, total_bytes: total } = state.model.limits;
+  const megabytes = (bytes, digits) => (bytes / 2 ** 20).toFixed(digits);
+  const size = (list) => list.reduce((sum, { size }) => sum + size, 0);
+  if (photos.length > number) return `${photos.length} photos of one person; up to ${number} are taken.`;
+  const large = photos.find((photo) => photo.size > most);
+  if (large) return `${capital(WHICH[side])} photo: ${megabytes(large.size, 1)} MB; up to ${megabytes(most, 0)} MB are taken. Save it smaller.`;
+  const all = size(photos) + size(state.photos[1 - side]);
+  return all > total ? `All photos together: ${megabytes(all, 1)} MB; up to ${megabytes(total, 0)} MB are taken. Save them smaller.` : null;
+}
+
+function removePhoto(side, at) {
+  state.faces[side].splice(at, 1);
+  change(side, state.photos[side].filter((_, place) => place !== at));
+  photoParts[side].again.focus();
+}
+
+function change(side, photos) {
   show(one("problem"), false);
-  state.photos[side] = file;
-  [state.faces[side], state.seen[side]] = ["largest", null];
+  state.photos[side] = photos;
+  state.seen[side] = photos.map(() => null);
   state.answer = null;
   showAnswer();
-  const url = URL.createObjectURL(file);
-  const { face } = photoParts[side];
-  face.onload = face.onerror = () => URL.revokeObjectURL(url);
-  showFace(side, url);
-  const missing = state.photos.indexOf(null);
-  if (missing >= 0) one("status").textContent = `Choose the ${NAMES[missing].toLowerCase()} too.`;
+  showSide(side, photos.map((photo) => URL.createObjectURL(photo)));
+  const missing = state.photos.findIndex((each) => !each.length);
+  if (missing >= 0) one("status").textContent = `Choose the ${WHICH[missing]} photo too.`;
   compare();
 }
 
-function showFace(side, url) {
-  const { frame, face, again } = photoParts[side];
-  face.src = url;
-  show(face, true);
-  show(again, true);
+function showSide(side, urls) {
+  const { frame, face, tiles, again, add } = photoParts[side];
+  const several = urls.length > 1;
+  if (several) {
+    face.removeAttribute("src");
+    showTiles(tiles, urls, urls.map((_, at) => state.answer?.photographs?.[side][at].outlier ?? false));
+  } else {
+    face.onload = face.onerror = () => urls[0].startsWith("blob:") && URL.revokeObjectURL(urls[0]);
+    face.src = urls[0];
+    tiles.replaceChildren();
+  }
+  show(face, !several);
+  show(tiles, several);
+  for (const button of [again, add]) show(button, true);
   frame.classList.add("filled");
 }
 
 function listenToPhoto(side) {
-  const { frame, input, again, camera } = photoParts[side];
+  const { frame, input, again, add, camera } = photoParts[side];
+  let kept = [];
   input.addEventListener("change", () => {
-    setPhoto(side, input.files[0]);
+    setPhotos(side, [...input.files], kept);
     input.value = ""; // the same file may be chosen again
+    kept = [];
   });
-  again.setAttribute("aria-label", `Replace ${NAMES[side].toLowerCase()}`);
+  input.addEventListener("cancel", () => {
+    kept = [];
+  });
+  again.setAttribute("aria-label", `Replace ${WHICH[side]} photo`);
   again.addEventListener("click", () => input.click());
+  add.setAttribute("aria-label", `Add to ${WHICH[side]} photo`);
+  add.addEventListener("click", () => {
+    kept = state.photos[side];
+    input.click();
+  });
   frame.addEventListener("dragover", (event) => {
     event.preventDefault();
     frame.classList.add("over");
@@ -221,13 +295,13 @@ function listenToPhoto(side) {
   frame.addEventListener("drop", (event) => {
     event.preventDefault();
     frame.classList.remove("over");
-    const [file, other] = event.dataTransfer.files;
-    setPhoto(side, file);
-    if (other) setPhoto(1 - side, other);
+    setPhotos(side, [...event.dataTransfer.files]);
   });
   show(camera, hasCamera());
-  camera.setAttribute("aria-label", `Take ${NAMES[side].toLowerCase()} with the camera`);
-  camera.addEventListener("click", () => takePhoto().then((taken) => taken && setPhoto(side, taken), (error) => showProblem(error.message)));
+  camera.setAttribute("aria-label", `Take ${WHICH[side]} photo with the camera`);
+  camera.addEventListener("click", () => takePhoto().then(
+    (taken) => taken && setPhotos(side, [taken], state.photos[side]), (error) => showProblem(error.message),
+  ));
 }
 
 // ---- the decision ----
@@ -240,30 +314,41 @@ function showAnswer() {
   const { answer } = state;
   show(one("answer"), answer !== null);
   show(one("mark"), answer !== null);
-  show(one("overlays"), answer !== null && state.model.explains.length > 0);
+  show(one("overlays"), isExplained());
   if (answer) {
-    answer.crops.forEach((url, side) => showFace(side, url));
+    cropsOf(answer).forEach((urls, side) => showSide(side, urls));
     warn(one("warnings"), answer.warnings.filter((text) => !state.model.warnings.includes(text)).map(named));
     setScale();
-    offerOverlays();
+    if (isExplained()) offerOverlays();
   }
   offerFaces();
   showOverlay();
   showDecision();
 }
 
+// Maps are of one photo each.
+function isExplained() {
+  return state.answer !== null && !state.answer.photographs && state.model.explains.length > 0;
+}
+
 function offerFaces() {
-  photoParts.forEach(({ faces }, side) => showFaces(faces, side, state.seen[side], state.photos[side], (number) => {
-    state.faces[side] = number;
-    compare();
-  }));
+  photoParts.forEach(({ faces, list }, side) => {
+    const [photos, seen] = [state.photos[side], state.seen[side]];
+    const choose = (at, number) => {
+      state.faces[side][at] = number;
+      compare();
+    };
+    const single = photos.length === 1;
+    showFaces(faces, `the ${WHICH[side]} photo`, single ? seen[0] : null, single ? photos[0] : null, (number) => choose(0, number));
+    showList(list, photos, state.answer?.photographs?.[side] ?? null, WHICH[side], choose, (at) => removePhoto(side, at));
+  });
 }
 
 function showDecision() {
-  const { answer, curve, threshold, low, high } = state;
-  drawCurve(one("curve"), curve, low, high, threshold);
+  const { answer, own, threshold, low, high } = state;
+  drawCurve(one("curve"), own.curve, low, high, threshold);
   one("threshold-value").textContent = number(threshold);
-  show(one("reset"), Math.abs(threshold - state.model.threshold) > 5e-4);
+  show(one("reset"), Math.abs(threshold - state.own.threshold) > 5e-4);
   showRates();
   let spoken = `${number(threshold)}`;
   if (answer) {
@@ -287,17 +372,23 @@ function showDecision() {
 }
 
 function showAlike() {
-  const { answer, curve } = state;
+  const { answer, own: { curve } } = state;
   show(one("alike"), curve !== null);
   if (!curve) return;
   const { fmr, fnmr } = ratesAt(curve, answer.similarity);
   const kind = "twin" in fmr ? "twin" : "all";
   const who = kind === "twin" ? "pairs of twins" : "pairs of two people";
-  one("alike").textContent = `In validation, ${percent(fmr[kind])} of ${who} were at least this alike, and ${percent(fnmr)} of the pairs of one person less so.`;
+  one("alike").textContent = `In validation${ofMany()}, ${percent(fmr[kind])} of ${who} were at least this alike, and ${percent(fnmr)} of the pairs of one person less so.`;
+}
+
+// Of how many photos the model's figures are, where they are of several.
+function ofMany() {
+  const [first, second] = state.own.photographs;
+  return first + second === 2 ? "" : first === second ? `, with ${first} photos of each` : `, with ${first} and ${second} photos`;
 }
 
 function setScale() {
-  const values = [state.threshold, state.model.threshold, state.answer?.similarity ?? 1, state.curve ? allPass(state.curve) : -1];
+  const values = [state.threshold, state.own.threshold, state.answer?.similarity ?? 1, state.own.curve ? allPass(state.own.curve) : -1];
   state.low = Math.max(-1, Math.floor(10 * Math.min(...values) - 0.5) / 10);
   state.high = 1;
   const slider = one("threshold");
@@ -308,8 +399,9 @@ function setScale() {
 }
 
 function showRates() {
-  const { curve, threshold } = state;
+  const { own: { curve }, threshold } = state;
   show(one("rates"), curve !== null);
+  one("rates-of").textContent = `Judged wrongly at this threshold, among the model’s validation pairs${ofMany()}`;
   if (!curve) {
     one("rates-note").textContent = "This model file stores no error curve, so error rates at a threshold are not known. Evaluate it on validation data with dcal-evaluate --optimize_threshold --save to store one.";
     one("curve").setAttribute("aria-label", "No error rates are known for this model.");
@@ -337,7 +429,7 @@ function showRates() {
 }
 
 function showFacts() {
-  one("facts").replaceChildren(...factsOf(state.model, state.curve).map(([name, value]) => {
+  one("facts").replaceChildren(...factsOf(state.model, state.own.curve).map(([name, value]) => {
     const row = element("div");
     row.append(element("dt", name), element("dd", value));
     return row;
@@ -374,7 +466,7 @@ function showOverlay() {
   const maps = state.answer?.attention_maps;
   const grids = maps?.[state.overlay] ?? null;
   const map = grids ? MAPS[state.overlay] : null;
-  if (state.answer && !maps?.pair && (state.overlay === "pair" || (one("matches").checked && state.model.explains.includes("pair")))) askWhy();
+  if (isExplained() && !maps?.pair && (state.overlay === "pair" || (one("matches").checked && state.model.explains.includes("pair")))) askWhy();
   photoParts.forEach(({ overlay }, side) => {
     show(overlay, map !== null);
     if (map) drawMap(overlay, grids[side], map.kind, map.kind === "share" ? largest([grids[side]]) : largest(grids));
@@ -406,7 +498,7 @@ function showLines() {
 // ---- history: this tab's memory ----
 
 function remember() {
-  state.history.unshift({ photos: [...state.photos], answer: state.answer, threshold: state.threshold });
+  state.history.unshift({ photos: [...state.photos], answer: state.answer, own: state.own, threshold: state.threshold });
   state.history.length = Math.min(state.history.length, KEPT);
   showHistory();
 }
@@ -414,8 +506,8 @@ function remember() {
 function recall(entry) {
   state.asking?.abort();
   idle();
-  [state.photos, state.answer, state.threshold] = [[...entry.photos], entry.answer, entry.threshold];
-  [state.faces, state.seen] = [[...entry.answer.chosen], [...entry.answer.faces]];
+  [state.photos, state.answer, state.own, state.threshold] = [[...entry.photos], entry.answer, entry.own, entry.threshold];
+  [state.faces, state.seen] = [entry.answer.chosen.map((side) => [...side]), seenIn(entry.answer)];
   show(one("problem"), false);
   one("status").textContent = "From this tab’s memory.";
   showAnswer();
@@ -427,7 +519,7 @@ function showHistory() {
     const same = entry.answer.similarity >= entry.threshold;
     const button = Object.assign(element("button"), { type: "button" });
     const thumbs = element("span", undefined, "thumbs");
-    thumbs.append(...entry.answer.crops.map((src) => Object.assign(element("img"), { src, alt: "" })));
+    thumbs.append(...cropsOf(entry.answer).flatMap((side) => side.slice(0, SHOWN_BEFORE)).map((src) => Object.assign(element("img"), { src, alt: "" })));
     button.append(thumbs, element("span", same ? "Same person" : "Two people", same ? "same" : "different"));
     button.append(element("span", `${number(entry.answer.similarity)} at ${number(entry.threshold)}`));
     button.addEventListener("click", () => recall(entry));
@@ -443,11 +535,11 @@ SIDES.forEach(listenToPhoto);
 for (const kind of ["dragover", "drop"]) window.addEventListener(kind, (event) => event.preventDefault());
 one("threshold").addEventListener("input", (event) => {
   state.threshold = Number(event.target.value);
-  if (Math.abs(state.threshold - state.model.threshold) <= 5e-4) state.threshold = state.model.threshold; // its own digits
+  if (Math.abs(state.threshold - state.own.threshold) <= 5e-4) state.threshold = state.own.threshold; // its own digits
   showDecision();
 });
 one("reset").addEventListener("click", () => {
-  state.threshold = state.model.threshold;
+  state.threshold = state.own.threshold;
   setScale();
   one("threshold").focus();
 });
