@@ -183,7 +183,7 @@ def _add_api(app: FastAPI, engine: TwinInferenceEngine, explains: Explains, jobs
         photos2: Annotated[int, Query(ge=1, le=MAX_PHOTOS)] = 1,
         fuse: Fuse = "quality",
     ) -> RatesAnswer:
-        """Error rates at every threshold, measured on the model's validation pairs: of one photo each, or of so many."""
+        """Error rates at every threshold, on the model's validation pairs: of one photo each, or of so many."""
         return rates_answer(engine, threshold, fuse, (photos1, photos2))
 
     @app.post("/api/verify", responses=_documented(*_REASONS), openapi_extra=_form())

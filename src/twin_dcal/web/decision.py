@@ -106,11 +106,11 @@ def _decide_on_people(engine: TwinInferenceEngine, upload: Upload, began: float)
     prepared = (*one.prepared, *two.prepared)
     features = engine.backend.embed(np.stack([picture.pixels for picture in prepared]))
     stop_if_dropped()
-    sides = (
+    of_one, of_two = (
         Side(side.name, [None] * len(side.prepared), part, [picture.seen for picture in side.prepared])
         for side, part in zip((one, two), np.split(features, [len(one.prepared)]), strict=True)
     )
-    result = engine.decide_sides(*sides, options.fuse, began)
+    result = engine.decide_sides(of_one, of_two, options.fuse, began)
     if asked is not None:
         asked = asked.of_templates(rule_of(options.fuse), result.sizes)
     first, second = (
@@ -159,7 +159,7 @@ def _photographed(
     for number, (photo, face) in enumerate(zip(photos, choices, strict=True), start=1):
         if time.perf_counter() - began > MAX_READING_SECONDS:
             raise ImageError(
-                f"{name}: the photos take more than {MAX_READING_SECONDS:g} seconds to read. Send fewer, or smaller ones."
+                f"{name}: the photos take more than {MAX_READING_SECONDS:g} seconds to read. Send fewer or smaller."
             )
         called = name if len(photos) == 1 else f"{name} photo {number}"
         picture = _looked_at(engine, photo, called, face)

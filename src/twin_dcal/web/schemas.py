@@ -68,7 +68,8 @@ _NUMBER = "a number from 1 to 10"
 _FUSE = "quality, mean, max or scores"
 ALLOWED: Mapping[str, str] = {
     "threshold": "a number from -1 to 1", "threshold_probability": "a number from 0 to 1",
-    "fuse": _FUSE, "photos1": _NUMBER, "photos2": _NUMBER, "face1": _FACE, "face2": _FACE, "explain": "none, attention or pair", "crops": "true or false",
+    "fuse": _FUSE, "photos1": _NUMBER, "photos2": _NUMBER, "face1": _FACE, "face2": _FACE,
+    "explain": "none, attention or pair", "crops": "true or false",
 }  # fmt: skip
 """What the fields of `Options`, and numbers of photos, take, for whoever sent something else."""
 
