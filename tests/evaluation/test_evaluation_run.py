@@ -49,6 +49,7 @@ def test_everything_a_report_needs_is_there(made):
     assert list(figures)[:3] == ["schema_version", "model", "protocol"]
     assert set(figures) == {
         *("schema_version", "model", "protocol", "threshold", "threshold_source", "twin", "unrelated", "all"),
+        "achieved_fmr",
         *(
             "weights",
             "sentence",

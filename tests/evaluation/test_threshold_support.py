@@ -5,7 +5,7 @@ import pytest
 from made_faces import faces
 from scipy import stats
 
-from twin_dcal.evaluation.evaluate import EvaluationOptions
+from twin_dcal.evaluation.evaluate import Decision, EvaluationOptions, evaluate
 from twin_dcal.evaluation.protocol import pair_source
 from twin_dcal.evaluation.report_schema import evaluation_figures
 from twin_dcal.evaluation.run import Tuning, _told, tune_on
@@ -83,3 +83,28 @@ def test_json_and_table_say_it(tuned):
     text = " ".join(format_table({**evaluation_figures(drawn(3000), 0.6, "x"), "tuning": told}).split())
     assert f"up to {100 * tuned.choice.fmr_upper:.2g} % (95 %, over families)" in text
     assert "it needs 100 pairs or more" in text
+
+
+def test_an_evaluation_tells_what_became_of_the_fmr_asked_for(tuned):
+    what, vectors = faces(20, images_each=3, seed=7)
+    source = pair_source(what, vectors)
+    told = evaluate(source, what, tuned.decision(), EvaluationOptions()).figures
+    achieved, section = told["achieved_fmr"], told["unrelated"]
+    assert (achieved["impostors"], achieved["expected"]) == ("unrelated", 0.01)
+    assert achieved["fmr"] == section["fmr"] > 0
+    narrow, wide = section["intervals"]["fmr"], achieved["interval"]
+    assert wide[0] < narrow[0] < narrow[1] < wide[1]
+    assert achieved["sentence"] in " ".join(format_table(told).split())
+
+    by_hand = Decision(tuned.choice.threshold, "--threshold")
+    assert evaluate(source, what, by_hand, EvaluationOptions()).figures["achieved_fmr"] is None
+
+
+@pytest.mark.parametrize(("expected", "words"), [(0.05, "may be chance"), (0.0001, "is more than chance")])
+def test_whether_it_may_be_chance(tuned, expected, words):
+    what, vectors = faces(20, images_each=3, seed=7)
+    origin = tuned.choice.origin("val")
+    error = {**origin["error_of_choice"], "error": 0.1, "freedom": 20.0, "expected_fmr": expected}
+    decision = Decision(tuned.choice.threshold - 0.15, "x", origin={**origin, "error_of_choice": error})
+    told = evaluate(pair_source(what, vectors), what, decision, EvaluationOptions()).figures["achieved_fmr"]
+    assert told["sentence"].endswith(f"the difference {words}."), told

@@ -20,6 +20,7 @@ from twin_dcal.metrics.person_weights import PersonWeighted
 from twin_dcal.metrics.score_counts import CountedScores
 from twin_dcal.metrics.thresholds import choose_threshold, requested_far
 
+from .achieved import achieved_fmr
 from .behind import behind
 from .breakdown import MIN_PAIRS, MIN_PEOPLE, break_down
 from .error_analysis import ErrorAnalysis, analyze_errors
@@ -111,6 +112,7 @@ def evaluate(
     found = analyze_errors(source, what, threshold, effort.num_worst)
     figures = evaluation_figures(counts, given, decision.source, intervals, behind(found.people), pairs=pairs)
     figures = _in_order(figures, what, effort, about or {})
+    figures["achieved_fmr"] = achieved_fmr(decision.origin, figures, intervals)
     figures["failures"] = failure_figures(what.failures, figures)
     figures["warnings"] += [f"threshold: {text}" for text in decision.warnings]
     told, figures["calibration"] = _calibrated(decision.calibration, pairs)

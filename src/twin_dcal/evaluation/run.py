@@ -11,6 +11,7 @@ from twin_dcal._version import __version__
 from twin_dcal.errors import ConfigError
 from twin_dcal.locking import locked
 from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
+from twin_dcal.metrics.intervals import over_families
 from twin_dcal.metrics.pair_stream import count_pairs
 from twin_dcal.metrics.pairs import normalize_rows
 from twin_dcal.metrics.templates import TemplateDecision, calibrate_templates
@@ -48,7 +49,8 @@ class Tuning:
     def decision(self) -> Decision:
         on = f"{self.choice.metric} on {impostors_told(self.choice.on)} of {self.data}"
         warnings = () if self.choice.warning is None else (self.choice.warning,)
-        return Decision(self.choice.threshold, on, self.calibration.calibration, warnings)
+        origin = self.choice.origin(self.data)
+        return Decision(self.choice.threshold, on, self.calibration.calibration, warnings, origin)
 
 
 @dataclass(frozen=True)
@@ -153,10 +155,7 @@ def tune_on(
         refuse_shared_families(test.what, validation.what)
     counts = count_pairs(validation.source)
     choice = choose_threshold(counts, metric)
-    intervals = intervals_of(validation.source, counts, choice.threshold, effort)
-    bound = intervals and intervals.figures.get(choice.on, {}).get("fmr")
-    if bound:
-        choice = replace(choice, fmr_upper=bound.high, fmr_upper_by="families")
+    choice = over_families(choice, intervals_of(validation.source, counts, choice.threshold, effort))
     on = "twin" if counts.has("twin") else "all"
     told = _described(validation)
     calibration = choose_calibration(validation.source, on, told, effort.seed)

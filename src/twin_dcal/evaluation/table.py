@@ -30,6 +30,8 @@ def format_table(figures: Figures) -> str:
     lines.append(f"acc: at threshold {threshold} (from: {figures['threshold_source'] or 'not stated'}).")
     if chosen := about_tuning(figures.get("tuning")):
         lines.append(chosen)
+    if carried := figures.get("achieved_fmr"):
+        lines.append(carried["sentence"])
     if figures.get("weights") == "people":
         lines.append("Rates are means over people: every person counts the same in each kind of pair.")
     lines.append("TAR@x: share of genuine pairs accepted where the false match rate is at most x.")

@@ -73,10 +73,15 @@ def rate_interval(
         return Interval(estimate, 0.0, _farthest(estimate, num_trials, level), undefined)
     if estimate >= 1 or most >= 1:
         return Interval(estimate, 1 - _farthest(1 - estimate, num_trials, level), 1.0, undefined)
-    of = spread(np.log(left_out) - np.log1p(-left_out), num_units)
+    found = logit_interval(estimate, spread(np.log(left_out) - np.log1p(-left_out), num_units), level)
+    return Interval(estimate, found.low, found.high, undefined)
+
+
+def logit_interval(estimate: float, of: Spread, level: float) -> Interval:
+    """Interval of a figure in (0, 1) from the spread of its logit, with Student's t and Hall's correction."""
     quantile, centre = t_quantile(level, of.freedom), math.log(estimate) - math.log1p(-estimate)
     low, high = (centre - of.error * _unskewed(end, of.skewness) for end in (quantile, -quantile))
-    return Interval(estimate, _logistic(low), _logistic(high), undefined)
+    return Interval(estimate, _logistic(low), _logistic(high), 0)
 
 
 def plain_interval(estimate: float, left_out: Floats, *, num_units: int, level: float) -> Interval:

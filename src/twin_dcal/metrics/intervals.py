@@ -18,12 +18,14 @@ from twin_dcal.errors import MetricError
 from twin_dcal.plural import plural
 
 from . import error_rates, replicates
-from .confidence import Interval, plain_interval, rate_interval
+from .carried import errors_of_choice
+from .confidence import Interval, Spread, plain_interval, rate_interval
 from .family_jackknife import BinnedPairs, LeftOut, families_of, leave_out_each
 from .pair_stream import SECTIONS, CountedPairs, PairSource, count_pairs
 from .pairs import PairKind
 from .replicates import Replicates
 from .score_counts import TwoClasses
+from .thresholds import ThresholdChoice
 
 __all__ = [
     "Band",
@@ -74,6 +76,7 @@ class Intervals:
     headline: "twin_fmr" and "fnmr" at the threshold chosen on unrelated pairs; empty without twin or unrelated pairs.
         headline_fmr: the FMR used there: the asked one, or the smallest supported; else None.
     bands: section -> Band.
+    errors_of_choice: section -> criterion -> Spread: the error of a threshold chosen on these pairs (`carried`).
     refusals: section, "section.figure" or "headline" -> why there is no interval; "" if there are none at all.
     num_families: families that have pairs; num_units: what was left out in turn (families, or random groups of them,
         which `seed` chooses).
@@ -88,6 +91,7 @@ class Intervals:
     figures: dict[str, dict[str, Interval]] = field(default_factory=dict)
     headline: dict[str, Interval] = field(default_factory=dict)
     bands: dict[str, Band] = field(default_factory=dict)
+    errors_of_choice: dict[str, dict[str, Spread]] = field(default_factory=dict)
     refusals: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,7 +101,11 @@ class Intervals:
             for name, band in self.bands.items()
         }
         figures = {name: plain(section) for name, section in self.figures.items()}
-        return {**vars(self), "figures": figures, "headline": plain(self.headline), "bands": bands}
+        chosen = {name: plain(section) for name, section in self.errors_of_choice.items()}
+        return {
+            **vars(self), "figures": figures, "headline": plain(self.headline), "bands": bands,
+            "errors_of_choice": chosen,
+        }  # fmt: skip
 
 
 def family_intervals(
@@ -127,6 +135,19 @@ def family_intervals(
     used = supported_fmr(headline_fmr, counts.unrelated.size)
     _add_headline(made, counts, left_out, used)
     return replace(made, headline_fmr=used)
+
+
+def over_families(choice: ThresholdChoice, intervals: Intervals | None) -> ThresholdChoice:
+    """A choice with what leaving out families tells of it.
+
+    Args: intervals: those of the pairs it was made on, at its threshold; None changes nothing.
+    """
+    bound = intervals and intervals.figures.get(choice.on, {}).get("fmr")
+    if not intervals or not bound:
+        return choice
+    criterion = choice.metric.partition("=")[0]
+    chosen = intervals.errors_of_choice.get(choice.on, {}).get(criterion)
+    return replace(choice, fmr_upper=bound.high, fmr_upper_by="families", error_of_choice=chosen)
 
 
 def supported_fmr(asked: float, num_impostors: int) -> float:
@@ -159,10 +180,8 @@ def _add_section(
         made.refusals[name] = too_few(units_behind("", name, left_out))
     values = {figure: (exact(scores), without(these)) for figure, (exact, without) in FIGURES.items()}
     if threshold is not None:
-        at, at_without = (
-            error_rates.error_rates_at(scores, threshold),
-            replicates.at_column(these, left_out.column(threshold)),
-        )
+        column = left_out.column(threshold)
+        at, at_without = error_rates.error_rates_at(scores, threshold), replicates.at_column(these, column)
         values |= {figure: (getattr(at, figure), at_without[figure]) for figure in AT_THRESHOLD}
     for asked in FMR_LEVELS:
         point = error_rates.operating_point(scores, asked)
@@ -175,6 +194,11 @@ def _add_section(
         _add(section, made, (name, figure), estimate, without, left_out)
     if section:
         made.figures[name] = section
+    if threshold is not None and name not in made.refusals:
+        made.errors_of_choice[name] = errors_of_choice(
+            these, whole, column,
+            num_impostor_units=units_behind("fmr", name, left_out), num_units=units_behind("", name, left_out),
+        )  # fmt: skip
     if name not in made.refusals:
         made.bands[name] = _band(scores, these, whole, units_behind("", name, left_out), made.level)
 

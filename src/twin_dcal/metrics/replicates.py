@@ -140,23 +140,35 @@ def _moved_along(
     general theory for jackknife variance estimation", Annals of Statistics 17, 1989). No error, or nothing else, stays
     what it is.
     """
-    levels = (asked, asked / (2 - asked), 2 * asked / (1 + asked))  # its odds, half and twice these
-    at, stricter, looser = (int(column_at_fmr(whole.fmr, level)[0]) for level in levels)
-    # Where all pairs show no error, or nothing else, the curve has no slope on this scale.
-    stricter, looser = (
-        column if 0 < at_column(whole_of, column)[name][0] < 1 else at for column in (stricter, looser)
-    )
-    fmr = _logit("fmr", these, at)
-    of_whole = [_logit("fmr", whole, column)[0] for column in (at, stricter, looser)]
-    rate_of_whole = [_logit(name, whole_of, column)[0] for column in (stricter, looser)]
-    run = of_whole[2] - of_whole[1]
-    slope = (rate_of_whole[1] - rate_of_whole[0]) / run if run > 0 else 0.0
+    at = int(column_at_fmr(whole.fmr, asked)[0])
+    slope = slope_at(name, whole_of, whole, at, asked)
+    fmr, fmr_of_whole = logit_rate("fmr", these, at), logit_rate("fmr", whole, at)
     found = at_column(of, at)[name]
-    moved = _logit(name, of, at) - slope * (fmr - of_whole[0])
+    moved = logit_rate(name, of, at) - slope * (fmr - fmr_of_whole)
     return np.asarray(np.where((found > 0) & (found < 1), 1 / (1 + np.exp(-moved)), found))
 
 
-def _logit(name: str, these: Replicates, column: int) -> Floats:
+def slope_at(name: str, whole_of: Replicates, whole: Replicates, at: int, fmr: float | None = None) -> float:
+    """How the logit of a rate of `whole_of` changes with that of the FMR of `whole`, from half to twice its odds.
+
+    Args: at: the column; fmr: the rate it stands for, None for the one it has. 0 where the curve has no slope on this
+        scale.
+    """
+    fmr = float(whole.fmr[0, at]) if fmr is None else fmr
+    levels = (fmr / (2 - fmr), 2 * fmr / (1 + fmr))  # half and twice its odds
+    # Where all pairs show no error, or nothing else, the curve has no slope on this scale.
+    ends = [
+        column if 0 < at_column(whole_of, column)[name][0] < 1 else at
+        for column in (int(column_at_fmr(whole.fmr, level)[0]) for level in levels)
+    ]
+    run, rise = (
+        float(np.subtract(*(logit_rate(rate, of, column)[0] for column in reversed(ends))))
+        for rate, of in (("fmr", whole), (name, whole_of))
+    )
+    return rise / run if run > 0 else 0.0
+
+
+def logit_rate(name: str, these: Replicates, column: int) -> Floats:
     """(R,) of the FMR or FNMR at a column; no case counts as half a case."""
     half = 0.5 / (these.num_impostors if name == "fmr" else these.num_genuine)
     rate = np.clip(at_column(these, column)[name], half, 1 - half)

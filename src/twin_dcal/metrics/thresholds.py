@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 
 from . import error_rates
-from .confidence import highest_rate
+from .confidence import Spread, highest_rate
 from .pair_stream import CountedPairs
 from .pairs import PairKind, PairScores
 from .score_counts import ScoreArray, ScoreCounts, TwoClasses, refuse_not_finite
@@ -26,7 +26,8 @@ class ThresholdChoice:
     choice may be worse on others, None where many errors stand behind it. gap: the highest impostor and the lowest
     genuine score, where the former is lower and the threshold is their middle. fmr_upper: how high the FMR may be on
     others at this threshold, by the number of `pairs` as if they were independent (one-sided 95 %, no error in n pairs:
-    3 / n) or by the 95 % interval over `families` (`fmr_upper_by`).
+    3 / n) or by the 95 % interval over `families` (`fmr_upper_by`). error_of_choice: of the logit of the FMR on others
+    (`carried.errors_of_choice`), where families are known and the criterion has one.
     """
 
     threshold: float
@@ -40,6 +41,7 @@ class ThresholdChoice:
     gap: tuple[float, float] | None = None
     fmr_upper: float = 1.0
     fmr_upper_by: Literal["pairs", "families"] = "pairs"
+    error_of_choice: Spread | None = None
 
     @property
     def pairs_needed(self) -> int | None:
@@ -67,6 +69,10 @@ class ThresholdChoice:
             more["pairs_needed"] = self.pairs_needed
         if self.gap is not None:
             more["gap"] = list(self.gap)
+        if self.error_of_choice is not None:
+            far = requested_far(self.metric)
+            expected = self.fmr if far is None else far
+            more["error_of_choice"] = {"expected_fmr": expected, **asdict(self.error_of_choice)}
         return {
             "data": data, "criterion": self.metric, "impostors": self.on, "fmr": self.fmr, "fnmr": self.fnmr,
             "num_genuine": self.num_genuine, "num_impostors": self.num_impostors,

@@ -65,6 +65,13 @@ class _Preprocessing(_Schema):
         return self
 
 
+class _ErrorOfChoice(_Schema):
+    expected_fmr: _Share
+    error: Annotated[_Number, Field(ge=0, le=100)]
+    freedom: Annotated[_Number, Field(ge=1, le=1e9)]
+    skewness: Annotated[_Number, Field(ge=-1e3, le=1e3)]
+
+
 class _Origin(_Schema):
     """Of a threshold: whatever it was chosen by; what is shown with every decision has its kind."""
 
@@ -76,6 +83,7 @@ class _Origin(_Schema):
     fmr: _Share | None = None
     fnmr: _Share | None = None
     fmr_upper: _Share | None = None
+    error_of_choice: _ErrorOfChoice | None = None
 
 
 class _Threshold(_Schema):

@@ -242,6 +242,7 @@ def compared(evaluation: Evaluation, name_of: Callable[[str], str]) -> list[tupl
         ("Feature", str(figures.get("feature_type") or "")),
         ("Threshold", _threshold(figures, name_of)),
         ("Validation", about_tuning(figures.get("tuning"))),
+        ("Achieved FMR", str(_mapping(figures.get("achieved_fmr")).get("sentence") or "")),
         ("Pairs", _pairs(everyone, figures)),
         ("Protocol", _protocol(figures)),
         ("Weights", _WEIGHTS.get(str(figures.get("weights")), "")),

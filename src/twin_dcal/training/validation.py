@@ -15,6 +15,7 @@ from twin_dcal.metrics.calibration import Calibration, fit_platt
 from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
 from twin_dcal.metrics.error_rates import auc, eer, sort_scores
 from twin_dcal.metrics.fusion import Fusion, fit_fusion
+from twin_dcal.metrics.intervals import family_intervals, over_families
 from twin_dcal.metrics.pair_stream import AllPairs, PairSource
 from twin_dcal.metrics.pairs import PairScores, all_pair_scores
 from twin_dcal.metrics.templates import TemplateDecision, calibrate_templates
@@ -70,6 +71,8 @@ def validate(
             figures[f"{kind}_auc"] = auc(ordered)
     hardest = scores.twin if len(scores.twin) else scores.impostors
     choice = choose_threshold(scores, "eer")
+    if pairs is not None:
+        choice = over_families(choice, family_intervals(pairs, threshold=choice.threshold))
     return Validation(
         figures,
         Threshold(choice.threshold, choice.origin(source)),
