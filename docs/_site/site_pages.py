@@ -19,9 +19,10 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 import twin_dcal
-from twin_dcal import config as schema
+from twin_dcal import config_sections as schema
 from twin_dcal.cli.common import Parser
 from twin_dcal.cli.dcal import COMMANDS
+from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,7 +145,7 @@ def configuration_page() -> str:
         '`{"training": {"batch_size": 16}}`, or on the command line, `--training.batch_size 16`. Unknown keys and '
         "values out of range are refused, with the nearest right name."
     ]
-    for section, field in schema.TwinVerificationConfig.model_fields.items():
+    for section, field in TwinVerificationConfig.model_fields.items():
         kind = field.annotation
         assert isinstance(kind, type)
         doc = inspect.cleandoc(kind.__doc__ or "") if "__doc__" in vars(kind) and kind.__doc__ else ""
