@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import synthetic_evaluations as synthetic
+from axe_core import violations
 
 from twin_dcal.report.html import write_report
 
@@ -86,6 +87,12 @@ def test_it_opens_silently_and_asks_for_nothing(opened, scheme):
         "getComputedStyle(document.querySelector('#plot-roc path[style*=\"--twin\"]')).stroke"
     )
     assert stroke == {"light": "rgb(191, 71, 0)", "dark": "rgb(255, 154, 94)"}[scheme]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+def test_axe_finds_nothing(opened, width, scheme):
+    page = opened(viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
+    assert violations(page) == []
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280, 1920])

@@ -5,6 +5,7 @@ import shutil
 
 import made_engine
 import pytest
+from axe_core import violations
 from made_engine import CURVE, THRESHOLD, photo
 from talking import served
 
@@ -129,6 +130,16 @@ def test_from_two_photos_to_a_decision(opened, web_engine):
     for face in page.locator(".face").all():
         # of the photo's pixels, not of the 32 that the network saw
         assert face.evaluate("face => face.complete && face.naturalWidth") == 64
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
+def test_axe_finds_nothing(opened, width, scheme):
+    page = opened(viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)
+    assert violations(page) == []
+    choose(page)
+    page.locator("input[value=pair]").check(force=True)
+    page.locator(".overlay:visible").nth(1).wait_for()
+    assert violations(page) == []
 
 
 def test_the_slider_decides_and_shows_the_rates(opened, web_engine):
