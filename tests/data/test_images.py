@@ -293,3 +293,17 @@ def test_a_png_damaged_in_the_middle_is_refused_not_blackened(tmp_path, encode, 
     path.write_bytes(data)
     with pytest.raises(ImageError, match="truncated or damaged"):
         read_image(path)
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_pixels_of_no_known_range_are_refused(tmp_path, kind):
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.arange(1024, dtype=kind).reshape(32, 32)).save(path)
+    with pytest.raises(ImageError, match="no known range"):
+        read_image(path)
+
+
+def test_a_tiff_of_16_bits_is_read(tmp_path):
+    levels = np.array([[0, 128], [32768, 65535]], np.uint16)
+    Image.fromarray(levels).save(tmp_path / "a.tif")
+    assert pixels(read_image(tmp_path / "a.tif"))[..., 0].tolist() == [[0, 0], [128, 255]]

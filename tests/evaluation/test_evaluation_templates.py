@@ -75,6 +75,10 @@ def test_dealt_templates_use_each_image_at_most_once(scored):
             "line 3: template 't' is of 'F00a' and",
         ),
         ("template,person,image\nt,F00b,F00a/0.jpg\n", "template 't': F00a/0.jpg is not of 'F00b'"),
+        (
+            "template,person,image\nt,F00a,F00a/0.jpg\nu,F00a,F00a/1.jpg\nu,F00a,F00a/0.jpg\n",
+            "templates 't' and 'u' share F00a/0.jpg",
+        ),
         ("template,person\nt,F00b\n", "must name the columns template,person,image"),
         ("template,person,image\nt,F00b\n", "line 2: 2 columns, not 3"),
     ],

@@ -52,3 +52,10 @@ def test_what_cannot_be_fused_is_an_error():
         fit_score_fusion([[1.0, 2.0]], [0, 0])
     with pytest.raises(MetricError, match="all scores of one system are the same"):
         fit_score_fusion([[1.0, 2.0], [3.0, 3.0]], [0, 1])
+
+
+def test_scores_too_large_to_add_up_are_refused_silently(made, recwarn):
+    scores, kinds = made
+    with pytest.raises(MetricError, match="too large to be added up"):
+        fit_score_fusion(scores * 1e300, kinds)
+    assert not recwarn.list

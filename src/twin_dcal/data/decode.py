@@ -31,7 +31,7 @@ _PLUGINS = {
     "webp": WebPImageFile,
 }  # fmt: skip
 FORMATS = tuple(str(plugin.format) for plugin in _PLUGINS.values())
-_ORIENTATION_TAG = 0x0112
+_ORIENTATION_TAG, _BITS_TAG = 0x0112, 0x0102
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -101,6 +101,12 @@ def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np
             # No other plugin is asked: what was looked at is what is decoded.
             with Image.open(BytesIO(data), formats=[str(_PLUGINS[kind].format)]) as image:
                 _refuse_bomb(*image.size, name, max_pixels)
+                if (
+                    isinstance(image, TiffImageFile)
+                    and image.mode == "I"
+                    and image.tag_v2.get(_BITS_TAG) == (32,)
+                ):
+                    raise ImageError(f"{name}: 32-bit pixels have no known range. Save it as 8-bit PNG.")
                 if kind == "jpeg" and (pixels_HWC := _of_jpeg(data, image, name)) is not None:
                     return pixels_HWC
                 image.load()  # before EXIF is asked for, which would decode a PNG and hide its damage

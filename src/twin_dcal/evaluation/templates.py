@@ -140,7 +140,8 @@ def _dealt(people: NDArray[np.str_], wanted: Templates) -> Iterator[NDArray[np.i
 
 
 def _listed(people: NDArray[np.str_], names: Any, file: Path) -> Iterator[NDArray[np.intp]]:
-    """Rows of each template of a table, in its order. ManifestError for a template of two people."""
+    """Rows of each template of a table, in its order. ManifestError for a template of two people, an image of two
+    templates."""
     table = read_rows(file, ManifestError)
     _, headings = next(table, (0, []))
     columns = column_names(headings)
@@ -158,6 +159,7 @@ def _listed(people: NDArray[np.str_], names: Any, file: Path) -> Iterator[NDArra
                 f"{file}, line {line}: template '{template}' is of '{person_of[template]}' and of '{person}'"
             )
         members.setdefault(template, []).append(image)
+    template_of: dict[int, str] = {}
     for template, images in members.items():
         rows = rows_of_names(images, names, str(file), "the data set")
         astray = [
@@ -166,4 +168,10 @@ def _listed(people: NDArray[np.str_], names: Any, file: Path) -> Iterator[NDArra
         if astray:
             whose = f"not of '{person_of[template]}' in the data set"
             raise ManifestError(f"{file}: template '{template}': {astray[0]} is {whose}")
+        for image, row in zip(images, rows, strict=True):
+            if template_of.setdefault(int(row), template) != template:
+                raise ManifestError(
+                    f"{file}: templates '{template_of[int(row)]}' and '{template}' share {image}: comparing them would "
+                    "compare an image with itself"
+                )
         yield np.unique(rows)

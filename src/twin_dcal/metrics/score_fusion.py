@@ -54,7 +54,10 @@ def fit_score_fusion(scores_SP: ArrayLike, kinds: ArrayLike) -> ScoreFusion:
     weight = np.where(same, 0.5 / max(same.sum(), 1), 0.0)
     for value in impostors:
         weight[kind == value] = 0.5 / len(impostors) / (kind == value).sum()
-    centre, spread = scores.mean(axis=1), scores.std(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        centre, spread = scores.mean(axis=1), scores.std(axis=1)
+    if not np.isfinite(spread).all():
+        raise MetricError("fusion of scores: the scores of one system are too large to be added up.")
     if not spread.all():
         raise MetricError("fusion of scores: all scores of one system are the same on validation.")
     design = np.vstack([(scores - centre[:, None]) / spread[:, None], np.ones(kind.size)])
