@@ -1,4 +1,4 @@
-"""The model hub that timm fetches weights from: whether it can be asked at all, found out in seconds.
+"""The model hub that timm fetches weights from, and other servers: whether one can be asked, found out in seconds.
 
 Left alone, huggingface_hub tries each file of a hub that is not there six times, more than a minute in all.
 """
@@ -32,7 +32,7 @@ def need_hub(backbone: str, url: str | None = None) -> None:
     if url or is_our_default("HF_HUB_OFFLINE") or os.environ.get("HF_HUB_OFFLINE", "").upper() not in _TRUE:
         address = url or os.environ.get("HF_ENDPOINT", "https://huggingface.co")
         logger.warning("model.pretrained: asking the network: weights of '%s' from the model hub", backbone)
-        if _answers(address):
+        if answers(address):
             return
         reason = f"{address} does not answer"
     raise ModelError(
@@ -55,7 +55,7 @@ def _cache() -> Path:
     return Path(os.path.expandvars(folder)).expanduser()
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
     """False if there is no way to the server, True for any answer. In a thread: a name server that is not there can
     hang for longer than any time limit of a connection."""
     found: list[bool] = []

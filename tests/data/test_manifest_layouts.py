@@ -249,7 +249,7 @@ def test_summary_is_one_line_with_the_numbers(tmp_path, people, write_json):
     write_json(tmp_path / "twin_pairs_infor.json", [["a", "b"]])
     summary = load(tmp_path, val_fraction=0).summary()
     assert "\n" not in summary
-    assert "train: 2 people in 1 family (1 of twins), 7 images, 2–3.5–5 a person" in summary
+    assert "train: 2 people in 1 family (1 of twins), 7 images, 2 to 5 (median 3.5) a person" in summary
     assert "val: none; test: 1 person in 1 family (0 of twins), 3 images" in summary
     assert "left out: 1 person left out, fewer than 2 images to train on: c" in summary
 

@@ -108,6 +108,21 @@ def test_calibration_is_the_same_each_time_and_leaves_out_what_there_is_too_litt
     assert calibrate_templates(flat, person_of, family_of, "all scores alike") == ()
 
 
+def test_thresholds_without_a_meaning_are_told_once(caplog):
+    features, person_of, family_of = people(num_families=6, noise=0.5)
+    assert calibrate_templates(features, person_of, family_of, "made")
+    assert caplog.messages == []
+    each = person_of.copy()  # every image under the twin's number where it lies at an even place
+    each[::2] ^= 1
+    found = calibrate_templates(features, each, family_of, "made")
+    flat = sum(decision.calibration.slope == 0 for decision in found)
+    assert flat > 1
+    assert caplog.messages == [
+        f"{flat} of {len(found)} thresholds for several photographs of each: genuine scores are not higher than "
+        "impostor scores, and every calibrated score is 0.5"
+    ]
+
+
 def test_a_twin_family_is_never_cut_by_a_draw(monkeypatch):
     monkeypatch.setattr("twin_dcal.metrics.templates.MAX_PEOPLE", 8)
     found = calibrate_templates(*people(), "made", rules=["mean"], sizes=[1, 2])

@@ -454,7 +454,7 @@ def test_weights_that_the_hub_lacks_are_an_error(empty_hub):
 
 def test_weights_of_a_hub_that_does_not_answer_are_an_error_at_once(monkeypatch, tmp_path):
     monkeypatch.setattr(pretrained, "try_to_load_from_cache", lambda *given: None)
-    monkeypatch.setattr(hub, "_answers", lambda address: False)
+    monkeypatch.setattr(hub, "answers", lambda address: False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     hub.need_hub.cache_clear()
     monkeypatch.setattr(timm, "create_model", refusing_weights(timm.create_model))

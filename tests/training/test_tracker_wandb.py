@@ -64,8 +64,10 @@ def test_offline_run_read_back_and_resumed_as_the_same_run(tiny_config, tmp_path
         train(config.override({"training.num_epochs": 1}))
         train(config, resume="auto")
     folder = tmp_path / "run"
-    assert f"no key, so the run is kept offline in {folder / 'wandb'}" in caplog.text
-    assert f"wandb sync {folder / 'wandb'}/offline-run-*" in caplog.text
+    assert (
+        f"no key, so the run is kept offline; to send it later: wandb sync {folder / 'wandb'}/offline-run-*"
+        in caplog.text
+    )
     (first, one, sent), (second, two, _) = history_of(folder)
     assert first == second == json.loads((folder / "wandb.json").read_text())["run_id"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -88,7 +90,7 @@ def test_an_evaluation_is_a_run_of_its_own_in_the_group_of_the_training(tmp_path
         figures = {"test_data": data, "twin": {"eer": rate}, "threshold_source": "/home/me/val"}
         record = EvaluationRecord(tmp_path / "best_model.pth", tmp_path, figures)
         assert track_evaluation(record, "wandb")
-    assert f"wandb: figures of this evaluation go to {tmp_path / 'wandb'}, offline" in caplog.text
+    assert f"kept offline; to send it later: wandb sync {tmp_path / 'wandb'}/offline-run-*" in caplog.text
     found = {}
     for _ in range(300):  # wandb's own process writes the file, and may still do so
         found = {config.get("data"): (run_id, rows) for run_id, rows, config in history_of(tmp_path) if rows}
@@ -105,7 +107,6 @@ def test_an_evaluation_is_a_run_of_its_own_in_the_group_of_the_training(tmp_path
 
 def test_where_keys_come_from(monkeypatch, tmp_path):
     assert tracker.find_key() is None
-    assert tracker.mode(None) == "offline"
     host = tracker.server().removeprefix("https://")
     # The server of earlier releases, such as 0.22, is the one that later ones call the former.
     former = "" if host == "api.wandb.ai" else "machine api.wandb.ai login user password former\n"
@@ -125,9 +126,6 @@ def test_where_keys_come_from(monkeypatch, tmp_path):
     assert tracker.find_key() == "secret WANDB_API_KEY"
     monkeypatch.setenv("WANDB_API_KEY", "given")
     assert tracker.find_key() == "given"
-    assert tracker.mode("given") == "online"
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    assert tracker.mode("given") == "offline"
 
 
 def test_a_secret_that_is_not_attached_is_no_key(monkeypatch, caplog):
@@ -142,3 +140,36 @@ def test_a_secret_that_is_not_attached_is_no_key(monkeypatch, caplog):
     with caplog.at_level("INFO"):
         assert tracker.find_key() is None
     assert "no Kaggle secret WANDB_API_KEY (ValueError)" in caplog.text
+
+
+def test_a_key_is_used_online_where_the_server_answers_and_offline_at_once_where_it_does_not(
+    monkeypatch, tmp_path, caplog
+):
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
+    asked = []
+    for answer, chosen in ((True, "online"), (False, "offline")):
+        caplog.clear()
+        monkeypatch.setattr(tracker, "answers", lambda address, said=answer: asked.append(address) or said)
+        assert tracker.choose_mode("key", tmp_path, "figures go to {}") == chosen
+        assert caplog.messages[0] == "wandb: figures go to https://wandb.example.org"
+    assert caplog.messages[1:] == [
+        "wandb: https://wandb.example.org does not answer, so the run is kept offline; to send it later: "
+        f"wandb sync {tmp_path}/offline-run-*"
+    ]
+    assert asked == ["https://wandb.example.org"] * 2
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert tracker.choose_mode("key", tmp_path, "figures go to {}") == "offline"
+    monkeypatch.delenv("WANDB_MODE")
+    assert tracker.choose_mode(None, tmp_path, "figures go to {}") == "offline"
+    assert len(asked) == 2, "the network is asked only where something would go there"
+
+
+def test_a_run_with_a_key_and_no_way_to_the_server_is_kept_offline(tiny_config, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setattr(tracker, "answers", lambda address: False)
+    with caplog.at_level("INFO"):
+        train(tiny_config.override({"tracking.backend": "wandb", "training.num_epochs": 1}))
+    [(run_id, rows, _)] = history_of(tmp_path / "run")
+    assert run_id == json.loads((tmp_path / "run" / "wandb.json").read_text())["run_id"]
+    assert len(rows) == 1
+    assert "fails and is tried again" not in caplog.text

@@ -34,7 +34,7 @@ class TwinDataModule:
         TwinDataModule(faces, not read yet)
         >>> data.setup()
         >>> data.face_data.train
-        FaceSet(8 people in 4 families (4 of twins), 48 images, 6–6–6 a person)
+        FaceSet(8 people in 4 families (4 of twins), 48 images, 6 a person)
     """
 
     def __init__(self, config: TwinVerificationConfig) -> None:

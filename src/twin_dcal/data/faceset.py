@@ -108,10 +108,11 @@ class FaceSet:
     def describe(self) -> str:
         """One phrase: people, families, images, images per person."""
         fewest, median, most = self.images_per_person
+        of_each = f"{fewest}" if fewest == most else f"{fewest} to {most} (median {median:g})"
         return (
             f"{plural(self.num_people, 'person', 'people')} in {plural(self.num_families, 'family', 'families')} "
             f"({self.num_twin_families} of twins), {plural(self.num_images, 'image')}, "
-            f"{fewest}–{median:g}–{most} a person"
+            f"{of_each} a person"
         )
 
 
@@ -133,7 +134,7 @@ class FaceData:
         return f"FaceData({self.summary()})"
 
     def summary(self) -> str:
-        """One line: each split in numbers (fewest–median–most images a person), how much was left out, and the
+        """One line: each split in numbers, how much was left out, and the
         descriptions that were read."""
         splits = (("train", self.train), ("val", self.val), ("test", self.test))
         parts = [f"{name}: {faces.describe() if faces.people else 'none'}" for name, faces in splits]

@@ -170,7 +170,9 @@ def _without_nan(scores: ArrayLike) -> FloatArray:
     return values
 
 
-def fit_platt(genuine: ArrayLike, impostor: ArrayLike, *, source: str = "") -> Platt:
+def fit_platt(
+    genuine: ArrayLike, impostor: ArrayLike, *, source: str = "", quiet: bool = False
+) -> Platt:
     """Logistic regression of the score on "same person", both classes weighing the same (prior ½).
 
     The share of impostors in a list of pairs says how the list was made and nothing about the pair a user
@@ -178,7 +180,8 @@ def fit_platt(genuine: ArrayLike, impostor: ArrayLike, *, source: str = "") -> P
     finite where the classes do not overlap. More than 200,000 scores of a class are thinned to evenly spaced
     ranks, so neither chance nor order plays a part.
 
-    Args: genuine (G,), impostor (I,): finite scores of any range; source: where they came from.
+    Args: genuine (G,), impostor (I,): finite scores of any range; source: where they came from; quiet: for who fits
+        many and says once what there is to say.
     Returns: Platt. MetricError for what `sort_scores` refuses. Where genuine scores are not higher than
         impostor ones the slope is 0 and every probability ½ (a warning is logged).
     """
@@ -188,7 +191,10 @@ def fit_platt(genuine: ArrayLike, impostor: ArrayLike, *, source: str = "") -> P
     spread = math.sqrt(float(weights @ (values - centre) ** 2)) or 1.0
     slope, intercept = _fit_logistic((values - centre) / spread, targets, weights)
     if slope <= 0:
-        logger.warning("Genuine scores are not higher than impostor scores: every calibrated score is 0.5.")
+        if not quiet:
+            logger.warning(
+                "Genuine scores are not higher than impostor scores: every calibrated score is 0.5."
+            )
         slope, intercept = 0.0, math.log(PRIOR / (1 - PRIOR))
     return Platt(
         slope=slope / spread,

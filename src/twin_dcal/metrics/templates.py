@@ -3,6 +3,7 @@
 Legend: N images, E feature width, M and N photographs of two templates, P people. numpy only.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -11,12 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from twin_dcal.errors import MetricError
+from twin_dcal.plural import plural
 
-from .calibration import Calibration, fit_platt
+from .calibration import Calibration, Platt, fit_platt
 from .error_curve import ErrorCurve, Threshold
 from .fusion import Fusion, similarity_matrix, similarity_rows
 from .pairs import PairKind, PairScores, image_labels, split_by_kind
 from .thresholds import choose_threshold, counted
+
+logger = logging.getLogger(__name__)
 
 Features = NDArray[np.float32]
 Rule = Literal["mean", "max", "scores"]
@@ -141,11 +145,17 @@ def calibrate_templates(
                 choice = choose_threshold(scores, metric)
                 curve = ErrorCurve.of(counted(scores), told, choice.threshold, _PER_TAIL)
                 hardest = scores.twin if len(scores.twin) else scores.impostors
-                calibration = fit_platt(scores.genuine, hardest, source=told)
+                calibration = fit_platt(scores.genuine, hardest, source=told, quiet=True)
             except MetricError:  # one kind of pair only, or all scores the same
                 continue
             threshold = Threshold(choice.threshold, choice.origin(told))
             made.append(TemplateDecision(rule, (small, large), threshold, calibration, curve))
+    flat = sum(isinstance(each.calibration, Platt) and each.calibration.slope == 0 for each in made)
+    if flat:
+        logger.warning(
+            "%d of %s for several photographs of each: genuine scores are not higher than impostor scores, and every "
+            "calibrated score is 0.5", flat, plural(len(made), "threshold"),
+        )  # fmt: skip
     return tuple(made)
 
 

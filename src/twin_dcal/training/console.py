@@ -85,7 +85,9 @@ def validated_kinds(val: FaceSet) -> tuple[str, ...]:
     """The kinds of impostors among validation people."""
     if not val.num_images:
         return ()
-    return ("twin", "unrelated") if val.has_twins and val.num_families > 1 else ("all",)
+    if not val.has_twins:
+        return ("all",)
+    return ("twin", "unrelated") if val.num_families > 1 else ("twin",)
 
 
 _WIDEST = "12.3 %"

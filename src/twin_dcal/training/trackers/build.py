@@ -73,16 +73,6 @@ def _wandb(place: RunPlace) -> Callable[[], OutsideTracker]:
     from . import wandb
 
     key = wandb.find_key()
-    home = place.folder / "wandb"
-    if wandb.mode(key) == "online":
-        logger.warning(
-            "wandb: figures and settings go to %s; images, weights and file names stay here", wandb.server()
-        )
-    elif key:
-        logger.info("wandb: WANDB_MODE=%s; nothing is sent", wandb.mode(key))
-    else:
-        logger.warning(
-            "wandb: no key, so the run is kept offline in %s. To send runs as they go, run 'wandb login' or set "
-            "WANDB_API_KEY; to send this one later: wandb sync %s/offline-run-*", home, home,
-        )  # fmt: skip
-    return lambda: wandb.Wandb(place, key)
+    told = "figures and settings go to {}; images, weights and file names stay here"
+    chosen = wandb.choose_mode(key, place.folder / "wandb", told)
+    return lambda: wandb.Wandb(place, key, chosen)

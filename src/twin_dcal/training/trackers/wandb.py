@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from twin_dcal.files import make_folder, make_private
+from twin_dcal.hub import answers
 from twin_dcal.privacy import set_privacy_defaults
 
 from .interface import Outcome, RunPlace
@@ -28,9 +29,11 @@ class Wandb:
     """One run of a project. The folder's note holds its id, which a resumed training goes on with.
 
     Code, command lines, host, requirements and console output stay here; so do the places of files.
+
+    Args: chosen: of `choose_mode`.
     """
 
-    def __init__(self, place: RunPlace, key: str | None) -> None:
+    def __init__(self, place: RunPlace, key: str | None, chosen: str) -> None:
         set_privacy_defaults()
         import wandb
 
@@ -42,14 +45,15 @@ class Wandb:
         self._folder = make_folder(folder / "wandb")
         self._run: Any = wandb.init(
             project=project, entity=tracking.wandb_entity, name=folder.resolve().name,
-            group=run_id, job_type="training", id=run_id, resume="allow" if key else None, mode=mode(key),
+            group=run_id, job_type="training", id=run_id, resume="allow" if chosen == "online" else None, mode=chosen,
             dir=str(folder), config=settings_to_send(place.config, is_local=False), reinit="create_new",
             settings=_settings(key),
         )  # fmt: skip
         # Steps as a figure of their own: wandb's may not go back, which a resumed run's do.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
-        logger.info("wandb: run %s, %s", run_id, self._run.url or f"offline in {self._folder}")
+        kept = f"offline in {self._run.settings.sync_dir}" if chosen == "offline" else self._run.url or chosen
+        logger.info("wandb: run %s, %s", run_id, kept)
 
     def log(self, figures: Mapping[str, float], *, step: int, epoch: float) -> None:
         self._run.log({**figures, "epoch": epoch, "step": step})
@@ -74,13 +78,12 @@ def record_evaluation(
     Args: folder: of the training run; training: its note. Says first where the figures go.
     """
     key = find_key()
-    where = server() if mode(key) == "online" else f"{folder / 'wandb'}, offline"
-    logger.warning("wandb: figures of this evaluation go to %s", where)
+    chosen = choose_mode(key, folder / "wandb", "figures of this evaluation go to {}")
     import wandb
 
     run: Any = wandb.init(
         project=training.get("project") or "twin-dcal", entity=training.get("entity") or None, name=name,
-        group=training["run_id"], job_type="evaluation", mode=mode(key), dir=str(folder), config=dict(settings),
+        group=training["run_id"], job_type="evaluation", mode=chosen, dir=str(folder), config=dict(settings),
         reinit="create_new", settings=_settings(key),
     )  # fmt: skip
     run.log(dict(numbers))
@@ -101,9 +104,27 @@ def find_key() -> str | None:
     return os.environ.get("WANDB_API_KEY") or _kaggle_secret("WANDB_API_KEY") or _stored_key()
 
 
-def mode(key: str | None) -> Any:
-    """WANDB_MODE where the user set it, else online with a key and offline without."""
-    return os.environ.get("WANDB_MODE") or ("online" if key else "offline")
+def choose_mode(key: str | None, home: Path, told: str) -> Any:
+    """WANDB_MODE where the user set it, else online with a key and offline without; offline too where the server does
+    not answer. Says which it is before anything is sent.
+
+    Args: home: wandb's folder of the run; told: what goes to the server {}, in words.
+    """
+    chosen = os.environ.get("WANDB_MODE") or ("online" if key else "offline")
+    later = f"to send it later: wandb sync {home}/offline-run-*"
+    if chosen == "online":
+        logger.warning("wandb: %s", told.format(server()))
+        if not answers(server()):
+            logger.warning("wandb: %s does not answer, so the run is kept offline; %s", server(), later)
+            return "offline"
+    elif key or chosen != "offline":
+        logger.info("wandb: WANDB_MODE=%s; nothing is sent", chosen)
+    else:
+        logger.warning(
+            "wandb: no key, so the run is kept offline; %s. To send runs as they go, run 'wandb login' or set "
+            "WANDB_API_KEY", later,
+        )  # fmt: skip
+    return chosen
 
 
 def _kaggle_secret(name: str) -> str | None:
