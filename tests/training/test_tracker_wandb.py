@@ -164,7 +164,9 @@ def test_a_key_is_used_online_where_the_server_answers_and_offline_at_once_where
     assert len(asked) == 2, "the network is asked only where something would go there"
 
 
-def test_a_run_with_a_key_and_no_way_to_the_server_is_kept_offline(tiny_config, tmp_path, monkeypatch, caplog):
+def test_a_run_with_a_key_and_no_way_to_the_server_is_kept_offline(
+    tiny_config, tmp_path, monkeypatch, caplog
+):
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setattr(tracker, "answers", lambda address: False)
     with caplog.at_level("INFO"):

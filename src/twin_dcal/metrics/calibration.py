@@ -170,9 +170,7 @@ def _without_nan(scores: ArrayLike) -> FloatArray:
     return values
 
 
-def fit_platt(
-    genuine: ArrayLike, impostor: ArrayLike, *, source: str = "", quiet: bool = False
-) -> Platt:
+def fit_platt(genuine: ArrayLike, impostor: ArrayLike, *, source: str = "", quiet: bool = False) -> Platt:
     """Logistic regression of the score on "same person", both classes weighing the same (prior ½).
 
     The share of impostors in a list of pairs says how the list was made and nothing about the pair a user
