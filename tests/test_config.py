@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -125,6 +126,22 @@ def test_wrong_values_are_refused_with_their_key_and_value(section, key, value):
     message = refusal({section: {key: value}})
     assert message.startswith(f"{section}.{key}")
     assert f"(given: {json.dumps(value)})" in message
+
+
+@pytest.mark.parametrize("value", [True, False, [True, 2]], ids=repr)
+def test_no_number_and_no_name_may_be_a_truth_value(value):
+    sections = {name: field.annotation for name, field in TwinVerificationConfig.model_fields.items()}
+    keys = {
+        (section, name): field.annotation
+        for section, annotation in sections.items()
+        for name, field in annotation.model_fields.items()
+        if bool not in (field.annotation, *get_args(field.annotation))
+    }
+    assert len(keys) > 40
+    for section, name in keys:
+        told = "give pixels" if name == "image_size" else "takes neither true nor false"
+        with pytest.raises(ConfigError, match=rf"^configuration: {section}\.{name}: {told}"):
+            TwinVerificationConfig.from_dict({section: {name: value}})
 
 
 def test_a_wrong_branch_is_named_with_its_place():

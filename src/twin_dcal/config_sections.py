@@ -1,9 +1,9 @@
 """The sections of a configuration: every key with its range, default and meaning. Nothing here imports torch."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, field_validator, model_validator
 
 Branch = Literal["sa", "glca", "pwca"]
 
@@ -32,6 +32,17 @@ _SIDES = TypeAdapter(tuple[_SIDE, _SIDE])
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python's True is the number 1, so that pydantic would train for one epoch if it is asked for `true`."""
+        assert info.field_name is not None
+        annotation = cls.model_fields[info.field_name].annotation
+        parts = value if isinstance(value, list | tuple) else (value,)
+        if bool not in (annotation, *get_args(annotation)) and any(isinstance(part, bool) for part in parts):
+            raise ValueError("takes neither true nor false")
+        return value
 
     @field_validator("*")
     @classmethod

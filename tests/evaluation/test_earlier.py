@@ -1,6 +1,8 @@
 """One folder, one evaluation: another's files are moved, the same one's are replaced."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from made_faces import faces
@@ -28,7 +30,13 @@ def files_below(folder):
 
 @pytest.mark.parametrize(
     "other",
-    [{"test_data": "val"}, {"model": {"sha256": "b" * 64}}, {"feature_type": "sa"}, {"model": None}],
+    [
+        {"test_data": "val"},
+        {"compared_sha256": "c"},
+        {"model": {"sha256": "b" * 64}},
+        {"feature_type": "sa"},
+        {"model": None},
+    ],
 )
 def test_another_evaluation_is_moved_whole_and_that_is_said(folder, other, caplog):
     before = files_below(folder) - {"mine.txt"}
@@ -78,3 +86,56 @@ def test_the_command_keeps_evaluations_apart(tmp_path):
     assert (earlier / "report.html").is_file()
     assert not (home / "report.html").exists()
     assert (home / "evaluation_report.json").read_text() != first
+
+
+def test_fewer_pairs_of_the_same_data_do_not_replace_all_of_them(tmp_path, caplog):
+    what, vectors = faces(8, images_each=3)
+    names = [str(tmp_path / Path(name).parent.name / Path(name).name) for name in what.names]
+    for name in names:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"never decoded")
+    write_embeddings(tmp_path / "one.npz", replace(what, names=names), vectors, {})
+    pairs, home = tmp_path / "pairs.csv", tmp_path / "results"
+    given = ["--embeddings", str(tmp_path / "one.npz"), "--num_replicates", "0", "--output_dir", str(home)]
+
+    def listed(number):
+        rows = [
+            f"{names[row]},{names[row + 1]},1\n{names[row]},{names[row + 6]},0" for row in range(0, number, 3)
+        ]
+        pairs.write_text("img1,img2,label\n" + "\n".join(rows) + "\n")
+        assert command.main([*given, "--test_data", str(pairs)]) == 0
+        return json.loads((home / "evaluation_report.json").read_text())["all"]["num_genuine"]
+
+    def kept():
+        return [
+            json.loads(report.read_text())["all"]["num_genuine"] for report in home.glob("earlier/*/*.json")
+        ]
+
+    assert (listed(42), kept()) == (14, [])
+    assert (listed(42), kept()) == (14, []), "the same again replaces its own"
+    assert (listed(6), kept()) == (2, [14]), "the list is called as before"
+    assert command.main(given) == 0
+    assert command.main([*given, "--max_images_per_person", "2"]) == 0
+    assert sorted(kept()) == [2, 14, 48]
+
+
+def test_comparisons_are_kept_apart(tmp_path):
+    for name, seed in (("one", 1), ("two", 1), ("three", 2)):
+        what, vectors = faces(8, images_each=3, seed=seed)
+        write_embeddings(tmp_path / f"{name}.npz", what, vectors, {})
+    home = tmp_path / "results"
+
+    def compared(*names):
+        given = [str(tmp_path / f"{name}.npz") for name in names]
+        options = ["--num_replicates", "0", "--output_dir", str(home), "--visualize", "--no_images"]
+        assert command.main(["--compare", *given, *options]) == 0
+        return (home / "comparison.json").read_text()
+
+    first = compared("one", "two")
+    assert compared("one", "two") == first
+    assert not (home / "earlier").exists()
+    assert compared("one", "three") != first
+    [earlier] = (home / "earlier").iterdir()
+    assert (earlier / "comparison.json").read_text() == first
+    assert {"comparison.html", "comparison.md", "visualizations/comparison_det.png"} <= files_below(earlier)
+    assert (home / "visualizations" / "comparison_det.png").is_file()

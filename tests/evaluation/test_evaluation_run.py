@@ -8,7 +8,7 @@ import pytest
 from made_faces import all_listed, faces
 from PIL import Image
 
-from twin_dcal.errors import MetricError
+from twin_dcal.errors import ConfigError, MetricError
 from twin_dcal.evaluation.embedding_files import read_embeddings, write_embeddings
 from twin_dcal.evaluation.evaluate import Decision, EvaluationOptions, evaluate
 from twin_dcal.evaluation.examples import save_examples
@@ -264,3 +264,11 @@ def test_the_written_report_holds_what_was_told(made, tmp_path):
     assert "3 folds by family" in text
     assert "Calibration (platt, on twin impostors): ECE" in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("value", [True, False, 1.0, "10", -1, None], ids=repr)
+@pytest.mark.parametrize("name", ["num_replicates", "seed", "num_folds", "num_worst"])
+def test_how_much_to_compute_is_told_in_whole_numbers(name, value):
+    with pytest.raises(ConfigError, match=rf"^{name} .*: give a whole number, 0 or more$"):
+        EvaluationOptions(**{name: value})
+    assert EvaluationOptions(**{name: 0})

@@ -27,10 +27,12 @@ from twin_dcal.plural import plural
 from twin_dcal.progress import track
 
 from .comparison_table import markdown, part_of
+from .earlier import make_room_for_comparison
 from .embedding_files import read_embeddings
 from .evaluate import EvaluationOptions, intervals_of
 from .inputs import DataFiles
 from .match_names import rows_of_images
+from .protocol import fingerprint
 from .result import Figures
 from .sampling import Sampling
 from .score_files import is_scores_file, read_scores
@@ -122,12 +124,20 @@ def compare(runs: Sequence[Run], effort: EvaluationOptions) -> Figures:
             found = _difference_alone(told[0], figures)
         differences.append({"run": other.name, "against": runs[0].name, **found})
     _correct(differences)
-    return {"schema_version": SCHEMA_VERSION, "runs": told, "differences": differences}
+    compared = fingerprint(runs[0].scored.what)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "compared_sha256": compared,
+        "runs": told,
+        "differences": differences,
+    }
 
 
 def write_comparison(comparison: Figures, folder: str | Path) -> Path:
-    """Write comparison.json (with curves) and comparison.md; the path of the latter."""
+    """Write comparison.json (with curves) and comparison.md; the path of the latter. A comparison of other systems or
+    pairs that the folder holds is moved to a folder of its own."""
     home = Path(folder)
+    make_room_for_comparison(home, comparison)
     write_text(
         home / "comparison.json", json.dumps(comparison, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     )

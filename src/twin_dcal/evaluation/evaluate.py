@@ -81,6 +81,10 @@ class EvaluationOptions:
     weights: Weights = "pairs"
 
     def __post_init__(self) -> None:
+        for name in ("num_replicates", "seed", "num_folds", "num_worst"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:  # True is the number 1
+                raise ConfigError(f"{name} {value!r}: give a whole number, 0 or more")
         if self.fold_metric is not None:
             requested_far(self.fold_metric)
         if self.weights == "people" and self.num_folds:

@@ -3,6 +3,7 @@
 Legend: N images, P pairs, F families. Nothing here has seen a score.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -65,6 +66,20 @@ class Comparisons:
 
     def known_families(self) -> set[str]:
         return set() if self.families is None else set(np.unique(self.families).tolist())
+
+
+def fingerprint(what: Comparisons) -> str:
+    """SHA-256 of which images are compared with which and whose they are said to be. Another choice of pairs of one
+    data set has another one, and so has a list whose content changed under its name."""
+    digest = hashlib.sha256()
+    for labels in (what.names, what.people, what.families):
+        told = "" if labels is None else "\0".join(map(str, labels))
+        digest.update(f"{len(told)} {told}".encode(errors="surrogateescape"))
+    if what.pairs is not None:
+        pairs = what.pairs
+        for rows in (pairs.first, pairs.second, pairs.kinds, pairs.folds):
+            digest.update(b"" if rows is None else np.ascontiguousarray(rows, np.int64).tobytes())
+    return digest.hexdigest()
 
 
 def pair_source(what: Comparisons, vectors: ArrayLike, fusion: Fusion | None = None) -> PairSource:

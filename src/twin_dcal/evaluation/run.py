@@ -24,7 +24,7 @@ from .evaluate import Decision, EvaluationOptions, evaluate, intervals_of, weigh
 from .identification import Template, identification_figures, search
 from .inputs import refuse_shared_families
 from .metadata import metadata_of
-from .protocol import Comparisons
+from .protocol import Comparisons, fingerprint
 from .reliability import CalibrationChoice, choose_calibration
 from .report_schema import evaluation_figures, write_figures
 from .result import Evaluation, Figures
@@ -101,7 +101,8 @@ def _run(
     test = system.scored(data, "test")
     tuning = None if tune is None else tune_on(system, test, *tune, effort)
     decision = given or (tuning.decision() if tuning else system.stored())
-    about = {"twin_dcal": __version__, **system.about(), "test_data": test.what.source}
+    data_told = {"test_data": test.what.source, "compared_sha256": fingerprint(test.what)}
+    about = {"twin_dcal": __version__, **system.about(), **data_told}
     known, told = metadata_of(test.what, metadata, (system.files.data_set, data, test.what.source))
     what = replace(test.what, warnings=(*test.what.warnings, *told))
     evaluation = evaluate(test.source, what, decision, effort, test.vectors, about, known)
