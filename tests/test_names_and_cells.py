@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -46,6 +47,26 @@ def test_a_written_name_finds_its_file(tmp_path):
     assert as_written(written(LATIN), tmp_path).read_bytes() == b"x"
     assert PathResolver(tmp_path)(written(LATIN)) == tmp_path / LATIN
     assert as_written(r"no\udcfcfile", tmp_path) == tmp_path / r"no\udcfcfile"
+
+
+@pytest.mark.parametrize(("there", "told"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_name_in_the_other_unicode_form_finds_its_file(tmp_path, there, told):
+    file = tmp_path / normalize(there, "José") / normalize(there, "Zoë 1.jpg")
+    file.parent.mkdir()
+    file.write_bytes(b"x")
+    name = normalize(told, "José/Zoë 1.jpg")
+    assert name != normalize(there, name)
+    for spelled in (name, name.replace("/", "\\")):
+        assert as_written(spelled, tmp_path) == file
+        assert PathResolver(tmp_path)(spelled) == file
+    assert PathResolver(tmp_path / "lists", tmp_path)(f"/kaggle/input/{name}") == file
+    other = tmp_path / name
+    other.parent.mkdir()
+    other.write_bytes(b"y")
+    assert as_written(name, tmp_path) == other, "what is there as it is written is meant"
+    assert as_written(normalize(told, "Zoë"), tmp_path) == tmp_path / normalize(told, "Zoë"), (
+        "told as written"
+    )
 
 
 def test_a_list_of_file_names_may_hold_any_bytes(tmp_path):

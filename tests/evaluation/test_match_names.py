@@ -1,6 +1,7 @@
 """joining.py: names of other systems find their images, and nothing is guessed."""
 
 import os
+from unicodedata import normalize
 
 import pytest
 
@@ -35,6 +36,15 @@ def test_bare_ids_do_where_they_are_unique():
     assert joined(["90005d02", "90004d13"], images) == [1, 0]
     assert joined(["90005d02.png", "90004d13.jpg"], images) == [1, 0]
     assert rows_of_names(["90005d02", "90005d02"], images, "s.csv", "set").tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_both_unicode_forms_of_a_name_are_one_name(forms):
+    images = [normalize(forms[0], f"/data/set/José/{photo}.jpg") for photo in (1, 2)]
+    written = [normalize(forms[1], name) for name in images]
+    assert written != images
+    assert joined(written[::-1], images) == [1, 0]
+    assert rows_of_names([normalize(forms[1], "José/2")], images, "s.csv", "set").tolist() == [1]
 
 
 def test_another_ending_is_another_file():

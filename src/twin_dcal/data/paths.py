@@ -1,7 +1,9 @@
 """Where an image path written in a description is on this machine."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
+from unicodedata import normalize
 
 from twin_dcal.names import restored
 
@@ -34,24 +36,30 @@ class PathResolver:
         parts = PureWindowsPath(written).parts if "\\" in written else Path(written).parts
         first = 1 if parts and parts[0].endswith(("/", "\\")) else 0
         for start in range(first, len(parts)):
-            candidate = self.root.joinpath(*parts[start:])
-            if _exists(candidate):
-                return candidate
+            for spelled in _in_both_forms(["/".join(parts[start:])]):
+                if _exists(candidate := self.root / spelled):
+                    return candidate
         return None
 
 
 def as_written(written: str, base: Path | None = None) -> Path:
-    """A path relative to `base`; one with backslashes, of another system, with / in their place if that exists.
-
-    So is a name that is no UTF-8, as our own files write it (see `names`).
+    """A path relative to `base`, spelled otherwise where it is not there and another spelling of it is: with / for the
+    backslashes of another system, a name that is no UTF-8 as our own files write it (see `names`), letters with accents
+    in the other Unicode form.
     """
-    path = Path(written) if base is None else base / written
-    if "\\" in written and not _exists(path):
-        for other in (restored(written), written.replace("\\", "/")):
-            turned = Path(other) if base is None else base / other
-            if _exists(turned):
-                return turned
-    return path
+    spellings = [written, restored(written), written.replace("\\", "/")] if "\\" in written else [written]
+    for spelled in _in_both_forms(spellings):
+        path = Path(spelled) if base is None else base / spelled
+        if _exists(path):
+            return path
+    return Path(written) if base is None else base / written
+
+
+def _in_both_forms(names: Iterable[str]) -> dict[str, None]:
+    """Names as they are, then in NFC and NFD: macOS writes é as two characters, and a list may come from there."""
+    given = list(names)
+    forms = [normalize(form, each) for each in given if not each.isascii() for form in ("NFC", "NFD")]
+    return dict.fromkeys([*given, *forms])
 
 
 def _exists(path: Path) -> bool:

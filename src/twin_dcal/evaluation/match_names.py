@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
+from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +22,15 @@ class ImageNames:
 
     A name fits an image if it is the end of the image's path ("90004/90004d13.jpg", "90004d13.jpg", without the ending
     "90004d13"), or ends with the image's path below the data set's folder (a path of another machine,
-    "/kaggle/input/90004/90004d13.jpg"). The longer end wins; two equally long ones are an error, never a guess.
+    "/kaggle/input/90004/90004d13.jpg"). The longer end wins; two equally long ones are an error, never a guess. Both
+    Unicode forms of a letter with an accent are one name: macOS writes é as two characters.
     """
 
     def __init__(self, images: Sequence[str]) -> None:
         """Args: images: (N,) distinct paths of a data set."""
         self._images = images
         self._by_end: dict[tuple[str, ...], int] = {}
-        paths = [_parts(str(Path(image).expanduser().absolute())) for image in images]
+        paths = [_composed_parts(str(Path(image).expanduser().absolute())) for image in images]
         self._num_below = _num_parts_below(paths)
         for row, parts in enumerate(paths):
             for end in range(1, len(parts) + 1):
@@ -37,7 +39,7 @@ class ImageNames:
 
     def find(self, name: str) -> tuple[int, int]:
         """(row of the image, number of path parts that agree); -1 for a name that fits none, -2 for several."""
-        parts = _parts(name)
+        parts = _composed_parts(name)
         for end in range(len(parts), 0, -1):
             row = self._by_end.get(parts[-end:], _UNKNOWN)
             if end < len(parts) and (row < 0 or end < self._num_below[row]):
@@ -121,6 +123,10 @@ def _num_parts_below(paths: Sequence[tuple[str, ...]]) -> list[int]:
     while shared < limit and shortest[shared] == longest[shared]:
         shared += 1
     return [len(parts) - shared for parts in paths]
+
+
+def _composed_parts(name: str) -> tuple[str, ...]:
+    return _parts(normalize("NFC", name))
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -160,5 +160,5 @@ def digest_of(image: ImageInput) -> str:
 
 
 def check_batch_size(batch_size: int) -> None:
-    if not (isinstance(batch_size, int) and batch_size >= 1):
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise ConfigError(f"batch_size {batch_size}: give a whole number of at least 1")
