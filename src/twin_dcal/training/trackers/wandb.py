@@ -33,7 +33,7 @@ class Wandb:
     Args: chosen: of `choose_mode`.
     """
 
-    def __init__(self, place: RunPlace, key: str | None, chosen: str) -> None:
+    def __init__(self, place: RunPlace, key: str | None, chosen: Any) -> None:
         set_privacy_defaults()
         import wandb
 
