@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from made_faces import faces
+from PIL import Image
 
 from twin_dcal.cli import evaluate as command
 from twin_dcal.evaluation.earlier import make_room
@@ -93,7 +94,7 @@ def test_fewer_pairs_of_the_same_data_do_not_replace_all_of_them(tmp_path, caplo
     names = [str(tmp_path / Path(name).parent.name / Path(name).name) for name in what.names]
     for name in names:
         Path(name).parent.mkdir(exist_ok=True)
-        Path(name).write_bytes(b"never decoded")
+        Image.new("RGB", (8, 8)).save(name)
     write_embeddings(tmp_path / "one.npz", replace(what, names=names), vectors, {})
     pairs, home = tmp_path / "pairs.csv", tmp_path / "results"
     given = ["--embeddings", str(tmp_path / "one.npz"), "--num_replicates", "0", "--output_dir", str(home)]
