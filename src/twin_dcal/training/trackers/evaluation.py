@@ -90,13 +90,11 @@ def track_evaluation(record: EvaluationRecord, tracking: Tracking) -> bool:
     if not store.is_local:
         logger.warning("mlflow: figures, plots and report of this evaluation go to %s", store.shown)
     try:
-        run_id = _record_in_mlflow(store, parent, record)
+        run_id, page = _record_in_mlflow(store, parent, record)
     except Exception as error:  # the evaluation is done and written; its copy can wait
         logger.warning("mlflow: %s took no evaluation (%s)", store.shown, one_line(error))
         return False
-    logger.info(
-        "mlflow: run %s (%s) below the training run %s in %s", run_id, record.name(), parent, store.shown
-    )
+    logger.info("mlflow: run %s (%s) below the training run %s in %s", run_id, record.name(), parent, page)
     return True
 
 
@@ -120,7 +118,8 @@ def _mlflow_parent(model: Path, tracking: Tracking) -> tuple[Store, str] | None:
     return store, named or note["run_id"]
 
 
-def _record_in_mlflow(store: Store, parent: str, record: EvaluationRecord) -> str:
+def _record_in_mlflow(store: Store, parent: str, record: EvaluationRecord) -> tuple[str, str]:
+    """The run's id, and where it is seen."""
     set_privacy_defaults()
     from mlflow.entities import Param
 
@@ -144,7 +143,7 @@ def _record_in_mlflow(store: Store, parent: str, record: EvaluationRecord) -> st
     client.set_terminated(run_id)
     if store.file is not None:
         make_private(store.file.parent)
-    return run_id
+    return run_id, store.page(experiment, run_id)
 
 
 def _track_in_wandb(record: EvaluationRecord) -> bool:

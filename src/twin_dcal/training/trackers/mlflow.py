@@ -43,7 +43,8 @@ class MLflow:
         self._logged_at: dict[int, int] = {}
         self._machine = _machine_monitor(self._run_id, store)
         self._left: list[Callable[[], object]] | None = None
-        logger.info("mlflow: run %s in %s", self._run_id, store.shown)
+        experiment = self._client.get_run(self._run_id).info.experiment_id
+        logger.info("mlflow: run %s in %s", self._run_id, store.page(experiment, self._run_id))
 
     def log(self, figures: Mapping[str, float], *, step: int, epoch: float) -> None:
         at_ms = self._logged_at.setdefault(
@@ -144,6 +145,8 @@ def open_client(store: Store) -> Any:
     set_privacy_defaults()
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    # It prints the run's address among what a command prints; we say it where all else is said.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
     for name in (

@@ -36,6 +36,12 @@ class Store:
         """Where a browser sees the runs, or the command that lets it."""
         return self.shown if self.file is None else f"mlflow ui --backend-store-uri {self.uri}"
 
+    def page(self, experiment: str, run_id: str) -> str:
+        """Where a browser sees a run, or the store where there is no server."""
+        if not self.uri.startswith(("http://", "https://")):
+            return self.shown
+        return f"{self.shown.rstrip('/')}/#/experiments/{experiment}/runs/{run_id}"
+
     @property
     def artifacts(self) -> str | None:
         """Where new experiments keep files; None leaves it to the server."""
