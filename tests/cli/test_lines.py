@@ -269,6 +269,7 @@ def test_a_new_run_does_not_draw_its_curves_over_those_of_one_that_was_moved_awa
     assert typed(f"{UNTRACKED} --overwrite")[0] == 0
     runs = EventMultiplexer().AddRunsFromDirectory("logs/tensorboard").Reload().Runs()
     assert len(runs) == 2, "the replaced run's are gone, the other's stay"
+    assert sorted(path.name for path in Path("logs/tensorboard").iterdir()) == sorted(runs)
 
 
 def test_what_was_chosen_by_name_is_not_changed_for_a_cpu(typed, trackers):

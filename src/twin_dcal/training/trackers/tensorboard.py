@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def events_folder(place: RunPlace) -> EventsFolder:
 
 
 def remove_events(place: RunPlace) -> None:
-    """Delete the event files of the run that a folder holds, if there is one."""
+    """Delete the event files of the run that a folder holds, if there is one, and their folder if it is the run's alone
+    and holds nothing else."""
     home = place.config.runtime.tensorboard_folder
     if place.config.runtime.output_dir is None:
         name = read_note(place.folder / NOTE_NAME).get("run")
@@ -49,6 +51,9 @@ def remove_events(place: RunPlace) -> None:
         home /= name
     for path in home.glob("events.*"):
         path.unlink()
+    if place.config.runtime.output_dir is None:
+        with suppress(OSError):  # something else is in it
+            home.rmdir()
 
 
 def _unused(home: Path) -> str:
