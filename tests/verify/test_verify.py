@@ -14,6 +14,8 @@ from tiny import tiny_model
 
 from twin_dcal import TwinInferenceEngine
 from twin_dcal.cli import verify
+from twin_dcal.data.decode import decode_pixels
+from twin_dcal.inference import images
 from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.model_file.familiarity import MIN_IMAGES, Familiarity, looks
 from twin_dcal.percent import percent
@@ -54,6 +56,17 @@ def test_exit_codes_are_match_no_match_error(run, photos):
     assert "eer on 12 people: FMR 10 % (twin impostors), FNMR 20 %" in out
     code, out, err = run("--img1", photos[0], "--img2", "missing.png")
     assert (code, out, err) == (2, "", "error: missing.png: no such file\n")
+
+
+@pytest.mark.parametrize("more", [(), ("--show_attention", "--save_results"), ("--align", "auto")], ids=str)
+def test_each_picture_is_decoded_once(run, photos, monkeypatch, more):
+    decoded = []
+    monkeypatch.setattr(
+        images, "decode_pixels", lambda data, path: decoded.append(str(path)) or decode_pixels(data, path)
+    )
+    run("--img1", photos[0], "--img2", photos[-1], *more)
+    assert decoded[:2] == [str(photos[0]), str(photos[-1])][: len(decoded)]
+    assert len(set(decoded)) == len(decoded) > 0
 
 
 def test_several_photographs_of_each(run, photos, tmp_path):
