@@ -246,7 +246,8 @@ def test_the_environment_names_a_store_and_the_configuration_wins(tmp_path, monk
     assert store.uri == "https://me:secret@mlflow.example.org"
     assert store.shown == "https://mlflow.example.org"
     assert find_store("http://localhost:5000", tmp_path).uri == "http://localhost:5000"
-    assert store.page("1", "abc") == store.shown
+    assert store.page("1", "abc") == "https://mlflow.example.org/#/experiments/1/runs/abc"
+    assert find_store("sqlite:///a/b.db", tmp_path).page("1", "abc") == "sqlite:///a/b.db"
     server = find_store("http://runs.example.org/", tmp_path)
     assert server.page("1", "abc") == "http://runs.example.org/#/experiments/1/runs/abc"
 

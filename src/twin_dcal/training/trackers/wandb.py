@@ -16,7 +16,7 @@ from twin_dcal.hub import answers
 from twin_dcal.privacy import set_privacy_defaults
 
 from .interface import Outcome, RunPlace
-from .shared import WANDB_NOTE, read_note, settings_to_send, write_note
+from .shared import WANDB_NOTE, one_line, read_note, settings_to_send, write_note
 
 logger = logging.getLogger(__name__)
 
@@ -35,25 +35,40 @@ class Wandb:
 
     def __init__(self, place: RunPlace, key: str | None, chosen: Any) -> None:
         set_privacy_defaults()
-        import wandb
-
+        self._place, self._key = place, key
         folder = make_folder(place.folder)
-        run_id = read_note(folder / WANDB_NOTE).get("run_id") or secrets.token_hex(4)
-        tracking = place.config.tracking
-        project = tracking.wandb_project or "twin-dcal"
-        write_note(folder / WANDB_NOTE, run_id=run_id, project=project, entity=tracking.wandb_entity or "")
         self._folder = make_folder(folder / "wandb")
-        self._run: Any = wandb.init(
-            project=project, entity=tracking.wandb_entity, name=folder.resolve().name,
-            group=run_id, job_type="training", id=run_id, resume="allow" if chosen == "online" else None, mode=chosen,
-            dir=str(folder), config=settings_to_send(place.config, is_local=False), reinit="create_new",
-            settings=_settings(key),
-        )  # fmt: skip
+        run_id = read_note(folder / WANDB_NOTE).get("run_id") or secrets.token_hex(4)
+        try:
+            self._run = self._start(run_id, chosen)
+        except Exception as error:
+            if chosen != "online":
+                raise
+            # A wrong key or entity, say. wandb takes the same id for "in use" from then on, so this is another run.
+            logger.warning(
+                "wandb: %s takes no run (%s), so it is kept offline; %s",
+                server(), one_line(error), _how_to_send(self._folder),
+            )  # fmt: skip
+            run_id, chosen = secrets.token_hex(4), "offline"
+            self._run = self._start(run_id, chosen)
         # Steps as a figure of their own: wandb's may not go back, which a resumed run's do.
         self._run.define_metric("step")
         self._run.define_metric("*", step_metric="step")
         kept = f"offline in {self._run.settings.sync_dir}" if chosen == "offline" else self._run.url or chosen
         logger.info("wandb: run %s, %s", run_id, kept)
+
+    def _start(self, run_id: str, chosen: Any) -> Any:
+        import wandb
+
+        folder, tracking = self._place.folder, self._place.config.tracking
+        project = tracking.wandb_project or "twin-dcal"
+        write_note(folder / WANDB_NOTE, run_id=run_id, project=project, entity=tracking.wandb_entity or "")
+        return wandb.init(
+            project=project, entity=tracking.wandb_entity, name=folder.resolve().name,
+            group=run_id, job_type="training", id=run_id, resume="allow" if chosen == "online" else None, mode=chosen,
+            dir=str(folder), config=settings_to_send(self._place.config, is_local=False), reinit="create_new",
+            settings=_settings(self._key),
+        )  # fmt: skip
 
     def log(self, figures: Mapping[str, float], *, step: int, epoch: float) -> None:
         self._run.log({**figures, "epoch": epoch, "step": step})
@@ -111,20 +126,25 @@ def choose_mode(key: str | None, home: Path, told: str) -> Any:
     Args: home: wandb's folder of the run; told: what goes to the server {}, in words.
     """
     chosen = os.environ.get("WANDB_MODE") or ("online" if key else "offline")
-    later = f"to send it later: wandb sync {home}/offline-run-*"
     if chosen == "online":
         logger.warning("wandb: %s", told.format(server()))
         if not answers(server()):
-            logger.warning("wandb: %s does not answer, so the run is kept offline; %s", server(), later)
+            logger.warning(
+                "wandb: %s does not answer, so the run is kept offline; %s", server(), _how_to_send(home)
+            )
             return "offline"
     elif key or chosen != "offline":
         logger.info("wandb: WANDB_MODE=%s; nothing is sent", chosen)
     else:
         logger.warning(
             "wandb: no key, so the run is kept offline; %s. To send runs as they go, run 'wandb login' or set "
-            "WANDB_API_KEY", later,
+            "WANDB_API_KEY", _how_to_send(home),
         )  # fmt: skip
     return chosen
+
+
+def _how_to_send(home: Path) -> str:
+    return f"to send it later: wandb sync {home}/offline-run-*"
 
 
 def _kaggle_secret(name: str) -> str | None:
