@@ -94,7 +94,7 @@ def test_warnings_call_photographs_by_their_place():
     assert {text: in_words(text) for text in expected} == expected
 
 
-def test_the_picture_shows_both(run, photos, tmp_path):
+def test_the_picture_shows_both(run, photos, tmp_path, drawn_figures):
     run("--img1", photos[0], "--img2", photos[-1], "--save_results")
     (picture,) = (tmp_path / "results/demo").glob("6a_0_7b_5_*.png")
     with Image.open(picture) as drawn:
@@ -103,7 +103,7 @@ def test_the_picture_shows_both(run, photos, tmp_path):
     assert json.loads(picture.with_suffix(".json").read_text())["img1_path"] == str(photos[0])
 
 
-def test_attention_is_drawn_and_told(run, photos, tmp_path):
+def test_attention_is_drawn_and_told(run, photos, tmp_path, drawn_figures):
     code, out, _ = run("--img1", photos[0], "--img2", photos[-1], "--show_attention", "--json")
     told = json.loads(out)
     assert code == 1
