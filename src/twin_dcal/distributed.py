@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
+from .config_text import whole_number
 from .errors import ConfigError, TwinDcalError
 
 T = TypeVar("T")
@@ -49,13 +50,13 @@ def launch(environment: Mapping[str, str] | None = None) -> Launch:
     names = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     if missing := [name for name in names if name not in given]:
         raise ConfigError(
-            f"{', '.join(missing)} not set, other variables of a launcher are; start with {_HOW}"
+            f"{', '.join(missing)} not set, other variables of a launcher are; unset them, or start with {_HOW}"
         )
     rank, size = _number(given, "RANK"), _number(given, "WORLD_SIZE")
     if not 0 <= rank < size:
         raise ConfigError(f"RANK {rank} is not below WORLD_SIZE {size}; start with {_HOW}")
     local = _number(given, "LOCAL_RANK") if "LOCAL_RANK" in given else rank
-    restarts = int(given.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    restarts = whole_number(given.get("TORCHELASTIC_RESTART_COUNT", "0")) or 0
     return Launch(rank, size, local, restarts, is_launched=True)
 
 

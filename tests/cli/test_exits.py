@@ -37,6 +37,14 @@ FAULTS = {
     "a library that exits with text": (SystemExit("text"), 70),
     "Ctrl-C": (KeyboardInterrupt(), 130),
     "a mistake": (ModelError("m.pth: no such file"), 2),
+    "no address space": (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 2),
+    "no shared memory": (
+        RuntimeError("unable to resize file </torch_1> to the right size: File too large (27)"),
+        2,
+    ),
+    "no threads": (RuntimeError("can't start new thread"), 2),
+    "a limit on files": (OSError(27, "File too large"), 2),
+    "another error of a library": (RuntimeError("shapes differ"), 70),
     "a full disk": (OSError(28, "No space left on device"), 2),
     "a reader that went away": (BrokenPipeError(), 141),
 }

@@ -1,5 +1,6 @@
 """A wrong option: every command suggests what can be typed there, and nothing else."""
 
+import importlib
 import re
 
 import pytest
@@ -71,3 +72,20 @@ def test_a_command_without_keys_says_so(command):
     told = refusal(command, "--model.dropout", "1")
     assert told.startswith(f"{prog} has no option --model.dropout")
     assert told.endswith(f"see {prog} --help")
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "named"),
+    [
+        ("search", ["--model", "m", "--gallery", "g", "--photo", "a.png", "--person", ""], "--person"),
+        ("search", ["--model", "m", "--gallery", "g", "--photo", "a.png", "--remove="], "--remove"),
+        ("verify", ["--model", "m", "--web", "--token", ""], "--token"),
+        ("verify", ["--model", "m", "--img1", "a.png", "", "--img2", "b.png"], "--img1"),
+        ("evaluate", ["--model", "m", "--test_data", "d", "--output_dir", ""], "--output_dir"),
+        ("prepare", ["", "--output", "o"], "PHOTOS"),
+    ],
+)
+def test_an_empty_value_is_not_an_option_left_out(command, given, named, capsys):
+    module = importlib.import_module(f"twin_dcal.cli.{command}")
+    assert module.main(given) == 2
+    assert capsys.readouterr().err == f"error: {named}: an empty value; give one, or leave the option out\n"

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from twin_dcal._version import __version__
 from twin_dcal.config_text import parse_dotted
-from twin_dcal.environment import ignore_wrong_backend
+from twin_dcal.environment import ignore_wrong_backend, ignore_wrong_epoch, refuse_unreadable
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import owner_only
 from twin_dcal.privacy import set_privacy_defaults
@@ -109,6 +109,7 @@ class Parser(argparse.ArgumentParser):
         """Options, and dotted overrides from whatever is not an option. ConfigError for anything else, with the nearest
         of this command's own options and keys."""
         known, rest = self.parse_known_args(arguments)
+        self._refuse_empty(known)
         own = [name for action in self._actions for name in action.option_strings]
         dotted = parse_dotted(rest, own, () if self._keys is None else self._keys())
         if dotted and self._keys is None:
@@ -117,6 +118,15 @@ class Parser(argparse.ArgumentParser):
                 f"{self.prog} has no option --{wrong}{nearest_argument(wrong, own)}; see {self.prog} --help"
             )
         return known, dotted
+
+    def _refuse_empty(self, known: argparse.Namespace) -> None:
+        """An empty value is a script's variable that was not set: taken for an option that was left out, `--person ""`
+        would search all people, and `--token ""` leave a page open to everybody."""
+        for action in self._actions:
+            given = getattr(known, action.dest, None)
+            if "" in (given if isinstance(given, list) else [given]):
+                name = action.option_strings[0] if action.option_strings else str(action.metavar)
+                raise ConfigError(f"{name}: an empty value; give one, or leave the option out")
 
     def parse_options(self, arguments: Sequence[str] | None) -> argparse.Namespace:
         """Options of a command that takes no keys. ConfigError for anything else."""
@@ -165,7 +175,9 @@ def run(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[
 
 def _body(main: Callable[[Sequence[str] | None], int | None], arguments: Sequence[str] | None) -> int:
     set_privacy_defaults()
+    refuse_unreadable()
     ignore_wrong_backend()
+    ignore_wrong_epoch()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names that are no UTF-8, as `names` writes them

@@ -34,6 +34,7 @@ class Answered(SystemExit):
 
 def ended(command: Callable[[], int]) -> int:
     """Run a command's body and give its exit code, whatever happens in it. Only `Answered` passes."""
+    _fill_streams()
     with interrupts_noted() as interrupts, _stdout_named():
         try:
             answered, code = _answered(command)
@@ -47,6 +48,19 @@ def ended(command: Callable[[], int]) -> int:
             _give_up_unwritten()
         # Noted and swallowed, by a library or by a page that Ctrl-C ends: nobody may take the rest for an answer.
         return INTERRUPTED if interrupts else code
+
+
+def _fill_streams() -> None:
+    """Standard streams that were closed lead nowhere: a file that is opened next would take their place, and get what
+    libraries print."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 @contextlib.contextmanager
@@ -142,12 +156,29 @@ def _told(error: BaseException) -> int:
         return UNREAD
     if isinstance(error, OSError):  # a full disk, a folder that cannot be made: the message names it
         return _mistake(str(told_full(error)))
+    if (limit := _limit(error)) is not None:
+        return _mistake(f"this machine, or a limit set for it, does not allow it: {limit}")
     if (variable := _wrong_variable(error)) is not None:
         value = os.environ[variable][:60]
         return _mistake(
             f"the environment has {variable}={value!r}, which a library cannot read; correct or unset it"
         )
     return internal(error)
+
+
+_LIMITS = re.compile(
+    r"failed to map segment from shared object|unable to (?:resize|open|mmap|allocate|write)[^\n]* (?:file|memory)"
+    r"|can't start new thread",
+    re.IGNORECASE,
+)
+
+
+def _limit(error: BaseException) -> str | None:
+    """What a library found no room for (address space, shared memory, threads), in its words; None for other errors."""
+    if not isinstance(error, ImportError | RuntimeError):
+        return None
+    lines = [line for line in str(error).splitlines() if _LIMITS.search(line)]
+    return lines[-1].strip() if lines else None
 
 
 _READS_VARIABLE = re.compile(r"(?:environ|getenv)[.\w]*[\[(]\s*[\"'](\w+)[\"']")
@@ -159,10 +190,21 @@ def _wrong_variable(error: BaseException) -> str | None:
     if not isinstance(error, ValueError):
         return None
     own = os.path.dirname(os.path.dirname(__file__))  # noqa: PTH120
-    for frame in traceback.extract_tb(error.__traceback__):
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in frames:
         found = _READS_VARIABLE.search(frame.line or "")
         if found and found[1] in os.environ and not frame.filename.startswith(own):
             return found[1]
+    if not frames or frames[-1].filename.startswith(own):
+        return None
+    # A library that reads its variables elsewhere: its message has the name of one, or the value of one of its own.
+    told, library = str(error), re.split(r"[/\\]site-packages[/\\]", frames[-1].filename)[-1]
+    library = re.split(r"[/\\.]", library)[0].upper() + "_"
+    for name, value in os.environ.items():
+        if "_" in name and re.search(rf"\b{re.escape(name)}\b", told):
+            return name
+        if name.startswith(library) and value and repr(value) in told:
+            return name
     return None
 
 

@@ -50,7 +50,8 @@ def _refuse_without_memory() -> None:
     end the process themselves, OpenBLAS with exit code 1."""
     import mmap
 
-    mmap.mmap(-1, _ROOM).close()  # asked for and given back: nothing is written there
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    mmap.mmap(-1, _ROOM, **private).close()  # asked for and given back: nothing is written there
 
 
 def _end_at_once_on_interrupts() -> None:
