@@ -27,9 +27,9 @@ from .config_sections import (
     TrainingConfig,
     image_size_of,
 )
-from .config_text import is_file, read_config_json, refuse_flat_file
+from .config_text import read_config_json, refuse_flat_file
 from .errors import ConfigError
-from .files import write_text
+from .files import is_file, write_text
 from .presets import PRESETS
 from .spelling import nearest
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
+from .files import refuse_endless
 from .jsontext import parse_json
 from .presets import PRESETS
 from .spelling import nearest_argument
@@ -41,17 +42,19 @@ def parse_dotted(
     return overrides
 
 
-def is_file(name: str) -> bool:
-    """Whether there is such a file; no for names that no file can have."""
-    try:
-        return Path(name).is_file()
-    except (OSError, ValueError):  # too long, or with a NUL byte
-        return False
+_MOST_DIGITS = 18
+
+
+def whole_number(text: str) -> int | None:
+    """A number as digits alone; None for anything else, and for one that nothing counts to: Python makes no number of
+    thousands of digits."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
 def read_config_json(path: str | Path) -> dict[str, Any]:
     """The object in a JSON file. ConfigError names the file, and the line where that is known."""
     path = Path(path)
+    refuse_endless(path, ConfigError)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -4,8 +4,10 @@ What this project writes is made from faces: files are 0600 and folders 0700, wh
 """
 
 import errno
+import hashlib
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from glob import escape
 from pathlib import Path
 from typing import IO
 
+from .errors import ConfigError, TwinDcalError
 from .names import written
 
 
@@ -24,15 +27,24 @@ class DiskFullError(OSError):
         return f"{where}: cannot be written, the disk is full ({self.strerror}). Make room there and start again."
 
 
+class FileTooLargeError(OSError):
+    """A write that a limit on the size of files stopped (`ulimit -f`), in one line that names what was written."""
+
+    def __str__(self) -> str:
+        return f"{written(self.filename)}: cannot be written, a limit on the size of files is reached (ulimit -f)"
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 def told_full(error: OSError, place: object = None) -> OSError:
-    """A DiskFullError in place of what the system said, if it is about space. Args: place: if it names none itself."""
-    if isinstance(error, DiskFullError) or error.errno is None or error.errno not in _FULL:
+    """An error that names what was written in place of what the system said, if it is about space. Args: place: if it
+    names none itself."""
+    if isinstance(error, DiskFullError | FileTooLargeError) or error.errno not in (*_FULL, errno.EFBIG):
         return error
     unknown = f"what this command writes, or {tempfile.gettempdir()}"
-    return DiskFullError(error.errno, os.strerror(error.errno), str(place or error.filename or unknown))
+    kind = FileTooLargeError if error.errno == errno.EFBIG else DiskFullError
+    return kind(error.errno, os.strerror(error.errno), str(place or error.filename or unknown))
 
 
 @contextmanager
@@ -60,9 +72,27 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         yield file
 
 
+_LONGEST = 255
+"""Bytes of a file's name, on the file systems of Linux, macOS and Windows."""
+
+
+def fitting(name: str, ending: str) -> str:
+    """A file's name with an ending, cut and told apart by a digest where it would be too long."""
+    if len(os.fsencode(name + ending)) <= _LONGEST:
+        return name + ending
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    room = _LONGEST - len(os.fsencode(ending)) - len(digest) - 1
+    return f"{os.fsencode(name)[:room].decode('utf-8', 'ignore')}-{digest}{ending}"
+
+
+def _half_of(name: str) -> str:
+    """What the names of half-written files of this one begin with."""
+    return fitting(f".{name}", f".{'x' * 8}.tmp").removesuffix(f"{'x' * 8}.tmp")
+
+
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_half_of(path.name), suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -74,6 +104,52 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether there is such a file; no for names that no file can have: too long, or with a NUL byte."""
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def no_file(mode: int) -> str | None:
+    """What a path leads to instead of a file that ends, by its mode; None for such a file."""
+    if stat.S_ISREG(mode):
+        return None
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+
+
+def refuse_endless(path: Path, fault: type[TwinDcalError]) -> None:
+    """Raise `fault` for a pipe or a device, which could be waited for without end; folders are left to the reader."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return
+    if (other := no_file(mode)) and not stat.S_ISDIR(mode):
+        raise fault(f"{path}: {other}, not a file")
+
+
+def refuse_own_input(output: str | Path, name: str, *inputs: str | Path | None) -> None:
+    """ConfigError where an output would replace one of the files that it is made from.
+
+    Args: name: of the option that names the output.
+    """
+    for path in inputs:
+        if path is not None and is_file(path) and is_file(output) and Path(output).samefile(path):
+            raise ConfigError(f"{name} {output}: this is {path}, which is read; name another file")
+
+
+def open_own(path: Path, flags: int) -> int:
+    """os.open of a file that is ours alone: made for the owner only, and never one that a link leads to, which somebody
+    else may have put there. ConfigError for a link."""
+    try:
+        return os.open(path, flags | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise ConfigError(f"{path}: a link, which is not written through; delete it") from None
+
+
 _HALF = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 """What `replacing` calls a file while it is written."""
 
@@ -83,7 +159,9 @@ def remove_half_written(folder: str | Path, name: str | None = None) -> None:
 
     Nobody else may be writing there (`locking.locked`).
     """
-    paths = Path(folder).rglob(".*.tmp") if name is None else Path(folder).glob(f".{escape(name)}*.tmp")
+    paths = (
+        Path(folder).rglob(".*.tmp") if name is None else Path(folder).glob(f"{escape(_half_of(name))}*.tmp")
+    )
     for path in paths:
         if _HALF.fullmatch(path.name):
             path.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
-from .files import make_folder, remove_half_written, writing
+from .files import make_folder, open_own, remove_half_written, writing
 
 if sys.platform != "win32":
     import fcntl
@@ -68,7 +68,7 @@ def _acquire(place: Path, doing: str, option: str, guarded: Path) -> tuple[int, 
     made = [folder for folder in place.parents if not folder.exists()]
     make_folder(place.parent)
     while True:
-        handle = os.open(place, os.O_RDWR | os.O_CREAT, 0o600)
+        handle = open_own(place, os.O_RDWR)
         try:
             by_kernel = _lock(handle)
             before = _read_owner(handle)

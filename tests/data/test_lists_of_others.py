@@ -108,6 +108,9 @@ def test_lfw_as_it_is(lfw, text, expected, named):
     [
         ("2\t1\nAnn_Lee\t1\t12\nAnn_Lee\t1\tBo\t3\n", "2 pairs, but its first line says 4"),
         ("1\nAnn_Lee\t1\t12\nAnn_Lee\t1\tBo\n", "line 3: not `Name n1 n2`"),
+        ("1\nAnn_Lee\t1\t12\nAnn_Lee\t1\tBo\t" + "9" * 5000 + "\n", "line 3: not `Name n1 n2`"),
+        ("9" * 5000 + "\nAnn_Lee\t1\t12\n", "line 1"),
+        ("1\nAnn_Lee\t1\t12\nAnn_Lee\t1\t" + "x" * 300 + "\t4\n", r"line 3: image .*xxx.*: no such file"),
         ("1\nAnn_Lee\t1\t12\nAnn_Lee\t1\tBo\t4\n", r"line 3: image .*Bo/Bo_0004\.jpg: no such file"),
     ],
 )

@@ -231,3 +231,16 @@ def test_rates_and_the_headline_are_compared(two):
         assert (
             f"| headline: twin FMR | a | {100 * told['runs'][0]['headline']['twin_fmr']:.2f} |  |  |" in text
         )
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "", "[]", "null", "5", b"\xff", "[" * 100_000, '{"scores":"x"}', '{"scores":{"path":5}}',
+                '{"scores":{"path":"' + "x" * 300 + '"}}'],
+    ids=lambda content: str(content[:20]),
+)  # fmt: skip
+def test_a_damaged_report_is_one_line(tmp_path, content):
+    report = tmp_path / "evaluation_report.json"
+    report.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError) as told:
+        find_run(str(tmp_path))
+    assert "\n" not in str(told.value)

@@ -97,7 +97,7 @@ def test_what_cannot_be_templates(scored, tmp_path):
         as_templates(scored, Templates.of("6", 0))
     with pytest.raises(ConfigError, match="needs embeddings"):
         as_templates(replace(scored, vectors=None), Templates.of("2", 0))
-    for text in ("0", "3-2", "a.csv", "2-", "-2", "x-3"):
+    for text in ("0", "3-2", "a.csv", "2-", "-2", "x-3", "9" * 5000, "2-" + "9" * 5000, "x" * 300):
         with pytest.raises(ConfigError, match="--templates"):
             Templates.of(text, 0)
 

@@ -18,6 +18,7 @@ from twin_dcal.cli.extract import main
 from twin_dcal.errors import ConfigError
 from twin_dcal.evaluation.embedding_files import read_embeddings
 from twin_dcal.extraction import analysis, extract
+from twin_dcal.extraction.listing import images_listed
 from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.prepare.align import align_face
 from twin_dcal.prepare.detector import FaceDetector
@@ -373,3 +374,20 @@ def test_statistics_of_directions():
     assert (told["num_images"], told["feature_dim"], told["num_constant_dimensions"]) == (100, 6, 2)
     assert told["effective_dimensions"] == pytest.approx(3, abs=1e-6)
     assert told["cosines_of_random_pairs"]["mean"] == pytest.approx(24 / 99, abs=0.01)
+
+
+def test_names_at_the_limit_of_the_file_system_are_kept_or_left_out(tmp_path):
+    longest = "x" * 251 + ".png"
+    (tmp_path / longest).write_bytes(b"any")
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{longest}\n{'y' * 300}.png\n")
+    names = images_listed(listed)
+    assert len(names) == 2
+    assert names[0] == str(tmp_path / longest)
+    folder = tmp_path / "each"
+    analysis.write_individual(
+        folder, np.eye(2, dtype=np.float32), [f"a/{'é' * 125}{number}" for number in "12"]
+    )
+    kept = sorted((folder / "a").iterdir())
+    assert len(kept) == 2
+    assert all(len(os.fsencode(path.name)) <= 255 and path.suffix == ".npy" for path in kept)

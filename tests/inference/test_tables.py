@@ -1,8 +1,12 @@
 """Tables in, tables out: each picture once, faults as rows, and on from where it was killed."""
 
 import csv
+import datetime
+import decimal
 import json
+import os
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -244,3 +248,116 @@ def test_rows_in_one_block_are_as_in_another(engine, photos, monkeypatch):
     assert [each["similarity"] for each in engine.verify_table(frame)] == pytest.approx(
         [each["similarity"] for each in whole], abs=1e-5
     )
+
+
+def test_a_name_that_no_file_can_have_is_a_row(engine, photos, tmp_path):
+    table = write_csv(tmp_path / "pairs.csv", [photos[:2], (photos[0], "x" * 300 + ".png")])
+    found = engine.verify_table(table)
+    assert found[0]["error"] is None
+    assert "x" * 300 in found[1]["error"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_names_that_are_no_text_are_written_in_every_form(engine, photos, tmp_path, ending):
+    pytest.importorskip("pyarrow")
+    (tmp_path / "J\udcfcr.png").write_bytes(Path(photos[0]).read_bytes())
+    table = write_csv(tmp_path / "pairs.csv", [(photos[0], "J\\udcfcr.png")])
+    engine.verify_table(table, tmp_path / f"out.{ending}")
+    assert b"J\\udcfcr.png" in (tmp_path / f"out.{ending}").read_bytes()
+    assert sorted(each.name for each in tmp_path.iterdir()) == sorted(
+        [
+            "J\udcfcr.png",
+            f"out.{ending}",
+            "pairs.csv",
+        ]
+    )
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_values_that_json_lacks_are_kept_also_after_an_interruption(
+    engine, photos, tmp_path, monkeypatch, ending
+):
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {
+        "img1": photos[:2], "img2": photos[1:3], "day": [datetime.date(2026, 1, 2)] * 2,
+        "price": [decimal.Decimal("1.50")] * 2, "code": [b"\xffa"] * 2,
+    }  # fmt: skip
+    parquet.write_table(arrow.table(columns), tmp_path / "t.parquet")
+    monkeypatch.setattr(pair_table, "_AT_ONCE", 1)
+    real, calls = engine.decide_pairs, []
+
+    def interrupted(*given):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(engine, "decide_pairs", interrupted)
+    output = tmp_path / f"out.{ending}"
+    with pytest.raises(KeyboardInterrupt):
+        engine.verify_table(tmp_path / "t.parquet", output)
+    found = engine.verify_table(tmp_path / "t.parquet", output)
+    assert len(calls) == 3
+    assert [row["day"] for row in found] == columns["day"]
+    if ending == "parquet":
+        kept = parquet.read_table(output).select(["day", "price", "code"]).to_pydict()
+        assert kept == {name: columns[name] for name in ("day", "price", "code")}
+    else:
+        assert "2026-01-02" in output.read_text()
+
+
+@pytest.mark.parametrize(
+    "rest", [b"\0\0\0\n", b'{"x":\n', b"\xff\xfe\n", b"[]\n", b"{}\n", b"[" * 100_000 + b"\n"]
+)
+def test_what_a_crash_left_of_a_table_is_done_anew(engine, photos, tmp_path, rest):
+    table = write_csv(tmp_path / "pairs.csv", [photos[:2], photos[1:3]])
+    whole = engine.verify_table(table)
+    beside = tmp_path / ".out.csv.partial"
+    rows = read_table(table, ("img1", "img2"))
+    key = pair_table._key(engine, rows, [(row["img1"], row["img2"]) for row in rows], "largest")
+    beside.write_bytes(json.dumps(key).encode() + b"\n" + rest)
+    assert without_times(engine.verify_table(table, tmp_path / "out.csv")) == without_times(whole)
+    good = json.dumps({**whole[0]}).encode() + b"\n"
+    beside.write_bytes(json.dumps(key).encode() + b"\n" + good * 3)
+    assert len(engine.verify_table(table, tmp_path / "out.csv")) == 2
+
+
+def test_a_table_is_not_replaced_by_its_results(engine, photos, tmp_path):
+    table = write_csv(tmp_path / "pairs.csv", [photos[:2]])
+    (tmp_path / "link.csv").symlink_to(table)
+    before = table.read_bytes()
+    for output in (table, tmp_path / "link.csv"):
+        with pytest.raises(ConfigError, match="which is read; name another file"):
+            engine.verify_table(table, output)
+    assert table.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [".out.csv.lock", ".out.csv.partial", ".out.csv.partial.new"])
+def test_side_files_are_not_written_through_links(engine, photos, tmp_path, name):
+    """In a folder of several people somebody else may have put a link where a side file will be."""
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / name).symlink_to(precious)
+    table = write_csv(tmp_path / "pairs.csv", [photos[:2]])
+    try:
+        engine.verify_table(table, tmp_path / "out.csv")
+    except ConfigError as error:
+        assert "a link, which is not written through" in str(error)  # noqa: PT017
+    assert precious.read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "t.tsv"])
+def test_a_table_that_never_ends_is_not_waited_for(engine, tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ManifestError, match=r"a pipe or a device|no such file"):
+        engine.verify_table(tmp_path / name)
+
+
+def test_text_of_a_parquet_table_that_is_no_text(engine, photos, tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    bad = arrow.array([b"\xff.png"], arrow.binary()).cast(arrow.string(), safe=False)
+    table = arrow.table({"img1": bad, "img2": [photos[0]]})
+    with pytest.raises(ManifestError, match="damaged"):
+        engine.verify_table(table)

@@ -14,6 +14,7 @@ from twin_dcal.data.splits import read_split
 from twin_dcal.errors import ConfigError
 from twin_dcal.evaluation.systems import file_hash
 from twin_dcal.files import write_text
+from twin_dcal.jsontext import parse_json
 
 from .variants import Variant
 
@@ -142,7 +143,8 @@ def _differences(stored: TwinVerificationConfig, wanted: TwinVerificationConfig)
 def _is_recorded(run: PlannedRun) -> bool:
     """Whether the folder says that this very model is the outcome of a finished run."""
     try:
-        record: Any = json.loads((run.folder / RECORD_NAME).read_text("utf-8"))
+        place = run.folder / RECORD_NAME
+        record: Any = parse_json(place.read_text("utf-8"), place)
     except (OSError, ValueError):
         return False
     told = record.get("best_model_sha256") if isinstance(record, dict) else None

@@ -1,7 +1,6 @@
 """Decoding with Pillow and `jpeg`, and the cheap check of files on disk. No torch here."""
 
 import re
-import stat
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from io import BytesIO
@@ -18,6 +17,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from twin_dcal.errors import CostlyImageError, ImageError
+from twin_dcal.files import no_file
 
 from .cost import refuse_costly, refuse_costly_tags
 from .formats import FORMATS_READ, MAX_PIXELS, ends_complete, image_format, is_heic, pixel_size
@@ -60,7 +60,7 @@ def read_bytes(source: str | Path) -> bytes:
     path = Path(source)
     try:
         info = path.stat()
-        if other := _no_file(info.st_mode):
+        if other := no_file(info.st_mode):
             raise ImageError(f"{path}: {other}, not an image file")
         if info.st_size > MAX_BYTES:
             raise ImageError(f"{path}: larger than any image that is read ({MAX_BYTES >> 30} GiB)")
@@ -69,13 +69,6 @@ def read_bytes(source: str | Path) -> bytes:
         raise ImageError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise ImageError(f"{path}: cannot be opened ({error})") from None
-
-
-def _no_file(mode: int) -> str | None:
-    """What a path leads to instead of a file that ends; None for such a file."""
-    if stat.S_ISREG(mode):
-        return None
-    return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
 
 
 def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -166,7 +159,7 @@ def damage(path: Path, *, thorough: bool = False) -> str | None:
     """
     try:
         info = path.stat()
-        if other := _no_file(info.st_mode):
+        if other := no_file(info.st_mode):
             return f"{other}, not a file"
         if info.st_size > MAX_BYTES:
             return f"larger than {MAX_BYTES >> 30} GiB"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_dcal.errors import ManifestError
+from twin_dcal.files import refuse_endless
 from twin_dcal.jsontext import parse_json
 
 
@@ -13,6 +14,7 @@ def read_json(path: Path) -> Any:
 
     ManifestError names file, line and column of a syntax error, and a key written twice in one object.
     """
+    refuse_endless(path, ManifestError)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

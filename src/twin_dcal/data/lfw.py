@@ -8,7 +8,9 @@ pairsDevTrain.txt and pairsDevTest.txt with one. `Name n1 n2` are two images of 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from twin_dcal.config_text import whole_number
 from twin_dcal.errors import ManifestError
+from twin_dcal.files import is_file
 from twin_dcal.plural import plural
 
 from .paths import PathResolver
@@ -23,7 +25,7 @@ Entry = tuple[str, tuple[str, str], bool, tuple[str, str], str]
 def is_lfw(lines: Lines) -> bool:
     """Whether the first line is LFW's: one or two numbers and nothing else."""
     parts = lines[0][1].split() if lines else []
-    return len(parts) in (1, 2) and all(part.isascii() and part.isdigit() for part in parts)
+    return len(parts) in (1, 2) and all(whole_number(part) is not None for part in parts)
 
 
 def lfw_entries(path: Path, lines: Lines, find: PathResolver) -> Iterator[Entry]:
@@ -40,7 +42,7 @@ def lfw_entries(path: Path, lines: Lines, find: PathResolver) -> Iterator[Entry]
         place, parts = f"{path}, line {number}", line.split()
         if len(parts) == 3:
             parts.insert(2, parts[0])
-        if len(parts) != 4 or not all(part.isascii() and part.isdigit() for part in parts[1::2]):
+        if len(parts) != 4 or not all(whole_number(part) is not None for part in parts[1::2]):
             raise ManifestError(f"{place}: not `Name n1 n2` or `Name1 n1 Name2 n2`: {line[:60]!r}")
         names = tuple(_written(person, int(image), find) for person, image in (parts[:2], parts[2:]))
         fold = str(index // (2 * counts[1]) + 1) if len(counts) == 2 else ""
@@ -52,6 +54,6 @@ def _written(person: str, number: int, find: PathResolver) -> str:
     usual = f"{person}/{person}_{number:04d}"
     for folder in _FOLDERS:
         for ending in _ENDINGS:
-            if find(f"{folder}{usual}{ending}").is_file():
+            if is_file(find(f"{folder}{usual}{ending}")):
                 return f"{folder}{usual}{ending}"
     return usual + _ENDINGS[0]

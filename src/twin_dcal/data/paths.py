@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from unicodedata import normalize
 
+from twin_dcal.files import is_file
 from twin_dcal.names import restored
 
 
@@ -26,7 +27,7 @@ class PathResolver:
         under_root = self._by_suffix(written) if self.root_first else None
         if under_root:
             return under_root
-        if _exists(expected):
+        if is_file(expected):
             return expected
         return (None if self.root_first else self._by_suffix(written)) or expected
 
@@ -37,7 +38,7 @@ class PathResolver:
         first = 1 if parts and parts[0].endswith(("/", "\\")) else 0
         for start in range(first, len(parts)):
             for spelled in _in_both_forms(["/".join(parts[start:])]):
-                if _exists(candidate := self.root / spelled):
+                if is_file(candidate := self.root / spelled):
                     return candidate
         return None
 
@@ -50,7 +51,7 @@ def as_written(written: str, base: Path | None = None) -> Path:
     spellings = [written, restored(written), written.replace("\\", "/")] if "\\" in written else [written]
     for spelled in _in_both_forms(spellings):
         path = Path(spelled) if base is None else base / spelled
-        if _exists(path):
+        if is_file(path):
             return path
     return Path(written) if base is None else base / written
 
@@ -62,8 +63,7 @@ def _in_both_forms(names: Iterable[str]) -> dict[str, None]:
     return dict.fromkeys([*given, *forms])
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a name that is too long, or has a NUL byte
-        return False
+def found_from(name: str, folder: Path) -> str:
+    """Where a file is that a table or list in `folder` names: from here, or else below that folder."""
+    here, below = as_written(name), as_written(name, folder)
+    return str(below if is_file(below) and not is_file(here) else here)

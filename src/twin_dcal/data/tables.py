@@ -9,6 +9,7 @@ from typing import Any
 
 from twin_dcal.csvfile import from_cell
 from twin_dcal.errors import MetricError, TwinDcalError
+from twin_dcal.files import refuse_endless
 
 SEPARATORS = ("\t", ";", ",")
 
@@ -22,6 +23,8 @@ def read_lines(path: Path, fault: type[TwinDcalError], *, are_names: bool = Fals
     Args: fault: what is raised for a file that cannot be read or is no text; are_names: lines are file names, which
     may be any bytes, as `find` lists them.
     """
+    if not are_names:  # a list of files may be what `find` is just writing
+        refuse_endless(path, fault)
     with _readable(path, fault):
         text = path.read_text(encoding="utf-8-sig", errors="surrogateescape" if are_names else "strict")
     if "\0" in text:
@@ -36,6 +39,7 @@ def read_rows(path: Path, fault: type[TwinDcalError]) -> Iterator[Row]:
 
     Args: fault: what is raised, with file and line, for a file that cannot be read or is no table.
     """
+    refuse_endless(path, fault)
     with _readable(path, fault), path.open(encoding="utf-8-sig", newline="") as file:
         first = next((line for line in file if line.strip()), "")
         file.seek(0)

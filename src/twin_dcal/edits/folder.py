@@ -16,6 +16,7 @@ from twin_dcal.data.families import PAIRS_NAME, SPLITS
 from twin_dcal.data.listing import INFO_NAME
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import UNFINISHED, make_folder, replacing, write_text
+from twin_dcal.jsontext import parse_json
 
 SETTINGS_NAME, NOTES_NAME, MASKS_NAME = "edited.json", UNFINISHED, "masks"
 META_NAME, SOURCES_NAME, EDITS_NAME = "meta.jsonl", "source_families.json", "edits.json"
@@ -53,7 +54,8 @@ def is_complete(folder: Path) -> bool:
 def read_settings(folder: Path) -> dict[str, Any]:
     """ConfigError if there are none."""
     try:
-        return dict(json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))["settings"])
+        place = folder / SETTINGS_NAME
+        return dict(parse_json(place.read_text(encoding="utf-8"), place)["settings"])
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
             f"{folder / SETTINGS_NAME} cannot be read. Make the set anew with --overwrite."

@@ -13,6 +13,7 @@ import numpy as np
 from twin_dcal.data.decode import decode_pixels, read_bytes
 from twin_dcal.errors import ImageError
 from twin_dcal.files import write_text
+from twin_dcal.jsontext import parse_json
 from twin_dcal.prepare.duplicates import compared_pixels, find_copies, perceptual_hash
 from twin_dcal.progress import track
 
@@ -74,11 +75,11 @@ def _keep(path: Path, detector: Any) -> Kept:
 def _read(file: Path) -> dict[str, Kept]:
     """Nothing for a file that is missing, damaged or of another version: it is made anew."""
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
+        told = parse_json(file.read_text(encoding="utf-8"), file)
         if told["version"] != _VERSION:
             return {}
         return {name: _kept(value) for name, value in told["photos"].items()}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.errors import ConfigError, MetricError
-from twin_dcal.files import write_text
+from twin_dcal.files import is_file, write_text
+from twin_dcal.jsontext import parse_json
 from twin_dcal.metrics import error_rates
 from twin_dcal.metrics.intervals import Intervals
 from twin_dcal.metrics.pair_stream import SECTIONS, AllPairs, ListedPairs, PairSource, count_pairs
@@ -62,16 +63,27 @@ def find_run(path: str) -> Path:
                 return folder / name
     report = place / "evaluation_report.json"
     if report.is_file():
-        told = json.loads(report.read_text("utf-8"))
-        scores = (told.get("scores") or {}).get("path")
-        if scores and Path(scores).is_file():
-            return Path(scores)
+        scores = _scores_of(report)
+        if scores is not None:
+            return scores
     if (place / "best_model.pth").is_file():
         return place / "best_model.pth"
     raise ConfigError(
         f"--compare {path}: neither a file nor a folder with embeddings.npz, scores.csv, scores.parquet or "
         "best_model.pth. Name the --output_dir of an evaluation."
     )
+
+
+def _scores_of(report: Path) -> Path | None:
+    """The file of scores that an evaluation was made of; None where its report names none. ConfigError for a report
+    that is damaged."""
+    try:
+        told = parse_json(report.read_text("utf-8"), report)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--compare: {report} is damaged ({error}). Evaluate anew.") from None
+    scores = told.get("scores") if isinstance(told, dict) else None
+    name = scores.get("path") if isinstance(scores, dict) else None
+    return Path(name) if isinstance(name, str) and is_file(name) else None
 
 
 def open_stored(path: Path, files: DataFiles, sampling: Sampling) -> System:

@@ -1,7 +1,6 @@
 """What an earlier evaluation left in a folder: files of two evaluations never stand beside each other."""
 
 import itertools
-import json
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_dcal.files import make_folder
+from twin_dcal.jsontext import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def _move(home: Path, report: str, kind: str, names: Sequence[str]) -> Path:
 
 def _read(report: Path) -> Mapping[str, Any]:
     try:
-        values = json.loads(report.read_text(encoding="utf-8"))
+        values = parse_json(report.read_text(encoding="utf-8"), report)
     except (OSError, ValueError):
         return {}
     return values if isinstance(values, dict) else {}

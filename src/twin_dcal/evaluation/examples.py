@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageFilter, ImageOps
 
 from twin_dcal.data.decode import decode_pixels
-from twin_dcal.files import replacing
+from twin_dcal.files import is_file, replacing
 
 from .result import Evaluation, WorstPair
 
@@ -41,7 +41,7 @@ def save_examples(
 
 
 def _readable(pairs: Sequence[WorstPair]) -> list[WorstPair]:
-    return [pair for pair in pairs if Path(pair.first).is_file() and Path(pair.second).is_file()]
+    return [pair for pair in pairs if is_file(pair.first) and is_file(pair.second)]
 
 
 def _side_by_side(pair: WorstPair, blur: bool) -> bytes:

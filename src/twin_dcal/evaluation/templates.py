@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_dcal.config_text import whole_number
 from twin_dcal.data.findings import first_few
 from twin_dcal.data.tables import column_names, read_rows
 from twin_dcal.errors import ConfigError, ManifestError, MetricError
+from twin_dcal.files import is_file
 from twin_dcal.metrics.pairs import normalize_rows
 from twin_dcal.metrics.templates import decision_for, fused_features
 from twin_dcal.plural import plural
@@ -38,14 +40,14 @@ class Templates:
     def of(cls, text: str, seed: int) -> "Templates":
         """From `3`, `2-5`, or the name of a table. ConfigError for anything else."""
         low, dash, high = text.partition("-")
-        if low.isascii() and low.isdigit() and (not dash or (high.isascii() and high.isdigit())):
-            fewest, most = int(low), int(high or low)
+        fewest, most = whole_number(low), whole_number(high if dash else low)
+        if fewest is not None and most is not None:
             if not 1 <= fewest <= most <= _MAX_SIZE:
                 raise ConfigError(
                     f"--templates {text}: give numbers from 1 to {_MAX_SIZE}, the smaller first"
                 )
             return cls(fewest, most, None, seed)
-        if not Path(text).is_file():
+        if not is_file(text):
             raise ConfigError(
                 f"--templates {text}: give a number, two such as 2-5, or a table template,person,image"
             )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from twin_dcal.csvfile import csv_text
 from twin_dcal.errors import ConfigError
-from twin_dcal.files import replacing, write_text
+from twin_dcal.files import fitting, replacing, write_text
 from twin_dcal.metrics.fusion import Fusion, similarity_matrix
 
 Features = NDArray[np.float32]
@@ -132,7 +132,8 @@ def write_clusters(path: Path, labels: NDArray[np.intp], names: Sequence[str]) -
 
 
 def write_individual(folder: Path, features: Features, ids: Sequence[str]) -> None:
-    """One .npy a picture, below `folder` under its id."""
+    """One .npy a picture, below `folder` under its id, cut where that is too long for a file."""
     for vector, name in zip(features, ids, strict=True):
-        with replacing(folder / f"{name}.npy") as file:
+        place = folder / name
+        with replacing(place.with_name(fitting(place.name, ".npy"))) as file:
             np.save(file, vector)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from twin_dcal.data.formats import IMAGE_EXTENSIONS
 from twin_dcal.data.listing import find_images
-from twin_dcal.data.paths import as_written
+from twin_dcal.data.paths import found_from
 from twin_dcal.data.tables import read_lines
 from twin_dcal.errors import ConfigError, ManifestError
 
@@ -29,7 +29,7 @@ def images_listed(path: str | Path) -> list[str]:
     names = [line for _, line in read_lines(path, ManifestError, are_names=True)]
     if not names:
         raise ManifestError(f"{path}: names no image; give one path a line")
-    return list(dict.fromkeys(_found(name, path.parent) for name in names))
+    return list(dict.fromkeys(found_from(name, path.parent) for name in names))
 
 
 def parse_extensions(given: Sequence[str] | None) -> Iterable[str]:
@@ -45,8 +45,3 @@ def parse_extensions(given: Sequence[str] | None) -> Iterable[str]:
             f"--image_extensions {' '.join(given)}: read are {', '.join(sorted(IMAGE_EXTENSIONS))}"
         )
     return names
-
-
-def _found(name: str, folder: Path) -> str:
-    here, below = as_written(name), as_written(name, folder)
-    return str(below if below.exists() and not here.exists() else here)

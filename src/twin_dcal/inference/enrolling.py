@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from twin_dcal.data.families import find_twin_pairs, read_twin_pairs
 from twin_dcal.data.listing import list_folder
+from twin_dcal.data.paths import found_from
 from twin_dcal.errors import ManifestError
 
 from .gallery import Gallery
 from .images import ImageInput
-from .records import found_from, read_table
+from .records import read_table
 
 if TYPE_CHECKING:
     from .engine import TwinInferenceEngine

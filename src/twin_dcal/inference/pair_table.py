@@ -3,20 +3,22 @@
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from twin_dcal.data.paths import found_from
 from twin_dcal.errors import ManifestError
-from twin_dcal.files import make_folder, owner_only, writing
+from twin_dcal.files import make_folder, open_own, refuse_own_input, remove_half_written, replacing, writing
 from twin_dcal.locking import locked
 from twin_dcal.plural import plural
 from twin_dcal.progress import ProgressBar
 
 from .aligning import Faces
 from .pictures import EmbeddedOnce
-from .records import Records, check_results, found_from, read_table
+from .records import Records, check_results, read_table
 from .result import RESULT_KEYS
 
 if TYPE_CHECKING:
@@ -46,10 +48,12 @@ def verify_table(
     if output is None:
         return _decided(engine, rows, pairs, [], None, faces, progress)
     path = check_results(output)
+    refuse_own_input(path, "--output", table if isinstance(table, str | Path) else None)
     with locked(path.with_name(f".{path.name}.lock"), f"writing {path}", "--output", path):
         beside = path.with_name(f".{path.name}.partial")
         key = _key(engine, rows, pairs, faces)
-        done = _read_partial(beside, key)
+        remove_half_written(beside.parent, beside.name)
+        done = _read_partial(beside, key, rows)
         if done:
             logger.info("going on after %s of an interrupted run", plural(len(done), "pair"))
         with _appending(beside, key, done) as file:
@@ -101,25 +105,33 @@ def _key(
     return hashed.hexdigest()
 
 
-def _read_partial(path: Path, key: str) -> list[dict[str, Any]]:
-    """What an interrupted run of the same work had decided, up to the last whole line; nothing of other work."""
-    if not path.is_file():
+def _read_partial(path: Path, key: str, rows: Records) -> list[dict[str, Any]]:
+    """What an interrupted run of the same work had decided, up to the last whole line, or to where a crash of the
+    machine left something else; nothing of other work."""
+    if not path.is_file() or path.is_symlink():
         return []
-    head, *lines = path.read_text("utf-8").split("\n")
+    head, *lines = path.read_text("utf-8", errors="replace").split("\n")
     if head != json.dumps(key):
         return []
-    return [json.loads(line) for line in lines[:-1]]  # the last one is empty, or half a line
+    done: list[dict[str, Any]] = []
+    for line, row in zip(lines[:-1], rows, strict=False):  # the last one is empty, or half a line
+        try:
+            told = json.loads(line)
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(told, dict) or not {*row, "error"} <= set(told):
+            break
+        done.append({**told, **row})  # with times and decimals as they are, which JSON has as text
+    return done
 
 
 @contextmanager
 def _appending(path: Path, key: str, done: list[dict[str, Any]]) -> Iterator[IO[str]]:
     """The file for what is decided from now on, begun anew with what was decided before."""
     make_folder(path.parent)
-    with writing(path), owner_only():
-        half = path.with_name(f"{path.name}.new")
-        with half.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(key) + "\n")
-            file.writelines(json.dumps(each) + "\n" for each in done)
-        half.replace(path)
-        with path.open("a", encoding="utf-8") as file:
+    with writing(path):
+        with replacing(path) as whole:
+            lines = (json.dumps(each, default=str) + "\n" for each in (key, *done))
+            whole.writelines(line.encode() for line in lines)
+        with os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8") as file:
             yield file

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from twin_dcal.csvfile import csv_text
-from twin_dcal.data.paths import as_written
 from twin_dcal.data.tables import column_names, pyarrow_parquet, read_rows
 from twin_dcal.errors import ConfigError, ManifestError
 from twin_dcal.files import replacing, write_text
+from twin_dcal.names import written
 from twin_dcal.plural import plural
 
 TABLES = (".csv", ".tsv", ".parquet")
@@ -45,7 +45,9 @@ class Records(list[dict[str, Any]]):
         """To .csv or .parquet as `flat`, or to .jsonl with everything; readable by the owner only."""
         path = check_results(path)
         if path.suffix == ".jsonl":
-            write_text(path, "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in self))
+            write_text(
+                path, "".join(json.dumps(each, ensure_ascii=False, default=_told) + "\n" for each in self)
+            )
             return
         rows = self.flat()
         columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -53,7 +55,7 @@ class Records(list[dict[str, Any]]):
             write_text(path, csv_text(columns, ([row.get(name) for name in columns] for row in rows)))
             return
         parquet, arrow = pyarrow_parquet(str(path)), import_module("pyarrow")
-        table = arrow.table({name: [row.get(name) for row in rows] for name in columns})
+        table = arrow.table({name: [_writable(row.get(name)) for row in rows] for name in columns})
         with replacing(path) as file:
             parquet.write_table(table, file)
 
@@ -66,6 +68,15 @@ def check_results(path: str | Path) -> Path:
     if path.suffix == ".parquet":
         pyarrow_parquet(str(path))
     return path
+
+
+def _told(value: Any) -> str:
+    """What JSON has no kind for as text: times, decimals, bytes."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _writable(value: Any) -> Any:
+    return written(value) if isinstance(value, str) else value
 
 
 def read_table(source: Any, columns: Sequence[str], name: str = "the table") -> Records:
@@ -83,12 +94,6 @@ def read_table(source: Any, columns: Sequence[str], name: str = "the table") -> 
             return _of_columns(_parquet(path), columns, str(path))
         return _of_text(path, columns)
     return _of_columns(source, columns, name)
-
-
-def found_from(name: str, folder: Path) -> str:
-    """Where a file is that a table in `folder` names: from here, or else below that folder."""
-    here, below = as_written(name), as_written(name, folder)
-    return str(below if below.exists() and not here.exists() else here)
 
 
 def _of_text(path: Path, columns: Sequence[str]) -> Records:
@@ -119,6 +124,8 @@ def _of_columns(frame: Any, columns: Sequence[str], name: str) -> Records:
     try:
         found = [str(each) for each in getattr(frame, "column_names", None) or frame.columns]
         lists = [_as_list(frame[each]) for each in found]
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{name}: damaged: text that is no UTF-8") from error
     except (AttributeError, KeyError, TypeError) as error:
         raise ManifestError(f"{name}: a {type(frame).__name__}; give a file or a DataFrame") from error
     names = _named(found, columns)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-from twin_dcal.files import write_text, writing
+from twin_dcal.files import open_own, write_text, writing
 
 from .photo import Record
 
@@ -32,7 +32,7 @@ def read_journal(path: Path) -> dict[str, Record]:
 def open_journal(path: Path) -> IO[str]:
     """For appending, readable by the owner only; the first new line begins on a line of its own."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a", encoding="utf-8")
+    file = os.fdopen(open_own(path, os.O_RDWR | os.O_APPEND), "a", encoding="utf-8")
     if file.tell():
         file.write("\n")
     return file

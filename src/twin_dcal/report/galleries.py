@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from twin_dcal.evaluation.result import Evaluation, WorstPair
+from twin_dcal.files import is_file
 
 from .plots import confusion_rows
 from .thumbnails import as_address, thumbnail
@@ -144,11 +145,4 @@ def _last(path: str) -> str:
 def _found(path: str, root: Path | None) -> Path:
     """As it stands, else below `root`: readers of data sets join the two already, other systems' files do not."""
     as_told = Path(path)
-    return as_told if root is None or _is_file(as_told) else root / path
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # ValueError: a NUL byte in the name
-        return False
+    return as_told if root is None or is_file(as_told) else root / path

@@ -13,6 +13,7 @@ from typing import Any
 
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import UNFINISHED, write_text
+from twin_dcal.jsontext import parse_json
 
 from .settings import Settings
 
@@ -55,7 +56,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """What synth.json holds. ConfigError if it is not there or not a JSON object."""
     file = folder / SETTINGS_NAME
     try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
+        kept = parse_json(file.read_text(encoding="utf-8"), file)
     except FileNotFoundError:
         raise ConfigError(f"{folder} holds no SynTwins set: there is no {SETTINGS_NAME} in it.") from None
     except ValueError:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from twin_dcal.config_text import whole_number
 from twin_dcal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,9 +17,7 @@ def face_choices(words: Sequence[str], called: str) -> "Faces":
     Args: called: what was typed in front of it, for the message. ConfigError for what is no choice.
     """
     numbered = [text for text in words if text != "largest"]
-    if not 1 <= len(words) <= 2 or not all(
-        text.isascii() and text.isdigit() and int(text) for text in numbered
-    ):
+    if not 1 <= len(words) <= 2 or not all(map(whole_number, numbered)):
         raise ConfigError(
             f"{called} {' '.join(words)}: give largest, or a number from the left, for one or both pictures"
         )

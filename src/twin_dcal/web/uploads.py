@@ -15,6 +15,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.types import Message, Receive
 
+from twin_dcal.config_text import whole_number
 from twin_dcal.plural import plural
 
 from .access import Refusal
@@ -139,11 +140,12 @@ def announced_bytes(request: Request) -> int:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         raise Refused.because(415, "send the photos as multipart/form-data, in the fields img1 and img2")
     length = request.headers.get("content-length", "")
-    if not (length.isascii() and length.isdigit()):
+    size = whole_number(length)
+    if size is None and not length.isdigit():
         raise Refused.because(411, "send a Content-Length; uploads of unknown size are not read")
-    if int(length) > MAX_BODY_BYTES:
+    if size is None or size > MAX_BODY_BYTES:
         raise Refused.because(413, _too_large("the request"))
-    return int(length)
+    return size
 
 
 async def read_upload(request: Request) -> Upload:

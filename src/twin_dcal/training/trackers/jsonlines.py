@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from twin_dcal.files import make_folder, write_text, writing
+from twin_dcal.files import make_folder, open_own, write_text, writing
 
 from .interface import Outcome
 
@@ -17,9 +17,7 @@ class JsonLines:
         self._path = path
         make_folder(path.parent)
         keep_lines(path, lambda logged, _: logged <= step)
-        self._file = os.fdopen(
-            os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8"
-        )
+        self._file = os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND), "a", encoding="utf-8")
 
     def log(self, figures: Mapping[str, float], *, step: int, epoch: float) -> None:
         with writing(self._path):

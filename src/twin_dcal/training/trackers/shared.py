@@ -8,6 +8,7 @@ from typing import Any
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import write_text
+from twin_dcal.jsontext import parse_json
 
 MLFLOW_NOTE, WANDB_NOTE = "mlflow.json", "wandb.json"
 """Notes in a run's folder by which a resumed training, or an evaluation, finds the run."""
@@ -44,7 +45,7 @@ def settings_to_send(config: TwinVerificationConfig, *, is_local: bool) -> dict[
 def read_note(path: Path) -> dict[str, str]:
     """The note by which a resumed run finds itself again; empty if there is none that can be read."""
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))
+        note = parse_json(path.read_text(encoding="utf-8"), path)
     except (OSError, ValueError):
         return {}
     return note if isinstance(note, dict) else {}

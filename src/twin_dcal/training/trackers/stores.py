@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from twin_dcal.errors import ConfigError
-from twin_dcal.files import make_folder
+from twin_dcal.files import make_folder, open_own
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Store:
         """Make a SQLite file that only its owner can read, before anybody else makes another."""
         if self.file is not None:
             make_folder(self.file.parent)
-            os.close(os.open(self.file, os.O_CREAT | os.O_RDWR, 0o600))
+            os.close(open_own(self.file, os.O_RDWR))
 
 
 LOCAL_SERVER = "http://localhost:5000"
