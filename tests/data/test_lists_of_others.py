@@ -110,7 +110,7 @@ def test_lfw_as_it_is(lfw, text, expected, named):
         ("1\nAnn_Lee\t1\t12\nAnn_Lee\t1\tBo\n", "line 3: not `Name n1 n2`"),
         ("1\nAnn_Lee\t1\t12\nAnn_Lee\t1\tBo\t" + "9" * 5000 + "\n", "line 3: not `Name n1 n2`"),
         ("9" * 5000 + "\nAnn_Lee\t1\t12\n", "line 1"),
-        ("1\nAnn_Lee\t1\t12\nAnn_Lee\t1\t" + "x" * 300 + "\t4\n", r"line 3: image .*xxx.*: no such file"),
+        ("1\nAnn_Lee\t1\t12\nAnn_Lee\t1\t" + "x" * 300 + "\t4\n", r"line 3: image .*xxx.* cannot be opened"),
         ("1\nAnn_Lee\t1\t12\nAnn_Lee\t1\tBo\t4\n", r"line 3: image .*Bo/Bo_0004\.jpg: no such file"),
     ],
 )

@@ -287,7 +287,7 @@ def test_lists_are_read_in_order(model_path, photos, tmp_path):
     assert read(output)["image_paths"].tolist() == [str(photos / "6b/1.png"), str(photos / "6a/0.png")]
 
 
-def test_everything_beside_the_features(model_path, photos, tmp_path):
+def test_everything_beside_the_features(model_path, photos, tmp_path, drawn_figures):
     asked = ["--similarity_matrix", "--top_k_similar", "3", "--cluster_features", "--visualize_features"]
     assert main(["--model", str(model_path), "--align", "never", "--images_dir", str(photos),
                  "--output_dir", str(tmp_path / "out"),
