@@ -16,7 +16,7 @@ SOURCE = Path(twin_dcal.__file__).parent
 ROOMS = ["_version", "percent", "plural", "errors", "metrics", "progress", "notebook", "workers", "environment",
          "names", "csvfile", "files", "locking", "model_file.archive", "model_file.onnx_bytes", "model_file.pickled",
          "model_file.room", "privacy", "hub", "jsontext", "spelling", "presets", "config_text",
-         "config_sections", "config", "distributed", "device", "edits", "data", "prepare", "synth", "edits.looking",
+         "image_size", "config_sections", "config", "distributed", "device", "edits", "data", "prepare", "synth", "edits.looking",
          "edits.landmarks",
          "data.virtual", "data.dataset", "data.datamodule", "edits.folder", "edits.truth", "edits.dataset",
          "edits.sheet", "models", "losses", "edits.calibrate", "evaluation.result",

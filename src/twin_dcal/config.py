@@ -13,23 +13,19 @@ from pydantic import BaseModel, ValidationError
 
 from .config_sections import (
     MAX_BLOCKS,
-    MAX_IMAGE_SIZE,
-    MAX_WIDTH,
-    MIN_IMAGE_SIZE,
     Branch,
     DataConfig,
-    ImageSize,
     LossConfig,
     ModelConfig,
     RuntimeConfig,
     Section,
     TrackingConfig,
     TrainingConfig,
-    image_size_of,
 )
 from .config_text import read_config_json, refuse_flat_file
 from .errors import ConfigError
 from .files import is_file, write_text
+from .image_size import MAX_IMAGE_SIZE, MAX_WIDTH, MIN_IMAGE_SIZE, ImageSize, image_size_of
 from .presets import PRESETS
 from .spelling import nearest
 

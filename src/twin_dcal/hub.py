@@ -21,6 +21,14 @@ PATIENCE_S = 3.0
 _TRUE = {"1", "ON", "YES", "TRUE"}
 
 
+def try_to_load_from_cache(repository: str, file: str, revision: str | None = None) -> object:
+    """The path of a file of the hub that is on this machine, as text; anything else where it is not. The hub's library
+    is imported by the call: a model that was trained needs none."""
+    from huggingface_hub import try_to_load_from_cache as found
+
+    return found(repository, file, revision=revision)
+
+
 @cache  # asked once for a run, however many places need the answer
 def need_hub(backbone: str, url: str | None = None) -> None:
     """Say that the network is asked, and return if the hub answers.

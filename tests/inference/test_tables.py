@@ -84,6 +84,19 @@ def test_a_table_is_decided_pair_by_pair_and_each_picture_embedded_once(engine, 
     )
 
 
+def test_a_thousand_pairs_over_a_hundred_photographs_embed_a_hundred(engine, embedded, photos, tmp_path):
+    copies = [tmp_path / f"{number}.png" for number in range(100)]
+    for number, copy in enumerate(copies):
+        copy.write_bytes(Path(photos[number % len(photos)]).read_bytes())
+    pairs = drawn_pairs([str(copy) for copy in copies], 1000)
+    assert len({name for pair in pairs for name in pair}) == 100
+    assert len(engine.verify_table(write_csv(tmp_path / "pairs.csv", pairs))) == 1000
+    assert sum(embedded) == 100
+    embedded.clear()
+    assert len(engine.batch_verify(pairs)) == 1000
+    assert sum(embedded) == 100
+
+
 def test_faults_are_rows(engine, photos, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"nothing")

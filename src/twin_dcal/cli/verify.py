@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from twin_dcal.errors import ConfigError, ImageError
 from twin_dcal.plural import plural
 from twin_dcal.verify.faces import face_choices
-from twin_dcal.web.access import LOOPBACK
-from twin_dcal.web.server import PORT
+from twin_dcal.web import LOOPBACK, PORT
 
 from .common import HIDDEN, Parser, align_option, run
 from .exits import INTERRUPTED, end_at_once, leave_at_once
+from .quick_imports import import_torch_backend
 
 if TYPE_CHECKING:
     from twin_dcal.inference.engine import TwinInferenceEngine
@@ -92,6 +92,8 @@ def body(arguments: Sequence[str] | None) -> int:
     from twin_dcal.inference.engine import TwinInferenceEngine
     from twin_dcal.verify.session import Session
 
+    if Path(model).suffix.lower() != ".onnx":
+        import_torch_backend()
     engine = TwinInferenceEngine(
         model, options.device, options.threshold, options.align,
         threshold_probability=options.threshold_probability,

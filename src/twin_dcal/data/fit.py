@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from twin_dcal.config import ImageSize
+from twin_dcal.image_size import ImageSize
 
 
 def sides(size: ImageSize) -> tuple[int, int]:

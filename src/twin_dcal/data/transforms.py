@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms import v2 as _v2
 
-from twin_dcal.config import ImageSize
+from twin_dcal.image_size import ImageSize
 
 from .fit import central, fit, sides
 

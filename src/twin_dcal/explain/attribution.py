@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from twin_dcal.config import ImageSize
 from twin_dcal.data.fit import sides
+from twin_dcal.image_size import ImageSize
 
 Embed = Callable[[Tensor], Tensor]
 """(B, 3, H, W) normalised pictures to (B, E) unit rows."""

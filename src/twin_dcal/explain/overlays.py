@@ -12,8 +12,8 @@ from matplotlib import colormaps
 from numpy.typing import NDArray
 from PIL import Image
 
-from twin_dcal.config import ImageSize
 from twin_dcal.data.fit import central, scaled, sides
+from twin_dcal.image_size import ImageSize
 
 Pixels = NDArray[np.uint8]
 

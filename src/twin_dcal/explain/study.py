@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from twin_dcal.config import ImageSize
 from twin_dcal.data.fit import fit
 from twin_dcal.data.images import read_image
+from twin_dcal.image_size import ImageSize
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.progress import track
 

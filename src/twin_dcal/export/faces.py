@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_dcal.config import ImageSize
 from twin_dcal.data.fit import fit, sides
+from twin_dcal.image_size import ImageSize
 from twin_dcal.inference.aligning import prepare_file
 from twin_dcal.inference.backend import Backend
 from twin_dcal.plural import plural

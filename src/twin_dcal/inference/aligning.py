@@ -9,9 +9,9 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_dcal.config import ImageSize
 from twin_dcal.data.fit import central, fit, scaled, sides
 from twin_dcal.errors import ConfigError, ImageError
+from twin_dcal.image_size import ImageSize
 from twin_dcal.model_file.familiarity import Familiarity
 from twin_dcal.prepare.align import AlignedFace, FaceChoice, align_face, view_of
 from twin_dcal.prepare.detector import NEEDED, FaceDetector, is_available

@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_dcal.config import ImageSize
 from twin_dcal.errors import ModelError
+from twin_dcal.image_size import ImageSize
 from twin_dcal.metrics.calibration import Calibration
 from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
 from twin_dcal.metrics.fusion import Fusion

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twin_dcal.config import MAX_IMAGE_SIZE, MAX_WIDTH, ImageSize
 from twin_dcal.data.fit import sides
 from twin_dcal.errors import MetricError, ModelError
+from twin_dcal.image_size import MAX_IMAGE_SIZE, MAX_WIDTH, ImageSize
 from twin_dcal.model_file.entries import read_entries
 
 from .backend import ModelSource

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
-from twin_dcal.config import MAX_IMAGE_SIZE, ImageSize, image_size_of
+from twin_dcal.image_size import MAX_IMAGE_SIZE, ImageSize, image_size_of
 from twin_dcal.metrics.calibration import Calibration, calibration_from_dict
 from twin_dcal.metrics.error_curve import ErrorCurve, Threshold
 from twin_dcal.metrics.fusion import Fusion

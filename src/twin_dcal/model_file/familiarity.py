@@ -13,10 +13,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from twin_dcal.config import ImageSize
 from twin_dcal.data.decode import decode_pixels, read_bytes
 from twin_dcal.data.fit import fit
 from twin_dcal.errors import ImageError
+from twin_dcal.image_size import ImageSize
 from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 

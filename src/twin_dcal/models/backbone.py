@@ -14,9 +14,10 @@ import torch
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from twin_dcal.config import ImageSize, ModelConfig
+from twin_dcal.config import ModelConfig
 from twin_dcal.data.fit import sides
 from twin_dcal.errors import ModelError
+from twin_dcal.image_size import ImageSize
 
 from .blocks import check_block, is_plain
 from .feature_maps import measured_layout, takes_no

@@ -14,8 +14,9 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from twin_dcal.config import Branch, ImageSize, TwinVerificationConfig, image_size_of
+from twin_dcal.config import Branch, TwinVerificationConfig
 from twin_dcal.errors import ModelError
+from twin_dcal.image_size import ImageSize, image_size_of
 
 from .attention import attend, merge_heads, pair_attend, random_partners
 from .backbone import Frozen, TokenBackbone, Tokens, build_backbone

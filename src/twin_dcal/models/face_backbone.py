@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from twin_dcal.config import ImageSize
 from twin_dcal.data.fit import sides
 from twin_dcal.data.templates import TEMPLATES, Points, scale_and_shift
 from twin_dcal.errors import ModelError
+from twin_dcal.image_size import ImageSize
 
 from .backbone import Frozen, Landmarks, TokenBackbone, Tokens, new_block
 from .face.geometry import WHOLE, resample, resampling_of

@@ -6,7 +6,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from twin_dcal.config import ImageSize, TwinVerificationConfig
+from twin_dcal.config import TwinVerificationConfig
+from twin_dcal.image_size import ImageSize
 
 from .backbone import Landmarks, TokenBackbone
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import timm
 import torch
-from huggingface_hub import try_to_load_from_cache
 from timm.models import load_state_dict as read_weights
 from torch import Tensor
 
 from twin_dcal.errors import ModelError
-from twin_dcal.hub import need_hub
+from twin_dcal.hub import need_hub, try_to_load_from_cache
 from twin_dcal.plural import plural
 from twin_dcal.privacy import hub_allowed
 

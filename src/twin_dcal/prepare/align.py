@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_dcal.config import ImageSize
 from twin_dcal.data.fit import central, fit, sides
 from twin_dcal.errors import ImageError
+from twin_dcal.image_size import ImageSize
 from twin_dcal.plural import plural
 
 from .detector import Face, FaceDetector

@@ -8,8 +8,6 @@ variable and follow the reader's light or dark setting.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from matplotlib.style import context
-
 LIGHT: Mapping[str, str] = {
     "surface": "#ffffff",
     "ink": "#1b2330",
@@ -90,6 +88,8 @@ def drawing(name: str) -> Iterator[None]:
 
     Args: name: of the plot; it salts the identifiers in the SVG, so that plots on one page have their own.
     """
+    from matplotlib.style import context  # here: a decision's picture needs the colours alone
+
     with context(["default", _SETTINGS, {"svg.hashsalt": f"twin_dcal.{name}"}]):
         yield
 

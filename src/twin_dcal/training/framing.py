@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from twin_dcal.config import ImageSize, TwinVerificationConfig
+from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.decode import decode_pixels, read_bytes
 from twin_dcal.data.fit import fit, scaled
 from twin_dcal.data.templates import TEMPLATES, Points
 from twin_dcal.errors import ImageError
+from twin_dcal.image_size import ImageSize
 from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 from twin_dcal.prepare.align import by_prominence, find_faces

@@ -18,13 +18,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from twin_dcal import distributed
-from twin_dcal.config import ImageSize, TwinVerificationConfig
+from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.datamodule import TwinDataModule
 from twin_dcal.data.dataset import FaceDataset, augmentation_seed, batch_faults
 from twin_dcal.data.fit import sides
 from twin_dcal.data.samplers import SampleKey
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import make_folder, owner_only, write_text
+from twin_dcal.image_size import ImageSize
 from twin_dcal.models.dcal import DCALVerificationModel
 from twin_dcal.models.preprocessing import Preprocessing
 from twin_dcal.plural import plural

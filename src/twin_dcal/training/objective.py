@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from twin_dcal.config import ImageSize
 from twin_dcal.data.fit import sides
 from twin_dcal.distributed import gather_rows, gather_with_gradient, rank, row_counts, world_size
+from twin_dcal.image_size import ImageSize
 from twin_dcal.losses import DCALLoss
 from twin_dcal.models.attention import twin_partners
 from twin_dcal.models.backbone import Frozen

@@ -1,72 +1,115 @@
-"""Two faces side by side with the decision above them."""
+"""Two faces side by side with the decision above them. Drawn with Pillow: importing matplotlib takes longer than a
+decision."""
 
 from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import wrap
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
 from twin_dcal.files import replacing
 from twin_dcal.inference.result import VerificationResult
-from twin_dcal.report.rendering import render
-from twin_dcal.report.theme import LIGHT, drawing
+from twin_dcal.report.theme import LIGHT
 from twin_dcal.report.wording import shown
 
 from .wording import decision_words, in_words
 
-_SIZE = (6.4, 4.4)  # inches, without warnings
-_LINE = 0.13
+_WIDTH = 1280  # pixels
+_MARGIN = 40
+_FACE = (588, 540)  # width and height of the room for a face
 _LETTERS = 118  # in a line of warnings
+_TINY = 160  # pixels a side; smaller faces show their pixels
 
 
 def pair_picture(
     pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8], result: VerificationResult, names: tuple[str, str]
-) -> Figure:
+) -> Image.Image:
     """Both faces, (H, W, 3) each, decision, the similarity on a scale, and below it all warnings."""
-    colour = LIGHT["genuine" if result.verification_decision else "twin"]
     lines = warning_lines(result.warnings, _LETTERS)
-    whole = _SIZE[1] + _LINE * len(lines)
-    share = _SIZE[1] / whole
-
-    def at(height: float) -> float:
-        """A height in the picture without warnings, in the whole."""
-        return 1 - share * (1 - height)
-
-    figure = Figure((_SIZE[0], whole))
-    for side, (pixels, name) in enumerate(zip((pixels1, pixels2), names, strict=True)):
-        axes = figure.add_axes((0.03 + 0.48 * side, at(0.24), 0.46, 0.62 * share))
-        axes.imshow(pixels, interpolation="nearest" if len(pixels) < 160 else None)
-        axes.set(xticks=[], yticks=[])
-        axes.set_xlabel(_shortened(shown(name)), color=LIGHT["muted"], parse_math=False)
-        axes.spines[:].set(visible=True, color=colour, linewidth=1.5)
-    figure.text(0.03, at(0.92), decision_words(result.verification_decision).capitalize(), color=colour, fontsize=13,
-                fontweight="bold")  # fmt: skip
+    colour = LIGHT["genuine" if result.verification_decision else "twin"]
+    picture = Image.new("RGB", (_WIDTH, 880 + 26 * len(lines) + 20 * bool(lines)), LIGHT["surface"])
+    draw = ImageDraw.Draw(picture)
+    title = decision_words(result.verification_decision).capitalize()
+    draw.text((_MARGIN, 76), title, colour, _font(36, bold=True), "ls")
     score = "" if result.verification_score is None else f"score {result.verification_score:.3f}   "
-    figure.text(
-        0.97, at(0.925), f"{score}similarity {result.similarity:+.3f}", ha="right", color=LIGHT["muted"]
+    told = f"{score}similarity {result.similarity:+.3f}"
+    draw.text((_WIDTH - _MARGIN, 76), told, LIGHT["muted"], _font(24), "rs")
+    for left, pixels, name in zip(
+        (_MARGIN, _WIDTH - _MARGIN - _FACE[0]), (pixels1, pixels2), names, strict=True
+    ):
+        _face(picture, draw, left, pixels, colour)
+        middle = left + _FACE[0] // 2
+        draw.text((middle, 694), _shortened(shown(name)), LIGHT["muted"], _font(24), "ms")
+    _scale(draw, result, colour)
+    for number, line in enumerate(lines):
+        draw.text((_MARGIN, 898 + 26 * number), line, LIGHT["ink"], _font(18), "ls")
+    return picture
+
+
+def _face(
+    picture: Image.Image, draw: ImageDraw.ImageDraw, left: int, pixels: NDArray[np.uint8], colour: str
+) -> None:
+    """A face as large as its room lets it be, in a frame."""
+    height, width = pixels.shape[:2]
+    grown = min(_FACE[0] / width, _FACE[1] / height)
+    size = (max(1, round(width * grown)), max(1, round(height * grown)))
+    tiny = height < _TINY
+    face = Image.fromarray(pixels).resize(
+        size, Image.Resampling.NEAREST if tiny else Image.Resampling.BICUBIC
     )
-    figure.text(0.03, 0.01, "\n".join(lines), color=LIGHT["ink"], fontsize=6.5, va="bottom", parse_math=False)
-    scale = figure.add_axes((0.06, at(0.09), 0.88, 0.035 * share))
-    scale.axvspan(result.threshold, 1, color=LIGHT["genuine"], alpha=0.25, linewidth=0)
-    scale.axvspan(-1, result.threshold, color=LIGHT["twin"], alpha=0.15, linewidth=0)
-    scale.axvline(result.threshold, color=LIGHT["ink"], linewidth=1)
-    scale.plot([result.similarity], [0.5], "D", color=colour, markersize=6, clip_on=False)
-    scale.set(xlim=(-1, 1), ylim=(0, 1), yticks=[], xticks=[-1, -0.5, 0, 0.5, 1])
-    scale.spines[:].set_visible(False)
-    scale.set_title(f"threshold {result.threshold:+.3f}", loc="left")
-    return figure
+    x, y = left + (_FACE[0] - size[0]) // 2, 112 + (_FACE[1] - size[1]) // 2
+    picture.paste(face, (x, y))
+    draw.rectangle((x - 3, y - 3, x + size[0] + 2, y + size[1] + 2), outline=colour, width=3)
+
+
+def _scale(draw: ImageDraw.ImageDraw, result: VerificationResult, colour: str) -> None:
+    """Similarity and threshold between -1 and 1."""
+    left, right, top, bottom = 80, _WIDTH - 80, 760, 794
+
+    def at(similarity: float) -> int:
+        return round(left + (right - left) * (min(max(similarity, -1), 1) + 1) / 2)
+
+    cut, place, middle = at(result.threshold), at(result.similarity), (top + bottom) // 2
+    draw.rectangle((left, top, cut, bottom), _pale(LIGHT["twin"], 0.15))
+    draw.rectangle((cut, top, right, bottom), _pale(LIGHT["genuine"], 0.25))
+    draw.line((cut, top, cut, bottom), LIGHT["ink"], 3)
+    draw.text((left, top - 14), f"threshold {result.threshold:+.3f}", LIGHT["ink"], _font(24), "ls")
+    draw.polygon(
+        [(place - 14, middle), (place, middle - 14), (place + 14, middle), (place, middle + 14)], colour
+    )
+    for tick in (-1, -0.5, 0, 0.5, 1):
+        draw.line((at(tick), bottom, at(tick), bottom + 8), LIGHT["frame"], 2)
+        told = f"{tick:.1f}".replace("-", "\u2212")
+        draw.text((at(tick), bottom + 36), told, LIGHT["muted"], _font(22), "ms")
+
+
+def _pale(colour: str, strength: float) -> tuple[int, ...]:
+    """A colour on white, so strong."""
+    parts = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+    return tuple(round(255 - strength * (255 - part)) for part in parts)
+
+
+@cache
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The plots' own font, which matplotlib brings along; it is not imported for that."""
+    package = find_spec("matplotlib")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    fonts = Path(package.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
+    return ImageFont.truetype(fonts / f"DejaVuSans{'-Bold' if bold else ''}.ttf", size)
 
 
 def save_pair_picture(
     path: Path, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8], result: VerificationResult,
     names: tuple[str, str],
 ) -> None:  # fmt: skip
-    with drawing(path.stem):
-        picture = render(pair_picture(pixels1, pixels2, result, names), path.stem, "png")
+    picture = pair_picture(pixels1, pixels2, result, names)
     with replacing(path) as file:
-        file.write(picture)
+        picture.save(file, "PNG", compress_level=1)
 
 
 def warning_lines(warnings: Sequence[str], letters: int) -> list[str]:

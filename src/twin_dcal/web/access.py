@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from twin_dcal.errors import ConfigError
 
-LOOPBACK = "127.0.0.1"
 MIN_TOKEN = 16
 API = "/api/"
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")

@@ -21,7 +21,8 @@ from twin_dcal.errors import TwinDcalError
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.templates import Fuse
 
-from .access import ANSWER_HEADERS, LOOPBACK, Access, Refusal, access_for
+from . import LOOPBACK
+from .access import ANSWER_HEADERS, Access, Refusal, access_for
 from .decision import Explains, decide, model_answer, rates_answer
 from .explaining import stoppable
 from .queue import BoundedQueue, ClientLeft

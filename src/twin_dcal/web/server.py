@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
 
-from .access import LOOPBACK
+from . import LOOPBACK, PORT
 from .request_log import bounded_log
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PORT = 8765
 _EVERYWHERE = ("0.0.0.0", "::")
 
 

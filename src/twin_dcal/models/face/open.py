@@ -6,9 +6,10 @@ from typing import Any, Self
 
 import torch
 
-from twin_dcal.config import ImageSize, TwinVerificationConfig
+from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.templates import TEMPLATES, Points
 from twin_dcal.errors import ModelError
+from twin_dcal.image_size import ImageSize
 from twin_dcal.models.face_backbone import FaceBackbone
 
 from .layouts import LAYOUTS, TIMM, build_face_network, load_face_network

@@ -11,14 +11,13 @@ from typing import Annotated, Any
 
 import timm
 import torch
-from huggingface_hub import try_to_load_from_cache
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from twin_dcal.config import MAX_WIDTH
 from twin_dcal.errors import ModelError
-from twin_dcal.hub import need_hub
+from twin_dcal.hub import need_hub, try_to_load_from_cache
+from twin_dcal.image_size import MAX_WIDTH
 from twin_dcal.model_file.room import room
 from twin_dcal.models.feature_maps import feature_layout
 from twin_dcal.models.fitting import outlining
