@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from .image_size import MAX_IMAGE_SIZE, MAX_WIDTH, MIN_IMAGE_SIZE
+from .image_size import MAX_IMAGE_SIZE, MAX_WIDTH, MIN_IMAGE_SIZE, ImageSize, image_size_of
 
 Branch = Literal["sa", "glca", "pwca"]
 
