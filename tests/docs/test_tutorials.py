@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 TUTORIALS = Path(__file__).resolve().parents[2] / "docs" / "tutorials"
-ORDER = ("photographs", "face_network", "pairs", "compare")
+ORDER = ("photographs", "face_network", "pairs", "people", "compare")
 """The later ones go on in the folder of the first."""
 LEAVES = {
     "photographs": (
@@ -19,6 +19,7 @@ LEAVES = {
     ),
     "face_network": ("runs/trained/best_model.pth", "runs/face_comparison/comparison.md"),
     "pairs": ("decisions.csv", "runs/pairs/report.html"),
+    "people": ("people_results.csv", "people.gallery", "clusters.csv"),
     "compare": ("runs/comparison/comparison.md", "runs/comparison/visualizations/comparison_det.pdf"),
 }
 
