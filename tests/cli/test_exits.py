@@ -294,14 +294,16 @@ def test_a_broken_installation_is_an_internal_error():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are set as Linux has them")
-def test_a_memory_limit_is_no_decision():
+@pytest.mark.parametrize("limit", ["AS", "DATA"])
+def test_a_memory_limit_is_no_decision(limit):
     """OpenBLAS ends a process with 1 where it finds no memory while numpy is imported."""
     code = (
-        "import resource; resource.setrlimit(resource.RLIMIT_AS, (100 << 20,) * 2)\n"
+        f"import resource; resource.setrlimit(resource.RLIMIT_{limit}, (100 << 20,) * 2)\n"
         "import sys; from twin_dcal.cli.start import verify; sys.exit(verify())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (70, "")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: a limit of memory leaves no 384 MB to begin with (ulimit -v, ulimit -d)\n"
 
 
 def test_output_nobody_reads(decided, tmp_path):

@@ -44,7 +44,7 @@ def ended(command: Callable[[], int]) -> int:
         except Answered:
             raise
         except BaseException as error:
-            code = _told(KeyboardInterrupt() if interrupts else error)
+            code = told(KeyboardInterrupt() if interrupts else error)
             _give_up_unwritten()
         # Noted and swallowed, by a library or by a page that Ctrl-C ends: nobody may take the rest for an answer.
         return INTERRUPTED if interrupts else code
@@ -145,7 +145,7 @@ def leave_at_once(number: int) -> NoReturn:
     os._exit(128 + number)
 
 
-def _told(error: BaseException) -> int:
+def told(error: BaseException) -> int:
     """Say what an error means to the user. Returns its exit code."""
     if isinstance(error, TwinDcalError):
         return _mistake(_own_line(str(error)))

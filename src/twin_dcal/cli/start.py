@@ -33,9 +33,14 @@ def _command(name: str) -> "Callable[[], int]":
 def run_command(name: str, arguments: "Sequence[str] | None" = None) -> int:
     """Import a command and run it; without `arguments` on those of the process."""
     try:
+        _refuse_without_memory()
+    except OSError as error:
+        from .exits import told
+
+        return told(error)
+    try:
         from importlib import import_module
 
-        _refuse_without_memory()
         main = import_module(f"twin_dcal.cli.{name}").main
     except BaseException as error:
         from .exits import internal
@@ -51,7 +56,12 @@ def _refuse_without_memory() -> None:
     import mmap
 
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-    mmap.mmap(-1, _ROOM, **private).close()  # asked for and given back: nothing is written there
+    try:
+        mmap.mmap(-1, _ROOM, **private).close()  # asked for and given back: nothing is written there
+    except OSError as error:
+        raise OSError(
+            f"a limit of memory leaves no {_ROOM >> 20} MB to begin with (ulimit -v, ulimit -d)"
+        ) from error
 
 
 def _end_at_once_on_interrupts() -> None:
