@@ -43,3 +43,13 @@ def test_a_checkpoint_is_run_without_the_compiler_which_can_be_imported_afterwar
     )
     given = ["--model", path, "--img1", one, "--img2", one, "--align", "never", "--output_dir", tmp_path]
     assert run(code, *given) == ["torch", "timm", "twin_dcal.config"]
+
+
+def test_libraries_that_ask_more_of_the_compiler_get_it():
+    code = (
+        "import sys, twin_dcal.privacy; from twin_dcal.cli import quick_imports\n"
+        "quick_imports.ModuleType = type('Empty', (quick_imports.ModuleType,), {'__dict__': property(lambda _: {})})\n"
+        "quick_imports.import_torch_backend()\n"
+        "import json; print(json.dumps('torch._dynamo' in sys.modules))"
+    )
+    assert run(code) is True

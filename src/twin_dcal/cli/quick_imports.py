@@ -22,7 +22,10 @@ def import_torch_backend() -> None:
     import_module("torch")
     if "timm" in sys.modules or _COMPILER in sys.modules:  # nothing left to save
         return
-    with _left_out():
+    try:
+        with _left_out():
+            import_module("twin_dcal.inference.torch_backend")
+    except Exception:  # a torch or timm that asks the compiler for more than stands here: slower, and right
         import_module("twin_dcal.inference.torch_backend")
 
 
