@@ -5,11 +5,14 @@ import signal
 import socket
 import subprocess
 import sys
+from mimetypes import types_map
+from pathlib import Path
 
 import made_engine
 import pytest
 from talking import request, verify
 
+from twin_dcal.data.formats import IMAGE_EXTENSIONS
 from twin_dcal.errors import ConfigError
 from twin_dcal.web import server
 
@@ -71,6 +74,16 @@ def test_a_missing_package_names_the_extra(web_engine, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(ConfigError, match=r"pip install 'twin-dcal\[web\]'"):
         server.serve(web_engine)
+
+
+def test_the_page_lets_every_kind_of_file_be_chosen_that_is_read():
+    page = (Path(server.__file__).parent / "static" / "index.html").read_text(encoding="utf-8")
+    choices = re.findall(r'accept="([^"]*)"', page)
+    assert len(choices) == 2
+    for choice in choices:
+        offered = choice.split(",")
+        missing = {kind for kind in IMAGE_EXTENSIONS if not {kind, types_map.get(kind)} & {*offered}}
+        assert missing == set()
 
 
 def test_importing_the_server_loads_no_web_framework():
