@@ -57,6 +57,8 @@ def test_what_is_told_of_each_group(engine, tiny_faces, tmp_path):
         assert found.similarity[number] == expected
         others = [scores[np.ix_(rows, other)].mean() for at, other in enumerate(found.groups) if at != number]
         assert found.nearest[number] == pytest.approx(float(max(others)), abs=1e-5)
+        of_nearest = found.groups[found.nearest_group[number]]
+        assert scores[np.ix_(rows, of_nearest)].mean() == pytest.approx(float(max(others)), abs=1e-5)
     assert [record["image"] for record in found.records()] == [
         photos[row] for rows in found.groups for row in rows
     ]

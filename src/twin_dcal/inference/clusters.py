@@ -33,7 +33,7 @@ class Clusters:
 
     paths: of the photographs that were grouped (None for one without). labels (N,): the group of each. similarity: of
     each group, of its photographs with each other on average, None for one alone; nearest: with the group most like it,
-    None where there is no other. left_out: why others are not grouped.
+    None where there is no other; nearest_group: the number of that. left_out: why others are not grouped.
     """
 
     paths: tuple[str | None, ...]
@@ -42,6 +42,7 @@ class Clusters:
     nearest: tuple[float | None, ...]
     threshold: float
     left_out: tuple[str, ...]
+    nearest_group: tuple[int | None, ...]
 
     @property
     def groups(self) -> list[list[int]]:
@@ -81,7 +82,8 @@ def cluster(engine: "TwinInferenceEngine", images: Any, threshold: float | None 
         within[number] = (within[number] * size**2 - own) / (size * (size - 1)) if size > 1 else np.nan
     nearest = others.max(axis=1)
     return Clusters(
-        tuple(path_of(given[row]) for row in used), labels, _known(within), _known(nearest), at, left_out
+        tuple(path_of(given[row]) for row in used), labels, _known(within), _known(nearest), at, left_out,
+        tuple(others.argmax(axis=1).tolist()) if len(others) > 1 else (None,),
     )  # fmt: skip
 
 
