@@ -5,7 +5,10 @@ written as \\udcfc, as JSON writes them, wherever a name is written, and read ba
 """
 
 import re
+from unicodedata import category
 
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"  # part of words in several scripts
 _WRITTEN = re.compile(r"\\udc([89a-f][0-9a-f])")
 
 
@@ -17,3 +20,15 @@ def written(name: object) -> str:
 def restored(text: str) -> str:
     """The name that `written` wrote, whose file can be opened."""
     return _WRITTEN.sub(lambda match: chr(0xDC00 + int(match[1], 16)), text)
+
+
+def printable(text: object) -> str:
+    """A name or a text of a file in one line that a terminal obeys in nothing: line breaks, escape sequences and what
+    turns the direction of writing are told as \\n, \\x1b and \\u202e, odd bytes as `written` has them."""
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(
+        sign.encode("unicode_escape").decode() if category(sign) in _UNSEEN and sign not in _JOINERS else sign
+        for sign in text
+    )

@@ -220,7 +220,7 @@ def test_to_pandas_without_it_says_so(monkeypatch):
     ("text", "told"),
     [
         ("", "no row in it"), ("img1,img2\n", "no pair in it"), ("a,b,c\n", "must name the columns img1, img2"),
-        ("img1,img2\na\n", "line 2: 1 column, not 2"), ("img1,img2\n,b.png\n", "row 1: img1 is no path"),
+        ("img1,img2\na\n", "line 2: 1 column, not 2"), ("img1,img2\n,b.png\n", "line 2: img1 is no path"),
         ("img1,img2,similarity\na,b,c\n", "column similarity, as results have"),
     ],
 )  # fmt: skip

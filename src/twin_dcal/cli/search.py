@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
@@ -13,6 +12,7 @@ from twin_dcal.plural import plural
 from .common import Parser, align_option, run
 
 if TYPE_CHECKING:
+    from twin_dcal.inference.engine import TwinInferenceEngine
     from twin_dcal.inference.gallery import Gallery
     from twin_dcal.inference.result import SearchResult
 
@@ -60,20 +60,17 @@ def body(arguments: Sequence[str] | None) -> int:
 
     engine = TwinInferenceEngine(options.model, options.device, options.threshold, options.align)
     engine.surface = "command"
-    if options.enroll:
-        gallery = engine.enroll(options.enroll, options.gallery, twins=options.twins, progress=True)
-        _tell_left_out(gallery.left_out)
-        print(f"{_counted(gallery)}: {options.gallery}")
-        return 0
-    if options.add and not Path(options.gallery).exists():
-        engine.enroll({options.add: options.photo}, options.gallery)
+    if options.enroll or options.add:
+        return _enroll(engine, options)
     gallery = engine.open_gallery(options.gallery)
     if options.list:
         for person, count in gallery.counts().items():
             print(f"{count:6,}  {person}")
         return 0
-    if options.add or options.remove:
-        return _change(gallery, options)
+    if options.remove:
+        gone = gallery.remove(options.remove, options.photo)
+        print(f"{plural(gone, 'photograph')} of {options.remove} deleted; {_counted(gallery)}")
+        return 0
     return _look(gallery, options)
 
 
@@ -91,17 +88,13 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("--twins goes with --enroll, --json with a search")
 
 
-def _change(gallery: "Gallery", options: argparse.Namespace) -> int:
-    if options.add:
-        added = gallery.add(options.add, options.photo)
-        _tell_left_out(added.left_out)
-        print(
-            f"{plural(added.num_added, 'photograph')} added, {added.num_known} there already; {_counted(gallery)}"
-        )
-        return 0
-    photographs = options.photo or [None]
-    gone = sum(gallery.remove(options.remove, photograph) for photograph in photographs)
-    print(f"{plural(gone, 'photograph')} of {options.remove} deleted; {_counted(gallery)}")
+def _enroll(engine: "TwinInferenceEngine", options: argparse.Namespace) -> int:
+    source = options.enroll or {options.add: options.photo}
+    gallery = engine.enroll(source, options.gallery, twins=options.twins, progress=bool(options.enroll))
+    _tell_left_out(gallery.left_out)
+    added = gallery.added
+    told = f"{plural(added.num_added, 'photograph')} added, {added.num_known:,} there already; {_counted(gallery)}"
+    print(told if options.add else f"{_counted(gallery)}: {options.gallery}")
     return 0
 
 

@@ -79,7 +79,7 @@ def load_face_data(data: DataConfig, seed: int) -> FaceData:
     fit = fit_pairs(twins.pairs, listing.images)
     fit.refuse_misfits(_names(files))
     images, findings = check_images(listing.images, listing.source, thorough=data.strict)
-    findings = [*listing.findings, *twins.findings, *findings, *_about_twins(fit, files)]
+    findings = [*listing.findings, *twins.findings, *findings, *about_twins(fit, _names(files))]
     kept_together = fit.kept_together()
     split_of, found = _splits(data, seed, listing, twins, images, kept_together)
     refuse_shared_families(split_of, kept_together, data.split_file or listing.source)
@@ -146,13 +146,13 @@ def read_face_set(
     people, found = _people_of_split(listing, twins, split)
     listed = {person: listing.images[person] for person in people}
     images, findings = check_images(listed, listing.source, thorough=strict)
-    about_twins = _about_twins(fit, files, whole)
-    findings = [*listing.findings, *twins.findings, *found, *findings, *about_twins]
+    of_twins = about_twins(fit, _names(files), whole)
+    findings = [*listing.findings, *twins.findings, *found, *findings, *of_twins]
     refuse_if_strict(findings, strict, listing.source)
     if not images:
         raise ManifestError(f"{listing.source}: no usable images. {_reason(findings)}{LAYOUTS}")
     family_of = connected_families(twins.pairs)
-    doubtful = texts(finding for finding in about_twins if finding.leaves_out)
+    doubtful = texts(finding for finding in of_twins if finding.leaves_out)
     return ReadSet(
         FaceSet.build(images, family_of), family_of, texts(findings), doubtful, _read_files(listing, files)
     )
@@ -222,10 +222,10 @@ def _with_siblings(path: Path) -> list[Path]:
     return list(split_siblings(path).values()) or [path]
 
 
-def _about_twins(fit: PairFit, files: Sequence[Path], whole: bool = True) -> list[Finding]:
+def about_twins(fit: PairFit, place: str, whole: bool = True) -> list[Finding]:
     """What was found about twins.
 
-    Args: files: where the pairs stand; whole: whether everybody whom the pairs may name is known; of a part, pairs of
+    Args: place: where the pairs stand; whole: whether everybody whom the pairs may name is known; of a part, pairs of
     others are rightly unknown.
     """
     if not fit.pairs:
@@ -235,7 +235,7 @@ def _about_twins(fit: PairFit, files: Sequence[Path], whole: bool = True) -> lis
     if not whole and not fit.near:
         return [note(f"{plural(len(fit.unknown), 'id', 'ids')} of twin pairs mean nobody who is here")]
     shown = fit.described() if whole else fit.described()[: len(fit.near)]
-    found = left_out("id", "ids", f"in a twin pair of {_names(files)} but not in the data set", shown)
+    found = left_out("id", "ids", f"in a twin pair of {place} but not in the data set", shown)
     if not fit.alone:
         return found
     counted = plural(len(fit.alone), "person counts as a stranger", "people count as strangers")

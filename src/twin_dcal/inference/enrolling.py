@@ -1,20 +1,31 @@
 """Who is to be enrolled: the people of a folder, of a table or of a mapping, and who is whose twin."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_dcal.data.families import find_twin_pairs, read_twin_pairs
+from twin_dcal.data.families import find_twin_pairs, read_twin_pairs, split_siblings
+from twin_dcal.data.findings import Finding, note
+from twin_dcal.data.jsonfile import as_id
 from twin_dcal.data.listing import list_folder
+from twin_dcal.data.manifest import about_twins
 from twin_dcal.data.paths import found_from
+from twin_dcal.data.twin_ids import fit_pairs
 from twin_dcal.errors import ManifestError
+from twin_dcal.plural import plural
 
 from .gallery import Gallery
+from .gallery_file import check_twins
 from .images import ImageInput
-from .records import read_table
+from .records import path_in, read_table
 
 if TYPE_CHECKING:
     from .engine import TwinInferenceEngine
+
+logger = logging.getLogger(__name__)
+
+Listed = list[tuple[str, ImageInput]]
 
 
 def enroll(
@@ -22,34 +33,72 @@ def enroll(
     progress: bool = False,
 ) -> Gallery:  # fmt: skip
     """A gallery of a folder, a table or a mapping (see `TwinInferenceEngine.enroll`)."""
-    listed, pairs = _listed(source, twins)
-    if path is None:
-        gallery = Gallery(engine, pairs)
-    elif Path(path).exists():
-        gallery = Gallery.load(engine, path)
-        gallery.add_twins(pairs)
-    else:
-        gallery = Gallery(engine, pairs)
-        gallery.save(path)
-    gallery.add_all(listed, progress=progress)
+    listed, beside, findings = _listed(source)
+    if not listed:
+        raise ManifestError("nobody to enroll: no photograph is named")
+    gallery = Gallery(engine) if path is None else Gallery.at(engine, path)
+    people = {*gallery.people, *(person for person, _ in listed)}
+    named = _files(Path(twins)) if isinstance(twins, str | Path) else twins
+    pairs, found = _twins(beside if named is None else named, people)
+    _tell([*findings, *found])
+    added = gallery.add_all(listed, twins=pairs, progress=progress)
+    if not added.num_added + added.num_known:
+        wanted = plural(len(listed), "photograph")
+        raise ManifestError(f"nobody is enrolled: none of {wanted} can be used; first: {added.left_out[0]}")
     return gallery
 
 
-def _listed(source: Any, twins: Any) -> tuple[list[tuple[str, ImageInput]], Sequence[tuple[str, str]]]:
-    """People and photographs of what a user names, and known twins."""
-    files: list[Path] = [Path(twins)] if isinstance(twins, str | Path) else []
-    pairs = [] if twins is None or files else [(str(one), str(other)) for one, other in twins]
-    listed: list[tuple[str, ImageInput]]
+def _listed(source: Any) -> tuple[Listed, Sequence[Path], Sequence[Finding]]:
+    """People and photographs of what a user names; of a data set's folder, its files of twin pairs and what was found
+    as it was read."""
     if isinstance(source, Mapping):
-        listed = [(person, each) for person, several in source.items() for each in several]
-    elif isinstance(source, str | Path) and Path(source).is_dir():
+        return [(person, each) for person, several in source.items() for each in _each(several)], [], []
+    if isinstance(source, str | Path) and Path(source).is_dir():
         found = list_folder(Path(source))
-        listed = [(person, str(path)) for person, paths in found.images.items() for path in paths]
-        files = files or ([] if pairs else find_twin_pairs(found.folder))
+        listed: Listed = [(person, str(path)) for person, paths in found.images.items() for path in paths]
+        return listed, find_twin_pairs(found.folder), found.findings
+    folder = Path(source).parent if isinstance(source, str | Path) else Path()
+    rows = read_table(source, ("person", "image"))
+    named = [
+        (as_id(row["person"], place), path_in(row, "image", place))
+        for place, row in zip(rows.places, rows, strict=True)
+    ]
+    return [(person, found_from(image, folder)) for person, image in named], [], []
+
+
+def _files(path: Path) -> list[Path]:
+    """A file of twin pairs, with those of the other splits beside it if it is of one."""
+    return list(split_siblings(path).values()) or [path]
+
+
+def _each(several: Any) -> Iterable[ImageInput]:
+    """The photographs of a person, who may have a single one, not in a list."""
+    return [several] if isinstance(several, str | bytes | Path) else several
+
+
+def _twins(given: Any, people: Iterable[str]) -> tuple[list[tuple[str, str]], list[Finding]]:
+    """Pairs of twins as they are, or of a file or some of them, and what was found of them. ManifestError where none of
+    them fits."""
+    files = list(given)
+    if all(isinstance(each, Path) for each in files):
+        read = read_twin_pairs(files)
+        pairs, findings, place = list(read.pairs), list(read.findings), ", ".join(map(str, files))
     else:
-        folder = Path(source).parent if isinstance(source, str | Path) else Path()
-        rows = read_table(source, ("person", "image"))
-        listed = [(str(row["person"]), found_from(str(row["image"]), folder)) for row in rows]
-    if not listed:
-        raise ManifestError("nobody to enroll: no photograph is named")
-    return listed, pairs or (read_twin_pairs(files).pairs if files else [])
+        pairs, findings, place = _pairs(files), [], "twins"
+    if not pairs:
+        return [], [*findings, *([note(f"no twin pairs in {place}")] if files else [])]
+    fit = fit_pairs(pairs, people)
+    fit.refuse_misfits(place)
+    return pairs, [*findings, *about_twins(fit, place)]
+
+
+def _pairs(given: Iterable[Any]) -> list[tuple[str, str]]:
+    whole = (
+        pair if isinstance(pair, str) else tuple(as_id(person, "twins") for person in pair) for pair in given
+    )
+    return check_twins(whole)
+
+
+def _tell(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        logger.log(logging.WARNING if finding.leaves_out else logging.INFO, "%s", finding.text)

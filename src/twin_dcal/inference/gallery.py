@@ -4,8 +4,9 @@ Legend: N photographs, P people, E feature width.
 """
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.data.families import connected_families
-from twin_dcal.errors import ConfigError, ImageError
-from twin_dcal.locking import locked
+from twin_dcal.errors import ConfigError, ImageError, ModelError
 from twin_dcal.metrics.fusion import similarity_matrix
 from twin_dcal.metrics.templates import fused_features
 from twin_dcal.model_file.provenance import told_of_training
@@ -26,7 +26,7 @@ from twin_dcal.progress import ProgressBar
 from twin_dcal.spelling import nearest
 
 from .aligning import FaceInfo
-from .gallery_file import Photograph, Stored, read_gallery, write_gallery
+from .gallery_file import GalleryFile, Photograph, Stored, check_person, check_twins, told_align
 from .images import ImageInput
 from .pictures import Picture, digest_of, path_of
 from .result import Hit, SearchResult, TemplateResult
@@ -66,18 +66,29 @@ class Gallery:
 
     def __init__(self, engine: "TwinInferenceEngine", twins: Iterable[tuple[str, str]] = ()) -> None:
         self._engine = engine
-        self._stored = Stored(twins=_sorted_pairs(twins))
-        self._place: Path | None = None
+        self._align = engine.align
+        self._stored = self._saved = Stored().with_twins(check_twins(twins))
+        self._file: GalleryFile | None = None
         self.left_out: tuple[str, ...] = ()
         """Photographs that could not be enrolled, with their reasons."""
-        self._stamp: tuple[int, ...] | None = None
+        self.added = Added(0, 0)
+        """What came of the last adding."""
 
     @classmethod
     def load(cls, engine: "TwinInferenceEngine", path: str | Path) -> "Gallery":
         """Open a file. ModelError for what is no gallery, and for one of another model."""
         gallery = cls(engine)
-        gallery._place = Path(path)
+        gallery._file = GalleryFile(path)
         gallery._read()
+        return gallery
+
+    @classmethod
+    def at(cls, engine: "TwinInferenceEngine", path: str | Path) -> "Gallery":
+        """`load` where there is a file; else a gallery that makes it with the first photograph that can be used."""
+        gallery = cls(engine)
+        gallery._file = GalleryFile(path)
+        if gallery._file.is_there:
+            gallery._read()
         return gallery
 
     def __len__(self) -> int:
@@ -108,8 +119,10 @@ class Gallery:
 
     def save(self, path: str | Path) -> None:
         """Write the gallery, and keep to this file from now on. Only its owner can read it: features are biometric."""
-        self._place, self._stamp = Path(path), None
-        with self._lock():
+        self._check_align()
+        file = GalleryFile(path)
+        with file.locked():
+            self._file = file
             self._write()
 
     def add(self, person: str, photographs: ImageInput | Sequence[ImageInput]) -> Added:
@@ -118,11 +131,14 @@ class Gallery:
         given: list[Any] = list(photographs) if isinstance(photographs, list | tuple) else [photographs]
         return self.add_all([(person, photograph) for photograph in given])
 
-    def add_all(self, listed: Sequence[tuple[str, ImageInput]], *, progress: bool = False) -> Added:
-        """`add` of many people: pairs of person and photograph."""
-        wrong = [person for person, _ in listed if not isinstance(person, str) or not person]
-        if wrong:
-            raise ConfigError(f"person {wrong[0]!r:.40}: give a name")
+    def add_all(
+        self, listed: Sequence[tuple[str, ImageInput]], *, twins: Iterable[tuple[str, str]] = (), progress: bool = False
+    ) -> Added:  # fmt: skip
+        """`add` of many people: pairs of person and photograph. Args: twins: made known with the first photograph that
+        can be used."""
+        for person in {person: None for person, _ in listed}:
+            check_person(person)
+        pairs = check_twins(twins)
         num_added, num_known = 0, 0
         left_out: list[str] = []
         with self._changing(), ProgressBar(len(listed), "enrolling", "photographs", shown=progress) as bar:
@@ -130,36 +146,40 @@ class Gallery:
                 part = listed[start : start + _AT_ONCE]
                 added, known, reasons = self._add_some(part, start)
                 num_added, num_known, left_out = num_added + added, num_known + known, left_out + reasons
+                if num_added + num_known:
+                    self._take(self._stored.with_twins(pairs))
                 bar.update(len(part))
                 self._write_if_grown()
         self.left_out = (*self.left_out, *left_out)
-        return Added(num_added, num_known, tuple(left_out))
+        self.added = Added(num_added, num_known, tuple(left_out))
+        return self.added
 
     def add_twins(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Make known who is whose twin; they need not be enrolled."""
+        listed = check_twins(pairs)
         with self._changing():
-            self._take(replace(self._stored, twins=_sorted_pairs([*self.twins, *pairs])))
+            self._take(self._stored.with_twins(listed))
 
-    def remove(self, person: str, photograph: ImageInput | None = None) -> int:
-        """Delete a person, or one photograph; the number of photographs that are gone, from memory and from the file.
+    def remove(self, person: str, photographs: ImageInput | Sequence[ImageInput] | None = None) -> int:
+        """Delete a person, or photographs; the number of photographs that are gone, from memory and from the file.
 
-        Args: photograph: by its content, or by the path that it was enrolled from. ConfigError where it is not there.
+        Args: photographs: one or several, by content or by the path that each was enrolled from. ConfigError, and
+        nothing is deleted, where one of them is not there.
         """
+        several: list[Any] = list(photographs) if isinstance(photographs, list | tuple) else [photographs]
+        if not several:
+            raise ConfigError("no photograph to delete is named")
         with self._changing():
             self._known(person)
-            gone = [
-                row for row, each in enumerate(self.photographs)
-                if each.person == person and (photograph is None or _is(each, photograph))
-            ]  # fmt: skip
-            if not gone:
-                raise ConfigError(f"person '{person}' has no such photograph")
-            kept = [row for row in range(len(self.photographs)) if row not in set(gone)]
-            self._take(
-                replace(
-                    self._stored, photographs=tuple(self.photographs[row] for row in kept),
-                    features=self._stored.features[kept],
-                )
-            )  # fmt: skip
+            own = [row for row, each in enumerate(self.photographs) if each.person == person]
+            gone: set[int] = set()
+            for photograph in several:
+                found = {row for row in own if photograph is None or _is(self.photographs[row], photograph)}
+                if not found:
+                    named = f": {photograph}" if isinstance(photograph, str | Path) else ""
+                    raise ConfigError(f"person '{person}' has no such photograph{named}")
+                gone |= found
+            self._take(self._stored.without(gone))
         return len(gone)
 
     def search(
@@ -172,6 +192,7 @@ class Gallery:
         ConfigError for an empty gallery.
         """
         began = time.perf_counter()
+        self._check_align()
         check_fuse(fuse)
         if not isinstance(top, int) or isinstance(top, bool) or top < 1:
             raise ConfigError(f"top {top!r}: give a whole number of at least 1")
@@ -196,6 +217,7 @@ class Gallery:
     ) -> TemplateResult:  # fmt: skip
         """Whether photographs show an enrolled person: `TwinInferenceEngine.verify` with the stored features."""
         began = time.perf_counter()
+        self._check_align()
         check_fuse(fuse)
         rows = self._people.rows[self._known(person)]
         [one] = self._engine.sides([(photographs, "img1", face)])
@@ -211,9 +233,11 @@ class Gallery:
 
     @cached_property
     def _people(self) -> _People:
-        persons = np.array([each.person for each in self.photographs], dtype=np.str_)
-        names, number = np.unique(persons, return_inverse=True)
-        return _People(names.tolist(), [np.flatnonzero(number == at) for at in range(names.size)])
+        rows: dict[str, list[int]] = {}
+        for row, each in enumerate(self.photographs):
+            rows.setdefault(each.person, []).append(row)
+        names = sorted(rows)
+        return _People(names, [np.array(rows[name], np.intp) for name in names])
 
     def _side(self, name: str, rows: NDArray[np.intp]) -> Side:
         """The photographs of an enrolled person; of their faces the quality is known alone."""
@@ -279,7 +303,7 @@ class Gallery:
 
     def _known(self, person: str) -> int:
         """Number of a person. ConfigError, with the nearest name, for one who is not enrolled."""
-        at = int(np.searchsorted(self.people, person)) if self.people else 0
+        at = bisect_left(self.people, person)
         if at == len(self.people) or self.people[at] != person:
             raise ConfigError(f"nobody is enrolled as '{person}'{nearest(person, self.people)}")
         return at
@@ -307,55 +331,53 @@ class Gallery:
         ]
         photographs = [_photograph(*new[row], seen[row]) for row in used]
         if photographs:
-            rows = [features[used]] if not self.photographs else [self._stored.features, features[used]]
-            together = (*self.photographs, *photographs)
-            self._take(replace(self._stored, photographs=together, features=np.concatenate(rows)))
+            self._take(self._stored.with_photographs(photographs, features[used]))
         return len(photographs), num_known, left_out
 
     def _take(self, stored: Stored) -> None:
-        self._stored = stored
-        for name in ("_people", "_means"):
-            self.__dict__.pop(name, None)
+        if stored is not self._stored:
+            self._stored = stored
+            for name in ("_people", "_means"):
+                self.__dict__.pop(name, None)
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        if self._place is None:
-            yield
-            return
-        place = self._place
-        lock = place.with_name(f".{place.name}.lock")
-        with locked(lock, f"writing the gallery {place}", "gallery", place):
-            yield
+    def _check_align(self) -> None:
+        """ModelError where the engine has aligned faces in another way since the gallery was made or opened."""
+        if self._engine.align != self._align:
+            raise ModelError(told_align("the gallery", self._align, self._engine.align))
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """What is changed in the block is in the file at its end; of a failed change what was written stays."""
-        with self._lock():
-            if self._place is not None and self._stamp != _stamp(self._place):
+        self._check_align()
+        with nullcontext() if self._file is None else self._file.locked():
+            if self._file is not None and self._file.is_news:
                 self._read()
-            before = self._stored
-            self._written = len(self.photographs)
             try:
                 yield
             finally:
-                if self._place is not None and self._stored is not before:
+                file, changed = self._file, self._stored is not self._saved
+                if file is not None and changed and (self.photographs or file.is_there):
                     self._write()
 
     def _write_if_grown(self) -> None:
-        if self._place is not None and len(self.photographs) - self._written >= max(
-            8 * _AT_ONCE, _GROWTH * self._written
-        ):
+        before = len(self._saved.photographs)
+        if self._file is not None and len(self.photographs) - before >= max(8 * _AT_ONCE, _GROWTH * before):
             self._write()
 
     def _write(self) -> None:
-        assert self._place is not None
-        write_gallery(self._place, self._stored, self._engine.source.described(), self._engine.align)
-        self._stamp, self._written = _stamp(self._place), len(self.photographs)
+        assert self._file is not None
+        self._file.write(self._stored, self._engine.source.described(), self._align)
+        self._saved = self._stored
 
     def _read(self) -> None:
-        assert self._place is not None
-        self._take(read_gallery(self._place, self._engine.source.sha256, self._engine.align))
-        self._stamp = _stamp(self._place)
+        assert self._file is not None
+        self._take(self._file.read(self._engine.source.sha256, self._align, self._width))
+        self._saved = self._stored
+
+    @cached_property
+    def _width(self) -> int:
+        """E, of no picture's features."""
+        return self._engine.embedder([])[0].shape[1]
 
 
 def _photograph(person: str, digest: str, picture: Picture, info: FaceInfo | str) -> Photograph:
@@ -372,16 +394,3 @@ def _is(photograph: Photograph, image: ImageInput) -> bool:
         return photograph.sha256 == digest_of(image)
     except ImageError:
         return False
-
-
-def _sorted_pairs(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted({(min(pair), max(pair)) for pair in pairs}))
-
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    """Changes whenever the file is replaced."""
-    try:
-        info = path.stat()
-    except FileNotFoundError:
-        return None
-    return info.st_ino, info.st_size, info.st_mtime_ns

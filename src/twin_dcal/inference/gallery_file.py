@@ -4,27 +4,51 @@ One file, so that it is replaced as a whole: whoever is killed while writing lea
 """
 
 import json
-from dataclasses import dataclass, field
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError
 from safetensors import SafetensorError
 
 from twin_dcal._version import __version__
-from twin_dcal.errors import ModelError
+from twin_dcal.errors import ConfigError, ModelError
 from twin_dcal.files import replacing
+from twin_dcal.locking import locked
 from twin_dcal.model_file.entries import first_told
+from twin_dcal.names import printable
 from twin_dcal.plural import plural
+from twin_dcal.prepare.quality import WEIGHED
 
 FORMAT, FORMAT_VERSION = "twin_dcal.gallery", 1
 _ENTRY, _TENSOR = "gallery", "features"
 _ROUNDING = 1e-2
+LONGEST = 10_000
+"""Letters of a name or a path."""
 
-_Text = Annotated[str, Strict(), Field(max_length=10_000)]
+
+def _name(value: object) -> str:
+    """Any text: pydantic's own refuse the names of files that are no UTF-8."""
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST:
+        raise ValueError(f"should be a text of 1 to {LONGEST:,} letters")
+    return value
+
+
+def _measured(value: dict[str, float]) -> dict[str, float]:
+    missing = [name for name in WEIGHED if name not in value]
+    if missing:
+        raise ValueError(f"no {missing[0]}")
+    return value
+
+
+_Text = Annotated[str, Strict(), Field(max_length=LONGEST)]
+_Name = Annotated[Any, AfterValidator(_name)]
 _Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 
 
@@ -34,10 +58,10 @@ class Photograph(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    person: Annotated[_Text, Field(min_length=1)]
-    path: _Text | None
+    person: _Name
+    path: _Name | None
     sha256: Annotated[_Text, Field(pattern="^[0-9a-f]{64}$")]
-    quality: dict[_Text, _Number] | None = None
+    quality: Annotated[dict[_Text, _Number], AfterValidator(_measured)] | None = None
 
 
 class _Manifest(BaseModel):
@@ -45,7 +69,7 @@ class _Manifest(BaseModel):
     format_version: Annotated[int, Strict()]
     model: dict[_Text, Any]
     align: _Text
-    twins: list[tuple[_Text, _Text]]
+    twins: list[tuple[_Name, _Name]]
     photographs: list[Photograph]
 
 
@@ -56,6 +80,74 @@ class Stored:
     photographs: tuple[Photograph, ...] = ()
     features: NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), np.float32))
     twins: tuple[tuple[str, str], ...] = ()
+
+    def with_photographs(self, new: Sequence[Photograph], features: NDArray[np.float32]) -> "Stored":
+        rows = [features] if not self.photographs else [self.features, features]
+        return replace(self, photographs=(*self.photographs, *new), features=np.concatenate(rows))
+
+    def without(self, gone: Collection[int]) -> "Stored":
+        """Args: gone: rows."""
+        kept = [row for row in range(len(self.photographs)) if row not in gone]
+        return replace(
+            self, photographs=tuple(self.photographs[row] for row in kept), features=self.features[kept]
+        )
+
+    def with_twins(self, pairs: Iterable[tuple[str, str]]) -> "Stored":
+        """The same where they are known already. Each pair and all pairs are sorted."""
+        ordered = {(min(pair), max(pair)) for pair in pairs}
+        return (
+            self
+            if ordered <= set(self.twins)
+            else replace(self, twins=tuple(sorted({*self.twins, *ordered})))
+        )
+
+
+class GalleryFile:
+    """The file that a gallery keeps to. A link is followed: what is deleted is gone from where it really lies."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._seen: tuple[int, ...] | None = None
+        """What told the file apart when it was read or written; None where there was none."""
+
+    @property
+    def is_there(self) -> bool:
+        return self._stamp() is not None
+
+    @property
+    def is_news(self) -> bool:
+        """Whether somebody has written or deleted it since it was read or written here."""
+        return self._seen != self._stamp()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """One process at a time, by whichever link. ConfigError for the other."""
+        target = self._target()
+        lock = target.with_name(f".{target.name}.lock")
+        with locked(lock, f"writing the gallery {self.path}", "gallery", target):
+            yield
+
+    def read(self, sha256: str, align: str, width: int) -> Stored:
+        """See `read_gallery`."""
+        seen = self._stamp()
+        stored = read_gallery(self.path, sha256, align, width)
+        self._seen = seen
+        return stored
+
+    def write(self, stored: Stored, model: dict[str, Any], align: str) -> None:
+        write_gallery(self._target(), stored, model, align)
+        self._seen = self._stamp()
+
+    def _target(self) -> Path:
+        return Path(os.path.realpath(self.path))
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        """Changes whenever the file is replaced."""
+        try:
+            info = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return info.st_ino, info.st_size, info.st_mtime_ns
 
 
 def write_gallery(path: Path, stored: Stored, model: dict[str, Any], align: str) -> None:
@@ -71,41 +163,70 @@ def write_gallery(path: Path, stored: Stored, model: dict[str, Any], align: str)
         file.write(content)
 
 
-def read_gallery(path: Path, sha256: str, align: str) -> Stored:
+def read_gallery(path: Path, sha256: str, align: str, width: int) -> Stored:
     """A file of `write_gallery`. ModelError for what is none, and for one of another model or way of aligning faces.
 
-    Args: sha256: of the model's file.
+    Args: sha256: of the model's file; width: E of its features.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such gallery; make one with enroll") from None
+    if not path.is_file():
+        raise ModelError(f"{path}: {'no file' if path.exists() else 'no such gallery; make one with enroll'}")
+    data = path.read_bytes()
     try:
         length = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + length])
         found = _Manifest.model_validate(json.loads(header["__metadata__"][_ENTRY]))
         features = safetensors.numpy.load(data)[_TENSOR]
     except ValidationError as error:
-        raise ModelError(f"{path}: damaged: {first_told(error)}") from error
+        raise ModelError(f"{path}: damaged: {printable(first_told(error))}") from error
     except (KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
         raise ModelError(f"{path}: not a gallery, or damaged") from error
     if found.format != FORMAT or found.format_version != FORMAT_VERSION:
         raise ModelError(
-            f"{path}: {found.format:.40} of version {found.format_version}; this release reads {FORMAT} of version "
-            f"{FORMAT_VERSION}"
+            f"{path}: {printable(found.format):.40} of version {found.format_version!s:.20}; this release reads "
+            f"{FORMAT} of version {FORMAT_VERSION}"
         )
     if found.model.get("sha256") != sha256:
         raise ModelError(
-            f"{path}: a gallery of another model ({found.model.get('path')!s:.100}), whose features mean nothing to "
-            "this one; enroll the photographs again"
+            f"{path}: a gallery of another model ({printable(found.model.get('path')):.100}), whose features mean "
+            "nothing to this one; enroll the photographs again"
         )
     if found.align != align:
-        raise ModelError(f"{path}: enrolled with align='{found.align:.20}', and this engine has '{align}'")
-    if features.dtype != np.float32 or features.ndim != 2 or len(features) != len(found.photographs):
+        raise ModelError(told_align(path, printable(found.align)[:20], align))
+    _check_features(path, features, len(found.photographs), width)
+    return Stored(tuple(found.photographs), features, tuple(found.twins))
+
+
+def _check_features(path: Path, features: NDArray[Any], count: int, width: int) -> None:
+    if features.dtype != np.float32 or features.ndim != 2 or len(features) != count:
         raise ModelError(
-            f"{path}: damaged: {features.dtype} of shape {features.shape} for "
-            f"{plural(len(found.photographs), 'photograph')}"
+            f"{path}: damaged: {features.dtype} of shape {features.shape} for {plural(count, 'photograph')}"
+        )
+    if count and features.shape[1] != width:
+        raise ModelError(
+            f"{path}: damaged: features of {features.shape[1]:,} numbers, and the model's have {width:,}"
         )
     if not (np.abs(np.linalg.norm(features, axis=1) - 1) < _ROUNDING).all():  # also for NaN
         raise ModelError(f"{path}: damaged: its features are not of length 1")
-    return Stored(tuple(found.photographs), features, tuple(found.twins))
+
+
+def told_align(gallery: object, enrolled: str, align: str) -> str:
+    """Why an engine may not touch a gallery whose faces were aligned in another way."""
+    return f"{gallery}: enrolled with align='{enrolled}', and this engine has '{align}'"
+
+
+def check_person(person: object) -> str:
+    """A name of a person. ConfigError for what is none."""
+    if not isinstance(person, str) or not 0 < len(person) <= LONGEST:
+        raise ConfigError(f"person {person!r:.40}: give a name of 1 to {LONGEST:,} letters")
+    return person
+
+
+def check_twins(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Pairs of two people each. ConfigError for what is none."""
+    listed = list(pairs)
+    for pair in listed:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise ConfigError(f"twins {pair!r:.60}: give pairs of two people")
+        if check_person(pair[0]) == check_person(pair[1]):
+            raise ConfigError(f"twins {pair!r:.60}: a person with themselves; give two people")
+    return [(one, other) for one, other in listed]

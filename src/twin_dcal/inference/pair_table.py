@@ -18,7 +18,7 @@ from twin_dcal.progress import ProgressBar
 
 from .aligning import Faces
 from .pictures import EmbeddedOnce
-from .records import Records, check_results, read_table
+from .records import Records, check_results, path_in, read_table
 from .result import RESULT_KEYS
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def verify_table(
     if taken:
         raise ManifestError(f"the table has a column {taken[0]}, as results have; give it another name")
     pairs = [
-        (_place(row, "img1", at, folder), _place(row, "img2", at, folder)) for at, row in enumerate(rows)
+        (found_from(path_in(row, "img1", place), folder), found_from(path_in(row, "img2", place), folder))
+        for place, row in zip(rows.places, rows, strict=True)
     ]
     if output is None:
         return _decided(engine, rows, pairs, [], None, faces, progress)
@@ -79,14 +80,6 @@ def _decided(
             results += new
             bar.update(len(part))
     return results
-
-
-def _place(row: dict[str, Any], column: str, number: int, folder: Path) -> str:
-    """Where a picture is: from here, or else below the table's folder."""
-    name = row[column]
-    if not isinstance(name, str | Path) or not str(name):
-        raise ManifestError(f"the table, row {number + 1}: {column} is no path of a picture: {name!r:.40}")
-    return found_from(str(name), folder)
 
 
 def _key(

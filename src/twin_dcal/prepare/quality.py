@@ -13,6 +13,8 @@ from .geometry import Matrix, invert, roll_of, transform
 _SIDE = 112  # pixels at which sharpness is measured, whatever the crop's size
 _INNER = (slice(34, 95), slice(28, 84))  # rows and columns of brows to chin, cheek to cheek
 
+WEIGHED = ("score", "turn", "sharpness")
+"""The measures of `Quality` that `weight_of` takes."""
 _DOUBTED, _SURE, _SHARP = 0.85, 0.95, 0.45
 
 
