@@ -10,7 +10,7 @@ from twin_dcal.errors import ManifestError
 
 from .findings import Finding, first_few, left_out, note
 from .jsonfile import as_id, read_json, shown
-from .tables import Row, column_names, read_lines, read_rows, separator_of
+from .tables import Row, column_names, headings, read_lines, read_rows, separator_of
 
 SPLITS = ("train", "val", "test")
 PAIRS_NAME = "twin_pairs_infor.json"
@@ -164,8 +164,8 @@ def _table_entries(file: Path, split: str) -> Iterator[tuple[str, str, str]]:
     needed = 2
     for number, (line, cells) in enumerate(_rows(file)):
         place = f"{file}, line {line}"
-        if number == 0 and (headings := _headings(cells, place)):
-            columns, needed = headings, len(cells)
+        if number == 0 and (named := _headings(cells, place)):
+            columns, needed = named, len(cells)
             continue
         if len(cells) != needed:
             counted = f"{len(cells)} column{'s' * (len(cells) != 1)}"
@@ -198,6 +198,7 @@ def _headings(cells: Sequence[str], place: str) -> dict[str, int]:
         if len(missing) == 1:
             raise ManifestError(f"{place}: column {missing[0]} is missing. {_TABLE_SHAPES}")
         if not missing:
+            names = headings(cells, place, ManifestError)
             found = dict(zip(("person1", "person2"), map(names.index, pair), strict=True))
             return found | ({"split": names.index("split")} if "split" in names else {})
     return {}

@@ -17,7 +17,7 @@ from .jsonfile import read_json, shown
 from .labels import LABELS_READ, parse_label
 from .lfw import Entry, is_lfw, lfw_entries
 from .paths import PathResolver
-from .tables import SEPARATORS, Row, column_names, read_lines, read_rows
+from .tables import SEPARATORS, Row, column_names, headings, read_lines, read_rows
 
 _SHAPES = (
     'Write [{"img1": path, "img2": path, "label": 1}, ...], {"pairs": [[path, path, 1], ...]}, text lines '
@@ -172,7 +172,7 @@ def _table_entries(path: Path, rows: Iterable[Row]) -> Iterator[tuple[str, Any, 
     needed = 3
     for number, (line, cells) in enumerate(rows):
         if number == 0 and _are_headings(cells):
-            names = column_names(cells)
+            names = headings(cells, f"{path}, line {line}", ManifestError)
             at, needed = tuple(names.index(name) for name in _COLUMNS), len(cells)
             fold_at = names.index(_FOLD) if _FOLD in names else None
             continue

@@ -75,6 +75,18 @@ def column_names(cells: Sequence[str]) -> list[str]:
     return [cell.strip().casefold() for cell in cells]
 
 
+def headings(cells: Sequence[str], place: object, fault: type[TwinDcalError]) -> list[str]:
+    """`column_names` of a line that is one of headings. `fault` for a heading that is there twice: which of the two
+    columns is meant would be a guess. Columns without a heading may be several."""
+    names = column_names(cells)
+    for at, name in enumerate(names):
+        if name and name in names[:at]:
+            raise fault(
+                f"{place}: two columns are called '{name}' (capitals do not count). Rename or delete one of them."
+            )
+    return names
+
+
 def pyarrow_parquet(path: str) -> Any:
     """pyarrow.parquet. MetricError that names the extra where it is not installed."""
     try:

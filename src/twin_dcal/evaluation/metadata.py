@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from twin_dcal.data.families import SPLITS
 from twin_dcal.data.findings import first_few
-from twin_dcal.data.tables import column_names, read_rows
+from twin_dcal.data.tables import headings, read_rows
 from twin_dcal.data.twin_ids import near_people
 from twin_dcal.errors import MetricError, TwinDcalError
 from twin_dcal.plural import plural
@@ -70,26 +70,25 @@ def read_metadata(path: str | Path, what: Comparisons) -> Metadata:
         raise MetricError(f"{path}: {what.source} does not say whose images are compared")
     rows = read_rows(path, MetricError)
     try:
-        _, headings = next(rows)
+        first, named = next(rows)
     except StopIteration:
         raise MetricError(f"{path}: empty. Give headings and a line for each person or image.") from None
-    at = _columns(path, headings)
+    at = _columns(path, headings(named, f"{path}, line {first}", MetricError))
     table = _Matched(path, what, at)
     for line, cells in rows:
-        table.add(f"{path}, line {line}", [*cells, *[""] * (len(headings) - len(cells))])
+        table.add(f"{path}, line {line}", [*cells, *[""] * (len(named) - len(cells))])
     return table.finished()
 
 
-def _columns(path: Path, headings: Sequence[str]) -> dict[str, int]:
+def _columns(path: Path, names: Sequence[str]) -> dict[str, int]:
     """Where person, image and the known columns are."""
-    names = column_names(headings)
     at = {name: names.index(name) for name in (*TEXTS, *NUMBERS) if name in names}
     for key, known in (("person", PERSON_HEADINGS), ("image", IMAGE_HEADINGS)):
         found = [name for name in known if name in names]
         if found:
             at[key] = names.index(found[0])
     if not at.keys() & {"person", "image"}:
-        raise MetricError(f"{path}: no column 'person' or 'image' among: {', '.join(headings)}")
+        raise MetricError(f"{path}: no column 'person' or 'image' among: {', '.join(names)}")
     if not at.keys() & {*TEXTS, *NUMBERS}:
         raise MetricError(f"{path}: none of the columns {', '.join((*TEXTS, *NUMBERS))} is there")
     return at

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from twin_dcal.csvfile import CsvWriter
 from twin_dcal.data.labels import LABELS_READ, parse_label
-from twin_dcal.data.tables import column_names, pyarrow_parquet, read_rows
+from twin_dcal.data.tables import headings, pyarrow_parquet, read_rows
 from twin_dcal.errors import MetricError
 from twin_dcal.files import replacing
 from twin_dcal.metrics.pair_stream import PairBlock, PairSource
@@ -353,9 +353,10 @@ def _csv_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, Row]]]:
     """Column names, and (line, cells) of every line below them."""
     rows = read_rows(path, MetricError)
     try:
-        return column_names(next(rows)[1]), rows
+        line, cells = next(rows)
     except StopIteration:
         raise MetricError(f"{path}: an empty file. {SCHEMA}") from None
+    return headings(cells, f"{path}, line {line}", MetricError), rows
 
 
 def _parquet_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, Row]]]:
@@ -364,7 +365,7 @@ def _parquet_rows(path: Path) -> tuple[list[str], Iterator[tuple[int, Row]]]:
         file = parquet.ParquetFile(path)
     except Exception as error:
         raise MetricError(f"{path}: not a parquet file, or damaged ({str(error)[:100]})") from error
-    return column_names(file.schema_arrow.names), _parquet_lines(path, file)
+    return headings(file.schema_arrow.names, path, MetricError), _parquet_lines(path, file)
 
 
 def _parquet_lines(path: Path, file: Any) -> Iterator[tuple[int, Row]]:

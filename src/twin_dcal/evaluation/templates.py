@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from twin_dcal.config_text import whole_number
 from twin_dcal.data.findings import first_few
-from twin_dcal.data.tables import column_names, read_rows
+from twin_dcal.data.tables import headings, read_rows
 from twin_dcal.errors import ConfigError, ManifestError, MetricError
 from twin_dcal.files import is_file
 from twin_dcal.metrics.pairs import normalize_rows
@@ -145,8 +145,8 @@ def _listed(people: NDArray[np.str_], names: Any, file: Path) -> Iterator[NDArra
     """Rows of each template of a table, in its order. ManifestError for a template of two people, an image of two
     templates."""
     table = read_rows(file, ManifestError)
-    _, headings = next(table, (0, []))
-    columns = column_names(headings)
+    line, cells = next(table, (1, []))
+    columns = headings(cells, f"{file}, line {line}", ManifestError)
     if not set(_COLUMNS) <= set(columns):
         raise ManifestError(f"{file}: the first line must name the columns {','.join(_COLUMNS)}")
     at = [columns.index(name) for name in _COLUMNS]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_dcal.csvfile import csv_text
-from twin_dcal.data.tables import column_names, pyarrow_parquet, read_rows
+from twin_dcal.data.tables import column_names, headings, pyarrow_parquet, read_rows
 from twin_dcal.errors import ConfigError, ManifestError
 from twin_dcal.files import replacing, write_text
 from twin_dcal.names import written
@@ -119,7 +119,8 @@ def _of_text(path: Path, columns: Sequence[str]) -> Rows:
     has_headings = set(columns) <= set(column_names(rows[0][1]))
     if not has_headings and len(rows[0][1]) != len(columns):
         raise ManifestError(f"{path}: the first line must name the columns {', '.join(columns)}")
-    names = _named(rows[0][1], columns) if has_headings else list(columns)
+    named = f"{path}, line {rows[0][0]}"
+    names = _named(rows[0][1], columns, named) if has_headings else list(columns)
     for line, cells in rows:
         if len(cells) != len(names):
             raise ManifestError(f"{path}, line {line}: {plural(len(cells), 'column')}, not {len(names)}")
@@ -134,7 +135,7 @@ def _parquet(path: Path) -> Any:
     if not path.is_file():
         raise ManifestError(f"{path}: no such file. Check the path.")
     try:
-        return pyarrow_parquet(str(path)).read_table(io.BytesIO(path.read_bytes()))
+        return pyarrow_parquet(str(path)).ParquetFile(io.BytesIO(path.read_bytes())).read()
     except (OSError, ValueError) as error:
         raise ManifestError(f"{path}: not a parquet file, or damaged ({str(error)[:100]})") from error
 
@@ -143,12 +144,12 @@ def _of_columns(frame: Any, columns: Sequence[str], name: str) -> Rows:
     """Rows of whatever has named columns that can be made lists: pandas, polars and pyarrow call that differently."""
     try:
         found = [str(each) for each in getattr(frame, "column_names", None) or frame.columns]
+        names = _named(found, columns, name)
         lists = [_as_list(frame[each]) for each in found]
     except UnicodeDecodeError as error:
         raise ManifestError(f"{name}: damaged: text that is no UTF-8") from error
     except (AttributeError, KeyError, TypeError) as error:
         raise ManifestError(f"{name}: a {type(frame).__name__}; give a file or a DataFrame") from error
-    names = _named(found, columns)
     missing = [each for each in columns if each not in names]
     if missing:
         raise ManifestError(f"{name}: no column {missing[0]}; it has {', '.join(found)}")
@@ -156,10 +157,14 @@ def _of_columns(frame: Any, columns: Sequence[str], name: str) -> Rows:
     return Rows(rows, (f"{name}, row {number}" for number in range(1, len(rows) + 1)))
 
 
-def _named(found: Sequence[str], columns: Sequence[str]) -> list[str]:
-    return [
-        small if small in columns else name for name, small in zip(found, column_names(found), strict=True)
-    ]
+def _named(found: Sequence[str], columns: Sequence[str], place: str) -> list[str]:
+    """What columns are called from here on. ManifestError where two are called the same: all of them are kept."""
+    smalls = headings(found, place, ManifestError)
+    if smalls.count("") > 1:
+        raise ManifestError(
+            f"{place}: {plural(smalls.count(''), 'column')} without a heading. Name or delete them."
+        )
+    return [small if small in columns else name for name, small in zip(found, smalls, strict=True)]
 
 
 def _as_list(column: Any) -> list[Any]:

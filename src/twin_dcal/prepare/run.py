@@ -7,6 +7,7 @@ from pathlib import Path
 
 from twin_dcal.csvfile import csv_text, from_cell
 from twin_dcal.data.findings import first_few
+from twin_dcal.data.tables import headings
 from twin_dcal.data.twin_ids import PairFit, fit_pairs
 from twin_dcal.errors import ManifestError
 from twin_dcal.files import write_text
@@ -169,6 +170,7 @@ def _decisions(path: Path) -> frozenset[str]:
         return frozenset()
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
+        headings(rows.fieldnames or (), path, ManifestError)
         if not {"photo", "keep"} <= set(rows.fieldnames or ()):
             raise ManifestError(f"{path}: no columns photo and keep. Delete it to have it written anew.")
         return frozenset(
