@@ -16,7 +16,7 @@ from twin_dcal.data.paths import PathResolver, as_written
 from twin_dcal.data.tables import read_lines, read_rows
 from twin_dcal.errors import ManifestError
 from twin_dcal.files import write_text
-from twin_dcal.names import restored, written
+from twin_dcal.names import printable, restored, written
 from twin_dcal.report.wording import shown
 
 LATIN = os.fsdecode(b"J\xfcrgen.jpg")
@@ -33,6 +33,14 @@ def test_any_bytes_are_written_as_text_and_come_back(name):
 def test_sound_names_are_written_as_they_are():
     for name in ("Jürgen.jpg", "嬢.png", r"C:\faces\udder.jpg", r"a\udc12"):
         assert restored(written(name)) == written(name) == name
+
+
+def test_a_name_on_a_terminal_is_one_line_and_obeyed_in_nothing():
+    assert printable("a\nb\x1b[31m\u202e\u2028\t") == r"a\nb\x1b[31m\u202e\u2028\t"
+    assert printable(LATIN) == written(LATIN)
+    for name in ("Jürgen.jpg", "嬢 1.png", "2.5\u202f%", "👩\u200d🦰", r"C:\new\x1b"):
+        assert printable(name) == name
+    assert printable("a\n\tb\r", "\n\t") == "a\n\tb\\r"
 
 
 def test_text_files_and_json_hold_such_names(tmp_path):

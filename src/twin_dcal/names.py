@@ -22,13 +22,16 @@ def restored(text: str) -> str:
     return _WRITTEN.sub(lambda match: chr(0xDC00 + int(match[1], 16)), text)
 
 
-def printable(text: object) -> str:
+def printable(text: object, kept: str = "") -> str:
     """A name or a text of a file in one line that a terminal obeys in nothing: line breaks, escape sequences and what
-    turns the direction of writing are told as \\n, \\x1b and \\u202e, odd bytes as `written` has them."""
-    text = str(text)
+    turns the direction of writing are told as \\n, \\x1b and \\u202e, odd bytes as `written` has them.
+
+    Args: kept: such signs that stay as they are.
+    """
+    text, known = str(text), _JOINERS + kept
     if text.isprintable():
         return text
     return "".join(
-        sign.encode("unicode_escape").decode() if category(sign) in _UNSEEN and sign not in _JOINERS else sign
+        sign.encode("unicode_escape").decode() if category(sign) in _UNSEEN and sign not in known else sign
         for sign in text
     )

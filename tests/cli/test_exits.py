@@ -1,6 +1,7 @@
 """Exit codes: an internal error, Ctrl-C or unwritten output never looks like an answer, in any command."""
 
 import importlib
+import logging
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from tiny import tiny_model
 
-from twin_dcal.cli import exits, verify
+from twin_dcal.cli import common, exits, verify
 from twin_dcal.errors import ModelError
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.metrics.error_curve import Threshold
@@ -217,6 +218,29 @@ def test_help_that_cannot_be_written_ends_with_2(command, asked, monkeypatch, ca
 
 
 @pytest.mark.skipif(not os.access("/dev/full", os.W_OK), reason="needs /dev/full")
+def test_what_is_told_is_obeyed_by_no_terminal(capsys):
+    """Names of files and texts in them come from others: an error is one line, whatever is in it."""
+
+    def fails():
+        print("a\x1b[2Jb\tc\nd")
+        raise ModelError("x\n\x1b[31merror: forged\u202e")
+
+    assert exits.ended(fails) == exits.MISTAKE
+    told = capsys.readouterr()
+    assert told.out == "a\\x1b[2Jb\tc\nd\n"
+    assert told.err == "error: x\\n\\x1b[31merror: forged\\u202e\n"
+
+
+def test_what_is_logged_is_obeyed_by_no_terminal():
+    form = common._Printable("%(message)s").format
+    record = logging.makeLogRecord(
+        {"name": "twin_dcal.x", "msg": "left out:\n%s %d", "args": ("a\n\x1bb", 3)}
+    )
+    assert form(record) == "left out:\na\\n\\x1bb 3"
+    others = logging.makeLogRecord({"name": "library", "msg": "%s", "args": ("a\n\x1bb",)})
+    assert form(others) == "a\n\\x1bb"
+
+
 def test_a_full_standard_output_of_a_process():
     """Python itself would end with 120 where something is left in its buffer."""
     command = [sys.executable, str(ROOT / "scripts/demo.py"), "--help"]

@@ -528,3 +528,22 @@ def test_twins_of_whom_some_fit_nobody_are_named(engine, command, tiny_faces, ph
 
 def test_one_photograph_needs_no_list(engine, photos):
     assert engine.enroll({"a": photos[0], "b": Path(photos[1])}).counts() == {"a": 1, "b": 1}
+
+
+def test_names_and_texts_of_a_gallery_are_told_in_one_line_each(engine, command, photos, tmp_path):
+    name = "a\n     9  forged\x1b[31m"
+    assert command("--add", name, "--photo", photos[0])[0] == 0
+    shown = r"a\n     9  forged\x1b[31m"
+    assert command("--list")[1] == f"     1  {shown}\n"
+    told = command("--photo", photos[0])[1]
+    assert told.splitlines()[1].endswith(f"  {shown}")
+    assert "\x1b" not in told
+    assert json.loads(command("--photo", photos[0], "--json")[1])["hits"][0]["person"] == name
+    code, _, err = command("--remove", name, "--photo", "gone\n.png")
+    assert (code, err) == (2, rf"error: person '{shown}' has no such photograph: gone\n.png" + "\n")
+    code, _, err = command("--add", name, "--photo", "gone\x1b\n.png", photos[1])
+    assert (code, err.count("\n"), r"gone\x1b\n.png" in err) == (0, 1, True)
+    path, stored = tmp_path / "people.gallery", engine.open_gallery(tmp_path / "people.gallery")._stored
+    gallery_file.write_gallery(path, stored, {"sha256": "x", "path": "\x1b[31m\nhello"}, "never")
+    code, _, err = command("--list")
+    assert (code, err.count("\n"), r"another model (\x1b[31m\nhello)" in err) == (2, 1, True)

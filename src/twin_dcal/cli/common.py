@@ -15,6 +15,7 @@ from twin_dcal.config_text import parse_dotted
 from twin_dcal.environment import ignore_wrong_backend, ignore_wrong_epoch, refuse_unreadable
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import owner_only
+from twin_dcal.names import printable
 from twin_dcal.privacy import set_privacy_defaults
 from twin_dcal.spelling import nearest_argument
 
@@ -133,6 +134,23 @@ class Parser(argparse.ArgumentParser):
         return self.parse(arguments)[0]
 
 
+class _Printable(logging.Formatter):
+    """Messages in which names and texts of files are one line each, and nothing is there that a terminal obeys."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        shown = copy.copy(record)
+        if record.name.startswith("twin_dcal") and isinstance(record.args, tuple):
+            shown.args = tuple(
+                printable(arg) if isinstance(arg, str | Path | BaseException) else arg for arg in record.args
+            )
+        return printable(super().format(shown), "\n\t")
+
+
+def tell(text: str) -> None:
+    """Say something on stderr, in one line."""
+    print(printable(text), file=sys.stderr)
+
+
 def align_option(parser: Parser, default: str = "auto") -> None:
     parser.option(
         "align", choices=["auto", "always", "never"], default=default,
@@ -181,7 +199,9 @@ def _body(main: Callable[[Sequence[str] | None], int | None], arguments: Sequenc
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names that are no UTF-8, as `names` writes them
-    logging.basicConfig(format="%(message)s", stream=sys.stderr)
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(_Printable("%(message)s"))
+    logging.basicConfig(handlers=[lines])
     logging.getLogger("matplotlib").setLevel(
         logging.ERROR
     )  # it warns where its cache cannot lie in the home folder

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from twin_dcal.errors import TwinDcalError
 from twin_dcal.files import told_full, writing
+from twin_dcal.names import printable
 
 DONE = 0
 DIFFERENT = 1
@@ -81,14 +82,16 @@ def _answered(command: Callable[[], int]) -> tuple[Answered | None, int]:
 
 
 class _Named:
-    """Standard output, which says that it is meant where there is no room for what is written to it."""
+    """Standard output, which says that it is meant where there is no room for what is written to it, and passes on
+    nothing that a terminal obeys: names of files and texts in them come from others."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
         with writing("standard output"):
-            return int(self._stream.write(text))
+            self._stream.write(printable(text, "\n\t"))
+        return len(text)
 
     def flush(self) -> None:
         with writing("standard output"):
@@ -210,7 +213,7 @@ def _wrong_variable(error: BaseException) -> str | None:
 
 def _mistake(text: str) -> int:
     rank = os.environ.get("RANK", "0")
-    _say(f"error: {text}" if rank == "0" else f"error on rank {rank}: {text}")
+    _say(printable(f"error: {text}" if rank == "0" else f"error on rank {rank}: {text}"))
     return MISTAKE
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from twin_dcal.errors import ConfigError
 from twin_dcal.plural import plural
 
-from .common import Parser, run
+from .common import Parser, run, tell
 
 if TYPE_CHECKING:
     from twin_dcal.export.flow import Exported
@@ -93,7 +93,7 @@ def _tell(exported: "Exported") -> None:
             print(f"{name.upper()} at the stored threshold: float32 {before:.4f}, int8 {after:.4f}")
     print(f"{exported.path}: {exported.num_bytes / 1e6:.1f} MB, sha256 {exported.sha256}")
     for warning in exported.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        tell(f"warning: {warning}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

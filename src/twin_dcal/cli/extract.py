@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from twin_dcal.errors import ConfigError
 from twin_dcal.plural import plural
 
-from .common import HIDDEN, Parser, align_option, check_launch, launch_options, run
+from .common import HIDDEN, Parser, align_option, check_launch, launch_options, run, tell
 
 if TYPE_CHECKING:
     from twin_dcal.extraction.extract import Extraction
@@ -131,7 +131,7 @@ def _extract(
     for path in written:
         print(path)
     for text in told_of_training(engine.source.training):
-        print(f"warning: {text}", file=sys.stderr)
+        tell(f"warning: {text}")
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -156,8 +156,8 @@ def _list_failures(done: "Extraction", output: Path) -> None:
         return
     write_text(listed, "".join(f"{reason}\n" for _, reason in done.failed))
     for _, reason in done.failed[:NUM_LISTED]:
-        print(f"left out: {reason}", file=sys.stderr)
-    print(f"left out {plural(len(done.failed), 'image')}; all: {listed}", file=sys.stderr)
+        tell(f"left out: {reason}")
+    tell(f"left out {plural(len(done.failed), 'image')}; all: {listed}")
 
 
 def _few(paths: Sequence[Path]) -> str:

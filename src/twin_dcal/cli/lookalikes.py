@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twin_dcal.plural import plural
 
-from .common import Parser, run
+from .common import Parser, run, tell
 
 
 def parser() -> Parser:
@@ -74,7 +74,7 @@ def body(arguments: Sequence[str] | None) -> int:
     for path in done.files:
         print(path)
     for text in done.warnings:
-        print(f"warning: {text}", file=sys.stderr)
+        tell(f"warning: {text}")
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from twin_dcal.plural import plural
 
-from .common import Parser, run
+from .common import Parser, run, tell
 
 if TYPE_CHECKING:
     from twin_dcal.prepare.job import Job, Prepared
@@ -131,7 +131,7 @@ def _tell(job: "Job", done: "Prepared", doubts: Sequence[str]) -> None:
     for reason, count in done.num_reasons.items():
         print(f"  {count:,} left out: {reason}")
     for note in (*done.notes, *(f"warning: {text}" for text in doubts)):
-        print(note, file=sys.stderr)
+        tell(note)
 
 
 def _model(options: argparse.Namespace) -> tuple["Embed | None", float, tuple[str, ...]]:

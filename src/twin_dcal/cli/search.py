@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
+from twin_dcal.names import printable
 from twin_dcal.plural import plural
 
-from .common import Parser, align_option, run
+from .common import Parser, align_option, run, tell
 
 if TYPE_CHECKING:
     from twin_dcal.inference.engine import TwinInferenceEngine
@@ -65,11 +66,11 @@ def body(arguments: Sequence[str] | None) -> int:
     gallery = engine.open_gallery(options.gallery)
     if options.list:
         for person, count in gallery.counts().items():
-            print(f"{count:6,}  {person}")
+            print(f"{count:6,}  {printable(person)}")
         return 0
     if options.remove:
         gone = gallery.remove(options.remove, options.photo)
-        print(f"{plural(gone, 'photograph')} of {options.remove} deleted; {_counted(gallery)}")
+        print(f"{plural(gone, 'photograph')} of {printable(options.remove)} deleted; {_counted(gallery)}")
         return 0
     return _look(gallery, options)
 
@@ -117,20 +118,20 @@ def _table(found: "SearchResult") -> str:
     lines = [f"{'rank':>4}  {'similarity':>10}  {'score':>5}  {'decision':9}  {'photos':>6}  person"]
     for hit in found.hits:
         score = "–" if hit.verification_score is None else f"{hit.verification_score:.3f}"
-        twins = "".join(f"  (twin {name} {alike:+.3f})" for name, alike in hit.twins.items())
+        twins = "".join(f"  (twin {printable(name)} {alike:+.3f})" for name, alike in hit.twins.items())
         lines.append(
             f"{hit.rank:4}  {hit.similarity:+10.4f}  {score:>5}  {'same' if hit.same_person else 'different':9}  "
-            f"{hit.num_photographs:6,}  {hit.person}{twins}"
+            f"{hit.num_photographs:6,}  {printable(hit.person)}{twins}"
         )
-    lines += [f"warning  {text}" for text in found.warnings]
+    lines += [f"warning  {printable(text)}" for text in found.warnings]
     return "\n".join(lines)
 
 
 def _tell_left_out(reasons: Sequence[str]) -> None:
     for reason in reasons[:NUM_LISTED]:
-        print(f"left out: {reason}", file=sys.stderr)
+        tell(f"left out: {reason}")
     if len(reasons) > NUM_LISTED:
-        print(f"left out {plural(len(reasons), 'photograph')} in all", file=sys.stderr)
+        tell(f"left out {plural(len(reasons), 'photograph')} in all")
 
 
 def _counted(gallery: "Gallery") -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from twin_dcal.config import TwinVerificationConfig, dotted_keys
 from twin_dcal.presets import PRESETS
 
-from .common import HIDDEN, Parser, check_launch, launch_options, run
+from .common import HIDDEN, Parser, check_launch, launch_options, run, tell
 from .run_config import read_run_config, refuse_missing_weights
 
 CONFIG_KEYS = {
@@ -107,7 +107,7 @@ def body(arguments: Sequence[str] | None) -> int:
     told = figures_told(result.best_figures)
     print(f"best model: {result.best_model}" + (f"\n  on validation: {told}" if told else ""))
     for warning in result.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        tell(f"warning: {warning}")
     if not result.finished:
         print(f"stopped early ({result.stopped_by}); continue with --resume auto")
         # A launcher would take any other code as a failure, and start again what was asked to stop.

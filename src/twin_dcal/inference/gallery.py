@@ -377,7 +377,7 @@ class Gallery:
     @cached_property
     def _width(self) -> int:
         """E, of no picture's features."""
-        return self._engine.embedder([])[0].shape[1]
+        return int(self._engine.embedder([])[0].shape[1])
 
 
 def _photograph(person: str, digest: str, picture: Picture, info: FaceInfo | str) -> Photograph:

@@ -221,7 +221,7 @@ def check_person(person: object) -> str:
     return person
 
 
-def check_twins(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def check_twins(pairs: Iterable[Any]) -> list[tuple[str, str]]:
     """Pairs of two people each. ConfigError for what is none."""
     listed = list(pairs)
     for pair in listed:
