@@ -3,9 +3,15 @@
 Commands print the message alone and exit with 2; anything else that escapes is a bug of ours (exit code 70).
 """
 
+from .names import printable
+
 
 class TwinDcalError(Exception):
-    """Base of all errors whose cause is the input, not the code."""
+    """Base of all errors whose cause is the input, not the code. Its text is one line that a terminal obeys in nothing,
+    whatever names of files or people are in it; `args` has the message as it was given."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(TwinDcalError):

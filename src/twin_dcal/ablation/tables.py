@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from twin_dcal.evaluation.result import Figures
 from twin_dcal.evaluation.table import p_value_cell
 from twin_dcal.metrics.intervals import MIN_FAMILIES
+from twin_dcal.names import one_a_line
 
 DASH = "–"
 SHOWN = ("twin", "unrelated")
@@ -46,7 +47,7 @@ def markdown(summary: Figures) -> str:
     lines = [_line(HEAD), "|" + "---|" * len(HEAD)]
     lines += [_line((row.section, *row.cells)) for row in rows(summary)]
     warnings = (line for text in summary.get("warnings", ()) for line in ("", f"Warning: {text}."))
-    return "\n".join([*lines, "", explained(summary), *warnings]) + "\n"
+    return one_a_line([*lines, "", explained(summary), *warnings]) + "\n"
 
 
 def latex(summary: Figures) -> str:

@@ -106,6 +106,9 @@ class Parser(argparse.ArgumentParser):
         if message and file is not None:
             file.write(message)
 
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
     def parse(self, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any]]:
         """Options, and dotted overrides from whatever is not an option. ConfigError for anything else, with the nearest
         of this command's own options and keys."""
@@ -144,11 +147,6 @@ class _Printable(logging.Formatter):
                 printable(arg) if isinstance(arg, str | Path | BaseException) else arg for arg in record.args
             )
         return printable(super().format(shown), "\n\t")
-
-
-def tell(text: str) -> None:
-    """Say something on stderr, in one line."""
-    print(printable(text), file=sys.stderr)
 
 
 def align_option(parser: Parser, default: str = "auto") -> None:

@@ -15,6 +15,7 @@ from twin_dcal.plural import plural
 from .common import check_launch, run
 from .comparing import compare_runs
 from .evaluate_options import parser
+from .exits import tell
 from .run_config import default_data_folder
 
 if TYPE_CHECKING:
@@ -362,7 +363,7 @@ def _note_config(name: str, loaded: "LoadedModel") -> None:
     if given.data.image_size != own.data.image_size:
         differ.append("image_size")
     told = f"differs in {', '.join(differ)} and is" if differ else "agrees and is"
-    print(f"--config {name} {told} not used: the checkpoint carries its own configuration", file=sys.stderr)
+    tell(f"--config {name} {told} not used: the checkpoint carries its own configuration")
 
 
 def _files(options: argparse.Namespace) -> "DataFiles":

@@ -128,8 +128,9 @@ def interrupts_noted() -> Iterator[list[int]]:
 
 def internal(error: BaseException) -> int:
     """Tell of a fault of ours, with its traceback, and that it decides nothing."""
-    _say("".join(traceback.format_exception(error)).rstrip())
-    _say(
+    for line in "".join(traceback.format_exception(error)).rstrip().split("\n"):
+        tell(line)
+    tell(
         f"internal error: a fault of twin_dcal, not a result; please report the lines above (exit code {INTERNAL})"
     )
     return INTERNAL
@@ -151,9 +152,9 @@ def leave_at_once(number: int) -> NoReturn:
 def told(error: BaseException) -> int:
     """Say what an error means to the user. Returns its exit code."""
     if isinstance(error, TwinDcalError):
-        return _mistake(_own_line(str(error)))
+        return _mistake(_own_line(error))
     if isinstance(error, KeyboardInterrupt):
-        _say("interrupted")
+        tell("interrupted")
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):
         return UNREAD
@@ -213,18 +214,20 @@ def _wrong_variable(error: BaseException) -> str | None:
 
 def _mistake(text: str) -> int:
     rank = os.environ.get("RANK", "0")
-    _say(printable(f"error: {text}" if rank == "0" else f"error on rank {rank}: {text}"))
+    tell(f"error: {text}" if rank == "0" else f"error on rank {rank}: {text}")
     return MISTAKE
 
 
-def _own_line(text: str) -> str:
+def _own_line(error: TwinDcalError) -> str:
     """A DataLoader worker's error arrives with the worker's traceback around it; its last line is ours."""
-    return text.strip().splitlines()[-1].partition(": ")[2] if text.startswith("Caught ") else text
+    given = str(error.args[0]) if error.args else ""
+    return given.strip().split("\n")[-1].partition(": ")[2] if given.startswith("Caught ") else str(error)
 
 
-def _say(text: str) -> None:
+def tell(text: str) -> None:
+    """Say something on stderr, in one line."""
     with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
-        print(text, file=sys.stderr, flush=True)
+        print(printable(text), file=sys.stderr, flush=True)
 
 
 def _flush() -> None:

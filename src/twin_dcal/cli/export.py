@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from twin_dcal.errors import ConfigError
 from twin_dcal.plural import plural
 
-from .common import Parser, run, tell
+from .common import Parser, run
+from .exits import tell
 
 if TYPE_CHECKING:
     from twin_dcal.export.flow import Exported

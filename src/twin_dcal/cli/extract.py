@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from twin_dcal.errors import ConfigError
 from twin_dcal.plural import plural
 
-from .common import HIDDEN, Parser, align_option, check_launch, launch_options, run, tell
+from .common import HIDDEN, Parser, align_option, check_launch, launch_options, run
+from .exits import tell
 
 if TYPE_CHECKING:
     from twin_dcal.extraction.extract import Extraction

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from twin_dcal.plural import plural
 
-from .common import Parser, run, tell
+from .common import Parser, run
+from .exits import tell
 
 
 def parser() -> Parser:
@@ -67,10 +68,7 @@ def body(arguments: Sequence[str] | None) -> int:
         f"{found.pairs[0].cosine:.3f}"
     )
     if found.suspects:
-        print(
-            f"{plural(len(found.suspects), 'pair')} may be one person under two ids; see {done.files[2]}",
-            file=sys.stderr,
-        )
+        tell(f"{plural(len(found.suspects), 'pair')} may be one person under two ids; see {done.files[2]}")
     for path in done.files:
         print(path)
     for text in done.warnings:

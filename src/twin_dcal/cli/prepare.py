@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from twin_dcal.plural import plural
 
-from .common import Parser, run, tell
+from .common import Parser, run
+from .exits import tell
 
 if TYPE_CHECKING:
     from twin_dcal.prepare.job import Job, Prepared
@@ -113,7 +114,7 @@ def body(arguments: Sequence[str] | None) -> int:
     try:
         done = prepare(job, embed, threshold)
     except KeyboardInterrupt:
-        print("interrupted; go on with the same command", file=sys.stderr)
+        tell("interrupted; go on with the same command")
         return 130
     if options.contact_sheet:
         print(f"contact sheet: {write_contact_sheet(options.contact_sheet, done)}")

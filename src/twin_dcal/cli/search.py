@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from twin_dcal.errors import ConfigError
-from twin_dcal.names import printable
+from twin_dcal.names import one_a_line, printable
 from twin_dcal.plural import plural
 
-from .common import Parser, align_option, run, tell
+from .common import Parser, align_option, run
+from .exits import tell
 
 if TYPE_CHECKING:
     from twin_dcal.inference.engine import TwinInferenceEngine
@@ -118,13 +119,13 @@ def _table(found: "SearchResult") -> str:
     lines = [f"{'rank':>4}  {'similarity':>10}  {'score':>5}  {'decision':9}  {'photos':>6}  person"]
     for hit in found.hits:
         score = "–" if hit.verification_score is None else f"{hit.verification_score:.3f}"
-        twins = "".join(f"  (twin {printable(name)} {alike:+.3f})" for name, alike in hit.twins.items())
+        twins = "".join(f"  (twin {name} {alike:+.3f})" for name, alike in hit.twins.items())
         lines.append(
             f"{hit.rank:4}  {hit.similarity:+10.4f}  {score:>5}  {'same' if hit.same_person else 'different':9}  "
-            f"{hit.num_photographs:6,}  {printable(hit.person)}{twins}"
+            f"{hit.num_photographs:6,}  {hit.person}{twins}"
         )
-    lines += [f"warning  {printable(text)}" for text in found.warnings]
-    return "\n".join(lines)
+    lines += [f"warning  {text}" for text in found.warnings]
+    return one_a_line(lines)
 
 
 def _tell_left_out(reasons: Sequence[str]) -> None:

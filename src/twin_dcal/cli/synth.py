@@ -9,6 +9,7 @@ from twin_dcal.errors import ConfigError
 from twin_dcal.plural import plural
 
 from .common import Parser, run
+from .exits import tell
 
 if TYPE_CHECKING:
     from twin_dcal.edits.dataset import Settings
@@ -78,7 +79,7 @@ def body(arguments: Sequence[str] | None) -> int:
     try:
         return _edit(options) if edits else _draw(options)
     except KeyboardInterrupt:
-        print("interrupted; go on with the same command and --resume", file=sys.stderr)
+        tell("interrupted; go on with the same command and --resume")
         return 130
 
 

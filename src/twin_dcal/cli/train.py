@@ -8,7 +8,8 @@ from pathlib import Path
 from twin_dcal.config import TwinVerificationConfig, dotted_keys
 from twin_dcal.presets import PRESETS
 
-from .common import HIDDEN, Parser, check_launch, launch_options, run, tell
+from .common import HIDDEN, Parser, check_launch, launch_options, run
+from .exits import tell
 from .run_config import read_run_config, refuse_missing_weights
 
 CONFIG_KEYS = {

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from twin_dcal.metrics.pair_stream import SECTIONS
+from twin_dcal.names import one_a_line
 from twin_dcal.plural import plural
 
 from .result import Figures
@@ -29,8 +30,9 @@ def markdown(comparison: Figures) -> str:
     lines += ["", *_rate_table(comparison), *disagreement_lines(comparison.get("disagreement", []))]
     lines += _explained(comparison)
     for run in comparison["runs"]:
-        lines += [f"\nWarning: {run['name']}: {text}" for text in run["warnings"]]
-    return "\n".join(lines) + "\n"
+        for text in run["warnings"]:
+            lines += ["", f"Warning: {run['name']}: {text}"]
+    return one_a_line(lines) + "\n"
 
 
 _RIGHT = ("both_right", "only_first_right", "only_other_right", "both_wrong")

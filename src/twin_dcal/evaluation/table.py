@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from twin_dcal.metrics.pair_stream import SECTIONS
+from twin_dcal.names import one_a_line
 from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 
@@ -49,7 +50,7 @@ def format_table(figures: Figures) -> str:
     lines += identification_lines(figures.get("identification"))
     lines += [f"Warning: {warning}" for warning in figures["warnings"]]
     lines += [f"Note: {note}" for note in figures["notes"]]
-    return "\n".join(wrapped(lines)) + "\n"
+    return one_a_line(wrapped(lines)) + "\n"
 
 
 def summary_line(figures: Figures, report: str | Path) -> str:
@@ -68,7 +69,7 @@ def features_table(features: Mapping[str, Figures]) -> str:
                 best = f"{100 * sections[name]['best_accuracy']:.2f}"
                 equal, area = _figure(sections[name], "eer", 100, 2), _figure(sections[name], "roc_auc", 1, 4)
                 rows.append([feature, name, equal, area, best])
-    return "\n".join(aligned(rows)) + "\n"
+    return one_a_line(aligned(rows)) + "\n"
 
 
 def fold_lines(folds: Figures | None) -> list[str]:

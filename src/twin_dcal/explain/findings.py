@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from twin_dcal.evaluation.table import aligned, wrapped
 from twin_dcal.metrics.confidence import Interval, plain_interval, rate_interval
+from twin_dcal.names import one_a_line
 from twin_dcal.plural import plural
 
 from .study import SIGNED, UNSIGNED, Row, Study
@@ -128,7 +129,7 @@ def _bounded(values: Floats, families: Sequence[str], *, rate: bool) -> dict[str
 def table(told: Findings) -> str:
     """For a terminal, at most 100 columns."""
     head, *lines = _cells(told, short=True)
-    return "\n".join(wrapped([*aligned([head, *lines]), "", *_remarks(told)])) + "\n"
+    return one_a_line(wrapped([*aligned([head, *lines]), "", *_remarks(told)])) + "\n"
 
 
 def markdown(told: Findings) -> str:

@@ -13,13 +13,14 @@ from twin_dcal.data.paths import as_written
 from twin_dcal.errors import ConfigError, ImageError, ManifestError, TwinDcalError
 from twin_dcal.evaluation.match_names import short_ids
 from twin_dcal.extraction.listing import images_below
-from twin_dcal.files import replacing, write_text
+from twin_dcal.files import replacing, told_full, write_text
 from twin_dcal.inference.aligning import Align, Faces, Prepared, is_shared, of_both
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import TemplateResult, VerificationResult
 from twin_dcal.inference.templates import Fuse
 from twin_dcal.model_file.familiarity import UNLIKE
 from twin_dcal.model_file.provenance import told_of_training
+from twin_dcal.names import one_a_line, printable
 from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 from twin_dcal.spelling import nearest
@@ -200,8 +201,8 @@ class Session:
             return f"error: {command} takes {_counted(numbers)}, not {len(given)}; {_usage(command)}"
         try:
             return answer(*given)
-        except TwinDcalError as error:
-            return f"error: {error}"
+        except (TwinDcalError, OSError) as error:  # also a full disk, or a folder that cannot be made
+            return printable(f"error: {told_full(error) if isinstance(error, OSError) else error}")
 
     def _told_pair(self, img1: str, img2: str) -> str:
         return self.told_pair(str(as_written(img1)), str(as_written(img2)))[1]
@@ -242,7 +243,7 @@ class Session:
             else f": FMR {percent(rates.fmr)} ({rates.on} impostors), FNMR {percent(rates.fnmr)} on validation"
         )
         doubts = [f"warning: {text}" for text in self.doubts()]
-        return "\n".join([f"threshold {threshold:+.4f}{known}", *doubts])
+        return one_a_line([f"threshold {threshold:+.4f}{known}", *doubts])
 
     def _save(self, path: Path, values: Any) -> None:
         write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")

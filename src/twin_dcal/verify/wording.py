@@ -7,7 +7,7 @@ from typing import Any
 from twin_dcal.data.findings import first_few
 from twin_dcal.inference.result import TemplateResult, VerificationResult
 from twin_dcal.model_file.familiarity import UNLIKE
-from twin_dcal.names import printable
+from twin_dcal.names import one_a_line, printable
 from twin_dcal.percent import percent
 from twin_dcal.plural import plural
 
@@ -39,9 +39,9 @@ def told(result: VerificationResult) -> str:
             f"in validation  {percent(result.estimated_fmr)} of impostor pairs were as similar or more, "
             f"{percent(result.estimated_fnmr)} of genuine pairs were less similar"
         )
-    lines += [f"warning     {printable(in_words(warning))}" for warning in result.warnings]
+    lines += [f"warning     {in_words(warning)}" for warning in result.warnings]
     lines.append(f"time        {result.elapsed_ms:.0f} ms")
-    return "\n".join(lines)
+    return one_a_line(lines)
 
 
 def photographs_table(result: TemplateResult) -> str:
@@ -54,10 +54,9 @@ def photographs_table(result: TemplateResult) -> str:
             )
             unlike = "   unlike the others" if one["outlier"] else ""
             lines.append(
-                f"{f'{side} {number}':12}  {one['weight']:6.2f}  {adds:>7}  {likeness:>8}  "
-                f"{printable(one['path'])}{unlike}"
+                f"{f'{side} {number}':12}  {one['weight']:6.2f}  {adds:>7}  {likeness:>8}  {one['path']}{unlike}"
             )
-    return "\n".join(lines)
+    return one_a_line(lines)
 
 
 def pairs_table(
@@ -68,7 +67,7 @@ def pairs_table(
     Args: results: of `batch_verify`, at least one with a decision; names: how paths are called; doubts: warnings about
     all decisions.
     """
-    names = {path: printable(name) for path, name in names.items()}
+    names = {path: printable(name) for path, name in names.items()}  # as wide as they are shown
     decided = [result for result in results if result["error"] is None]
     ordered = sorted(decided, key=lambda result: -result["similarity"])
     width = max(len(names[result[key]]) for result in decided for key in ("img1_path", "img2_path"))
@@ -86,11 +85,11 @@ def pairs_table(
         reasons = dict.fromkeys(
             reason for result in results for reason in (result["error"] or "").split("; ")
         )
-        lines += [f"  {printable(reason)}" for reason in reasons if reason]
+        lines += [f"  {reason}" for reason in reasons if reason]
     lines += [
         f"warning     {text}" for text in [*doubts, *_unlike(decided, names), *_of_pictures(decided, names)]
     ]
-    return "\n".join(lines)
+    return one_a_line(lines)
 
 
 def _of_pictures(results: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[str]:
