@@ -14,8 +14,8 @@ SOURCE = Path(twin_dcal.__file__).parent
 
 # From the bottom up; a room imports only rooms before it (or itself). `cli` may import everything.
 ROOMS = ["_version", "percent", "plural", "names", "errors", "metrics", "progress", "notebook", "workers",
-         "environment", "csvfile", "files", "locking", "model_file.archive", "model_file.onnx_bytes", "model_file.pickled",
-         "model_file.room", "privacy", "hub", "jsontext", "spelling", "presets", "config_text",
+         "environment", "csvfile", "files", "locking", "model_file.archive", "model_file.onnx_bytes",
+         "model_file.pickled", "model_file.room", "privacy", "hub", "jsontext", "spelling", "presets", "config_text",
          "image_size", "config_sections", "config", "distributed", "device", "edits", "data", "prepare", "synth",
          "edits.looking", "edits.landmarks",
          "data.virtual", "data.dataset", "data.datamodule", "edits.folder", "edits.truth", "edits.dataset",

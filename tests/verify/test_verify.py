@@ -329,7 +329,7 @@ def test_the_prompt_answers_everything(model_path, photos, tmp_path):
         ("xyzzy", f"error: no command 'xyzzy'\n{HELP}"),
     ):
         assert session.answer(mistake).startswith(told)
-    for mistake in ("threshold x", "threshold 7", "verify a b", "folder nowhere", "verify 'a"):
+    for mistake in ("threshold x", "threshold 7", "verify a b", "folder nowhere", "folder ''", "verify 'a"):
         assert session.answer(mistake).startswith("error: ")
     assert session.answer("  ") == ""
     assert session.answer("quit") is None

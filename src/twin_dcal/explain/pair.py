@@ -55,6 +55,12 @@ def explain_pair(
     The same input gives the same maps; nothing of the model changes. ConfigError: a model that only embeds (an exported
     one) or attends to nothing (a face network alone), an unknown method, pictures of another size.
     """
+    for pixels in (pixels1, pixels2):
+        if not isinstance(pixels, np.ndarray):
+            raise ConfigError(
+                f"explanations take pixels, given: a {type(pixels).__name__}; prepare them with "
+                "TwinInferenceEngine.prepare"
+            )
     return explain_pairs(source, pixels1[None], pixels2[None], method=method, num_matches=num_matches)[0]
 
 

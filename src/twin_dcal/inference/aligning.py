@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from threading import Lock
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from twin_dcal.prepare.align import AlignedFace, FaceChoice, align_face, view_of
 from twin_dcal.prepare.detector import NEEDED, FaceDetector, is_available
 from twin_dcal.prepare.geometry import TEMPLATE, Matrix, scale_of
 
+from .given import check_one_of
 from .images import read_pixels
 
 Align = Literal["auto", "always", "never"]
@@ -102,8 +103,7 @@ class Aligner:
     def __init__(
         self, align: Align, landmarks: Sequence[Sequence[float]] | None = None, surface: Surface = "python"
     ) -> None:
-        if align not in get_args(Align):
-            raise ConfigError(f"align {align!r}: give one of {', '.join(get_args(Align))}")
+        check_one_of(align, Align, "align")
         self.align: Align = align
         self.surface: Surface = surface
         self._template = TEMPLATE if landmarks is None else np.array(landmarks, float)
@@ -116,7 +116,9 @@ class Aligner:
     ) -> Prepared:  # fmt: skip
         """Args: which: of several faces; shared: that choice is for another picture too (`refuse_unmet` then); surface:
         where a message is read, if elsewhere than others. ConfigError for a choice where nothing is looked for."""
-        never = _NEVER[surface or self.surface]
+        surface = self.surface if surface is None else surface
+        check_one_of(surface, Surface, "surface")
+        never = _NEVER[surface]
         check_choice(which)
         looked_for = self.align == "always" or (self.align == "auto" and is_available())
         if which != "largest" and not looked_for:
@@ -161,8 +163,9 @@ class Aligner:
 
 def check_choice(which: FaceChoice) -> None:
     """ConfigError for what names no face."""
-    if which != "largest" and (isinstance(which, bool) or not isinstance(which, int) or which < 1):
-        raise ConfigError(f"face {which!r}: give largest, or a number from the left, 1 the first")
+    is_number = isinstance(which, int) and not isinstance(which, bool) and which >= 1
+    if not is_number and not (isinstance(which, str) and which == "largest"):
+        raise ConfigError(f"face {which!r:.60}: give largest, or a number from the left, 1 the first")
 
 
 def of_both(faces: Faces) -> tuple[FaceChoice, FaceChoice]:

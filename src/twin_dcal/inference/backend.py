@@ -19,6 +19,8 @@ from twin_dcal.metrics.fusion import Fusion
 from twin_dcal.metrics.templates import TemplateDecision
 from twin_dcal.model_file.familiarity import Familiarity
 
+from .given import as_path
+
 FeatureType = Literal["combined", "sa", "glca"]
 
 
@@ -107,7 +109,7 @@ def open_backend(path: str | Path, device: str = "auto") -> Backend:
 
 def checkpoint_in(path: str | Path) -> Path:
     """The file itself, or the best_model.pth of a run's folder. ModelError where there is none."""
-    path = Path(path)
+    path = as_path(path, "model", ModelError)
     if path.is_dir():
         found = path / "best_model.pth"
         if not found.is_file():

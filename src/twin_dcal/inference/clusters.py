@@ -17,6 +17,7 @@ from twin_dcal.plural import plural
 
 from .aligning import FaceInfo
 from .deciding import checked_similarity
+from .given import as_path, as_pictures
 from .pictures import Picture, path_of
 from .records import Records
 
@@ -61,7 +62,7 @@ class Clusters:
 def cluster(engine: "TwinInferenceEngine", images: Any, threshold: float | None = None) -> Clusters:
     """Groups of pictures (see `TwinInferenceEngine.cluster`)."""
     at = engine.threshold if threshold is None else checked_similarity(threshold)
-    given = find_images(images) if isinstance(images, str | Path) else list(images)
+    given = find_images(as_path(images, "images")) if isinstance(images, str | Path) else as_pictures(images)
     if not 2 <= len(given) <= MAX_IMAGES:
         raise ConfigError(f"{plural(len(given), 'picture')} to group; give 2 to {MAX_IMAGES:,}")
     pictures = [Picture(image, called=f"image {number}") for number, image in enumerate(given)]

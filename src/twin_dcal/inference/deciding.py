@@ -186,8 +186,8 @@ def checked_similarity(threshold: float) -> float:
 
 def _check_number(what: str, value: object, ends: str) -> None:
     """ConfigError for what is no number, such as text with one in it."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise ConfigError(f"{what} {value!r}: a {type(value).__name__}; give a number between {ends}")
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise ConfigError(f"{what} {value!r:.60}: a {type(value).__name__}; give a number between {ends}")
 
 
 def _with_told(

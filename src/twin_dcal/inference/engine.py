@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,7 @@ from twin_dcal.prepare.align import FaceChoice
 from .aligning import Align, Aligner, FaceInfo, Faces, Prepared, Surface, is_shared, of_both, unmet
 from .backend import Backend, FeatureType, ModelSource, open_backend
 from .deciding import Deciding, checked_similarity
+from .given import as_pictures, check_one_of
 from .images import ImageInput, read_pixels
 from .pictures import EmbeddedOnce, Embedder, OnError, Picture, pairs_of, path_of
 from .records import Records
@@ -67,7 +68,7 @@ class TwinInferenceEngine:
         self, model_path: str | Path, device: str | None = None, threshold: float | None = None,
         align: Align = "auto", *, threshold_probability: float | None = None,
     ) -> None:  # fmt: skip
-        self._device = device or "auto"
+        self._device = _named_device(device)
         self.backend: Backend = open_backend(model_path, self._device)
         self._aligner = Aligner(align, self.source.landmarks)
         self._deciding = Deciding.of_model(self.source)
@@ -121,6 +122,7 @@ class TwinInferenceEngine:
 
     @surface.setter
     def surface(self, value: Surface) -> None:
+        check_one_of(value, Surface, "surface")
         self._aligner.surface = value
 
     @property
@@ -158,7 +160,10 @@ class TwinInferenceEngine:
         Use pairs that nothing is tested on. MetricError for labels of one kind only.
         """
         listed = pairs_of(pairs)
-        same = np.asarray(labels)
+        try:
+            same = np.asarray(labels)
+        except (TypeError, ValueError):
+            raise ConfigError("labels: a ragged list; give 1 or 0 for each pair") from None
         if same.shape != (len(listed),):
             raise ConfigError(
                 f"labels of shape {same.shape} for {plural(len(listed), 'pair')}; give 1 or 0 for each pair"
@@ -326,6 +331,7 @@ class TwinInferenceEngine:
 
         Args: began: `time.perf_counter()` when the work on them began.
         """
+        _check_prepared(one, two)
         began = time.perf_counter() if began is None else began
         pair = self.backend.embed(np.stack([one.pixels, two.pixels]))
         attention = self.explain(one.pixels, two.pixels).to_dict() if return_attention else None
@@ -336,6 +342,7 @@ class TwinInferenceEngine:
     def verify_with_attention(self, one: Prepared, two: Prepared) -> tuple[VerificationResult, AttentionMaps]:
         """`decide`, and where the model attended in the two pictures, from the same pass. ConfigError for an exported
         model."""
+        _check_prepared(one, two)
         began = time.perf_counter()
         pair, maps = self._explainable().embed_and_look(np.stack([one.pixels, two.pixels]))
         result = self._decide(self._similarity(pair), began, None, (one.seen, two.seen), with_attention=True)
@@ -366,8 +373,7 @@ class TwinInferenceEngine:
             >>> [pair["error"] for pair in engine.batch_verify([("a.png", "b.png"), ("a.png", "gone.png")])]
             [None, 'gone.png: no such file']
         """
-        if on_error not in get_args(OnError):
-            raise ConfigError(f"on_error {on_error!r}: give one of {', '.join(get_args(OnError))}")
+        check_one_of(on_error, OnError, "on_error")
         listed = pairs_of(pairs)
         return self.decide_pairs(listed, EmbeddedOnce(self.embedder, batch_size, on_error), faces)
 
@@ -417,13 +423,13 @@ class TwinInferenceEngine:
             >>> TwinInferenceEngine("best_model.pth").extract_features(["a.png", "b.png"]).shape
             (2, 128)
         """
-        if isinstance(images, str | Path | bytes):
-            raise ConfigError("images: one picture; give a list, [picture]")
+        listed = as_pictures(images)
+        check_one_of(feature_type, FeatureType, "feature_type")
         if feature_type not in self.source.feature_types():
             raise ConfigError(
                 f"feature_type {feature_type!r}: this model has {', '.join(self.source.feature_types())}"
             )
-        pictures = [Picture(image, called=f"image {number}") for number, image in enumerate(images)]
+        pictures = [Picture(image, called=f"image {number}") for number, image in enumerate(listed)]
         return self.embedder(pictures, feature_type, batch_size)[0]
 
     def compute_similarity_matrix(
@@ -515,6 +521,13 @@ class TwinInferenceEngine:
         )
 
 
+def _named_device(given: object) -> str:
+    """ConfigError for what names no device. torch's own device objects do."""
+    if given is not None and not isinstance(given, str) and type(given).__name__ != "device":
+        raise ConfigError(f"device: a {type(given).__name__}; give auto, cpu, cuda or cuda:0")
+    return "auto" if given is None else str(given) or "auto"
+
+
 def _opened_again(
     kind: type[TwinInferenceEngine], path: str, device: str, align: Align, surface: Surface, deciding: Deciding,
     sha256: str,
@@ -525,6 +538,12 @@ def _opened_again(
         raise ModelError(f"{path}: has changed since the engine was pickled; open it anew")
     engine._deciding, engine.surface = deciding, surface
     return engine
+
+
+def _check_prepared(*pictures: object) -> None:
+    for one in pictures:
+        if not isinstance(one, Prepared):
+            raise ConfigError(f"a {type(one).__name__}; give what prepare_image gave")
 
 
 def _of_pictures(seen: tuple[FaceInfo, FaceInfo]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from twin_dcal.plural import plural
 
 from .gallery import Gallery
 from .gallery_file import check_twins
+from .given import as_list, as_path, as_pictures, is_picture
 from .images import ImageInput
 from .records import path_in, read_table
 
@@ -38,7 +39,7 @@ def enroll(
         raise ManifestError("nobody to enroll: no photograph is named")
     gallery = Gallery(engine) if path is None else Gallery.at(engine, path)
     people = {*gallery.people, *(person for person, _ in listed)}
-    named = _files(Path(twins)) if isinstance(twins, str | Path) else twins
+    named = _files(as_path(twins, "twins")) if isinstance(twins, str | Path) else twins
     pairs, found = _twins(beside if named is None else named, people)
     _tell([*findings, *found])
     added = gallery.add_all(listed, twins=pairs, progress=progress)
@@ -52,8 +53,12 @@ def _listed(source: Any) -> tuple[Listed, Sequence[Path], Sequence[Finding]]:
     """People and photographs of what a user names; of a data set's folder, its files of twin pairs and what was found
     as it was read."""
     if isinstance(source, Mapping):
-        return [(person, each) for person, several in source.items() for each in _each(several)], [], []
-    if isinstance(source, str | Path) and Path(source).is_dir():
+        return (
+            [(person, each) for person, several in source.items() for each in _each(person, several)],
+            [],
+            [],
+        )
+    if isinstance(source, str | Path) and as_path(source, "source").is_dir():
         found = list_folder(Path(source))
         listed: Listed = [(person, str(path)) for person, paths in found.images.items() for path in paths]
         return listed, find_twin_pairs(found.folder), found.findings
@@ -71,15 +76,15 @@ def _files(path: Path) -> list[Path]:
     return list(split_siblings(path).values()) or [path]
 
 
-def _each(several: Any) -> Iterable[ImageInput]:
+def _each(person: str, several: Any) -> Iterable[ImageInput]:
     """The photographs of a person, who may have a single one, not in a list."""
-    return [several] if isinstance(several, str | bytes | Path) else several
+    return [several] if is_picture(several) else as_pictures(several, f"photographs of {person}")
 
 
 def _twins(given: Any, people: Iterable[str]) -> tuple[list[tuple[str, str]], list[Finding]]:
     """Pairs of twins as they are, or of a file or some of them, and what was found of them. ManifestError where none of
     them fits."""
-    files = list(given)
+    files = as_list(given, "twins", "pairs of two people")
     if all(isinstance(each, Path) for each in files):
         read = read_twin_pairs(files)
         pairs, findings, place = list(read.pairs), list(read.findings), ", ".join(map(str, files))
@@ -94,7 +99,8 @@ def _twins(given: Any, people: Iterable[str]) -> tuple[list[tuple[str, str]], li
 
 def _pairs(given: Iterable[Any]) -> list[tuple[str, str]]:
     whole = (
-        pair if isinstance(pair, str) else tuple(as_id(person, "twins") for person in pair) for pair in given
+        tuple(as_id(person, "twins") for person in pair) if isinstance(pair, tuple | list) else pair
+        for pair in given
     )
     return check_twins(whole)
 

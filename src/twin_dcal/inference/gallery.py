@@ -27,6 +27,7 @@ from twin_dcal.spelling import nearest
 
 from .aligning import FaceInfo
 from .gallery_file import GalleryFile, Photograph, Stored, check_person, check_twins, told_align
+from .given import as_pairs
 from .images import ImageInput
 from .pictures import Picture, digest_of, path_of
 from .result import Hit, SearchResult, TemplateResult
@@ -136,7 +137,8 @@ class Gallery:
     ) -> Added:  # fmt: skip
         """`add` of many people: pairs of person and photograph. Args: twins: made known with the first photograph that
         can be used."""
-        for person in {person: None for person, _ in listed}:
+        listed = as_pairs(listed, "listed", "a person and a photograph")
+        for person, _ in listed:
             check_person(person)
         pairs = check_twins(twins)
         num_added, num_known = 0, 0
@@ -195,7 +197,7 @@ class Gallery:
         self._check_align()
         check_fuse(fuse)
         if not isinstance(top, int) or isinstance(top, bool) or top < 1:
-            raise ConfigError(f"top {top!r}: give a whole number of at least 1")
+            raise ConfigError(f"top {top!r:.60}: give a whole number of at least 1")
         if not self.people:
             raise ConfigError("the gallery is empty; enroll somebody")
         [side] = self._engine.sides([(photographs, "query", face)])
@@ -303,6 +305,7 @@ class Gallery:
 
     def _known(self, person: str) -> int:
         """Number of a person. ConfigError, with the nearest name, for one who is not enrolled."""
+        check_person(person)
         at = bisect_left(self.people, person)
         if at == len(self.people) or self.people[at] != person:
             raise ConfigError(f"nobody is enrolled as '{person}'{nearest(person, self.people)}")

@@ -26,6 +26,8 @@ from twin_dcal.names import printable
 from twin_dcal.plural import plural
 from twin_dcal.prepare.quality import WEIGHED
 
+from .given import as_pairs, as_path
+
 FORMAT, FORMAT_VERSION = "twin_dcal.gallery", 1
 _ENTRY, _TENSOR = "gallery", "features"
 _ROUNDING = 1e-2
@@ -106,7 +108,7 @@ class GalleryFile:
     """The file that a gallery keeps to. A link is followed: what is deleted is gone from where it really lies."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = as_path(path, "gallery", ModelError)
         self._seen: tuple[int, ...] | None = None
         """What told the file apart when it was read or written; None where there was none."""
 
@@ -223,10 +225,8 @@ def check_person(person: object) -> str:
 
 def check_twins(pairs: Iterable[Any]) -> list[tuple[str, str]]:
     """Pairs of two people each. ConfigError for what is none."""
-    listed = list(pairs)
+    listed = as_pairs(pairs, "twins", "two people")
     for pair in listed:
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise ConfigError(f"twins {pair!r:.60}: give pairs of two people")
         if check_person(pair[0]) == check_person(pair[1]):
             raise ConfigError(f"twins {pair!r:.60}: a person with themselves; give two people")
     return [(one, other) for one, other in listed]

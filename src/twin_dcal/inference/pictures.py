@@ -1,7 +1,7 @@
 """Pictures in any form, in any number, to features: each that is met again is read, aligned and embedded once."""
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ from twin_dcal.prepare.align import FaceChoice
 
 from .aligning import FaceInfo, Faces, Prepared, is_shared, of_both, unmet
 from .backend import Backend, FeatureType
+from .given import as_list
 from .images import ImageInput, read_pixels
 
 Features = NDArray[np.float32]
@@ -127,10 +128,10 @@ class EmbeddedOnce:
         return np.asarray(np.clip(found, -1, 1), np.float32), of_pairs
 
 
-def pairs_of(given: Iterable[Any]) -> list[tuple[ImageInput, ImageInput]]:
+def pairs_of(given: Any) -> list[tuple[ImageInput, ImageInput]]:
     """Pairs of pictures as they were given. ConfigError for what is no pair, such as a path, or a pair with a label."""
     listed = []
-    for number, pair in enumerate(given):
+    for number, pair in enumerate(as_list(given, "pairs", "pairs of pictures")):
         if not isinstance(pair, tuple | list):
             raise ConfigError(f"pair {number} is a {type(pair).__name__}; give two pictures, (one, other)")
         if len(pair) != 2:
@@ -161,4 +162,4 @@ def digest_of(image: ImageInput) -> str:
 
 def check_batch_size(batch_size: int) -> None:
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ConfigError(f"batch_size {batch_size}: give a whole number of at least 1")
+        raise ConfigError(f"batch_size {batch_size!r:.60}: give a whole number of at least 1")

@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_dcal.errors import ConfigError
 from twin_dcal.metrics.fusion import Fusion
 from twin_dcal.metrics.templates import Rule, template_score
 from twin_dcal.prepare.quality import weight_of
 
 from .aligning import FaceInfo
 from .deciding import Deciding
+from .given import check_one_of
 
 Features = NDArray[np.float32]
 Fuse = Literal["quality", "mean", "max", "scores"]
@@ -63,8 +63,7 @@ class Side:
 
 
 def check_fuse(fuse: str) -> None:
-    if fuse not in get_args(Fuse):
-        raise ConfigError(f"fuse {fuse!r}: give one of {', '.join(get_args(Fuse))}")
+    check_one_of(fuse, Fuse, "fuse")
 
 
 def rule_of(fuse: Fuse) -> Rule:

@@ -166,6 +166,8 @@ def _doubts(at: error_rates.Confusion, weak: str | None, gap: tuple[float, float
 
 def requested_far(metric: str) -> float | None:
     """The rate behind "far=", None for the other known metrics. MetricError for an unknown one."""
+    if not isinstance(metric, str):
+        raise MetricError(f"threshold metric: a {type(metric).__name__}; give eer, accuracy, f1, or far=1e-3")
     if metric in ("eer", "accuracy", "f1"):
         return None
     name, _, value = metric.partition("=")

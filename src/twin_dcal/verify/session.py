@@ -16,6 +16,7 @@ from twin_dcal.extraction.listing import images_below
 from twin_dcal.files import replacing, told_full, write_text
 from twin_dcal.inference.aligning import Align, Faces, Prepared, is_shared, of_both
 from twin_dcal.inference.engine import TwinInferenceEngine
+from twin_dcal.inference.given import as_path
 from twin_dcal.inference.result import TemplateResult, VerificationResult
 from twin_dcal.inference.templates import Fuse
 from twin_dcal.model_file.familiarity import UNLIKE
@@ -117,7 +118,7 @@ class Session:
         """
         if not is_shared(self._faces):
             raise ConfigError("one choice of a face is for a folder; two are for the pictures of a pair")
-        images = images_below(as_written(folder))
+        images = images_below(as_written(str(as_path(folder, "folder"))))
         if not 2 <= len(images) <= MAX_FOLDER:
             raise ManifestError(
                 f"{folder}: {plural(len(images), 'image')}; a folder of 2 to {MAX_FOLDER} can be compared pair "
