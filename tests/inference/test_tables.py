@@ -374,3 +374,53 @@ def test_text_of_a_parquet_table_that_is_no_text(engine, photos, tmp_path):
     table = arrow.table({"img1": bad, "img2": [photos[0]]})
     with pytest.raises(ManifestError, match="damaged"):
         engine.verify_table(table)
+
+
+class Columns:
+    """Named columns in any order, as pandas has them."""
+
+    def __init__(self, *columns):
+        self.columns = [name for name, _ in columns]
+        self._values = columns
+
+    def __getitem__(self, wanted):
+        return next(values for name, values in self._values if name == wanted)
+
+
+def test_headings_that_are_numbers_and_cells_of_numpy(photos, tmp_path):
+    names, cells = np.array(["a", "b"]), np.array([np.int64(7), np.float32(0.5)], object)
+    frame = Columns(("img1", names), (2024, np.array([1, 2])), ("img2", names[::-1]), ("n", cells))
+    rows = read_table(frame, ("img1", "img2"))
+    assert list(rows) == [
+        {"img1": "a", "2024": 1, "img2": "b", "n": 7}, {"img1": "b", "2024": 2, "img2": "a", "n": 0.5},
+    ]  # fmt: skip
+    rows.write(tmp_path / "rows.jsonl")
+    assert [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()] == list(rows)
+
+
+def test_a_frame_that_is_no_table_says_why():
+    twice = Columns(("img1", np.array(["a"])), ("img2", np.array(["b"])), ("img1", np.array(["c"])))
+    with pytest.raises(ManifestError, match="img1"):
+        read_table(twice, ("img1", "img2"))
+    ragged = Columns(("img1", np.array(["a"])), ("img2", np.array(["b", "c"])))
+    with pytest.raises(ManifestError, match="^the table: columns of 1 and of 2 rows$"):
+        read_table(ragged, ("img1", "img2"))
+
+
+@pytest.mark.parametrize("twins", [None, [("al", "bo")]])
+def test_hits_are_a_table_in_every_form(engine, photos, tmp_path, twins):
+    gallery = engine.enroll({"al": [photos[0]], "bo": [photos[1]]}, twins=twins)
+    found = gallery.search(photos[0]).records()
+    known = {"bo": pytest.approx(found[1]["similarity"])} if twins else {}
+    for ending in ("csv", "jsonl", "parquet"):
+        if ending == "parquet":
+            pytest.importorskip("pyarrow")
+        path = tmp_path / f"hits.{ending}"
+        found.write(path)
+        if ending == "jsonl":
+            told = [json.loads(line) for line in path.read_text().splitlines()]
+            assert told[0]["twins"] == known
+            continue
+        told = read_table(path, ("rank", "person"))
+        assert [row["person"] for row in told] == ["al", "bo"]
+        assert json.loads(told[0]["twins"]) == known, ending

@@ -7,12 +7,16 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from twin_dcal.csvfile import csv_text
 from twin_dcal.data.tables import column_names, headings, pyarrow_parquet, read_rows
 from twin_dcal.errors import ConfigError, ManifestError
 from twin_dcal.files import replacing, write_text
 from twin_dcal.names import written
 from twin_dcal.plural import plural
+
+from .given import as_path
 
 TABLES = (".csv", ".tsv", ".parquet")
 _NESTED = ("threshold_source", "model", "attention_maps", "faces", "familiarity", "photographs")
@@ -23,13 +27,10 @@ class Records(list[dict[str, Any]]):
     """Results as a list of dicts with the same keys, one for each row."""
 
     def flat(self) -> "Records":
-        """Without what is nested: of each record its numbers, texts and truth values, and its warnings as one text."""
+        """Without what is nested: of each record its numbers, texts and truth values, its warnings as one text, and
+        the twins of a hit as JSON."""
         return Records(
-            {
-                name: "; ".join(map(str, value)) if name == "warnings" else value
-                for name, value in record.items()
-                if name not in _NESTED
-            }
+            {name: _as_text(name, value) for name, value in record.items() if name not in _NESTED}
             for record in self
         )
 
@@ -60,6 +61,12 @@ class Records(list[dict[str, Any]]):
             parquet.write_table(table, file)
 
 
+def _as_text(name: str, value: Any) -> Any:
+    if name == "warnings":
+        return "; ".join(map(str, value))
+    return json.dumps(value, ensure_ascii=False) if name == "twins" and isinstance(value, Mapping) else value
+
+
 class Rows(Records):
     """Rows of a table. places: where each stands, for messages: `people.csv, line 3`."""
 
@@ -70,7 +77,7 @@ class Rows(Records):
 
 def check_results(path: str | Path) -> Path:
     """ConfigError for an ending that results are not written to, or parquet without pyarrow."""
-    path = Path(path)
+    path = as_path(path, "output")
     if path.suffix not in RESULTS:
         raise ConfigError(f"{path}: results are written to {', '.join(RESULTS)}")
     if path.suffix == ".parquet":
@@ -95,7 +102,7 @@ def read_table(source: Any, columns: Sequence[str], name: str = "the table") -> 
     ManifestError for anything else.
     """
     if isinstance(source, str | Path):
-        path = Path(source)
+        path = as_path(source, name, ManifestError)
         if path.suffix.lower() not in TABLES:
             raise ManifestError(f"{path}: tables are read from {', '.join(TABLES)}, and DataFrames")
         if path.suffix.lower() == ".parquet":
@@ -143,9 +150,10 @@ def _parquet(path: Path) -> Any:
 def _of_columns(frame: Any, columns: Sequence[str], name: str) -> Rows:
     """Rows of whatever has named columns that can be made lists: pandas, polars and pyarrow call that differently."""
     try:
-        found = [str(each) for each in getattr(frame, "column_names", None) or frame.columns]
+        keys = list(getattr(frame, "column_names", None) or frame.columns)  # numbers may be among them
+        found = [str(each) for each in keys]
         names = _named(found, columns, name)
-        lists = [_as_list(frame[each]) for each in found]
+        lists = [_as_list(frame[each]) for each in keys]
     except UnicodeDecodeError as error:
         raise ManifestError(f"{name}: damaged: text that is no UTF-8") from error
     except (AttributeError, KeyError, TypeError) as error:
@@ -153,6 +161,9 @@ def _of_columns(frame: Any, columns: Sequence[str], name: str) -> Rows:
     missing = [each for each in columns if each not in names]
     if missing:
         raise ManifestError(f"{name}: no column {missing[0]}; it has {', '.join(found)}")
+    lengths = sorted({len(each) for each in lists})
+    if len(lengths) > 1:
+        raise ManifestError(f"{name}: columns of {lengths[0]:,} and of {plural(lengths[-1], 'row')}")
     rows = [dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]
     return Rows(rows, (f"{name}, row {number}" for number in range(1, len(rows) + 1)))
 
@@ -170,6 +181,6 @@ def _named(found: Sequence[str], columns: Sequence[str], place: str) -> list[str
 def _as_list(column: Any) -> list[Any]:
     for method in ("to_pylist", "to_list", "tolist"):
         if hasattr(column, method):
-            values: list[Any] = getattr(column, method)()
-            return values
+            values = getattr(column, method)()
+            return [each.item() if isinstance(each, np.generic) else each for each in values]
     raise TypeError(type(column).__name__)
