@@ -64,7 +64,7 @@ class Prepared:
         if known is None:
             return self
         judged = known.judged(self.pixels)
-        told = (known.told(judged),) if judged["beyond"] else ()
+        told = (known.told(),) if judged["beyond"] else ()
         seen = replace(self.seen, warnings=(*told, *self.seen.warnings), familiarity=judged)
         return replace(self, seen=seen)
 

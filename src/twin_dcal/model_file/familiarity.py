@@ -104,12 +104,11 @@ class Familiarity:
             "beyond": distance > self.limit,
         }  # fmt: skip
 
-    def told(self, judged: Mapping[str, Any]) -> str:
-        """A warning about a picture that was `judged` beyond the limit."""
+    def told(self) -> str:
+        """A warning about a picture that was judged beyond the limit."""
         return (
-            f"{UNLIKE} (sharpness, texture, colours): further from them "
-            f"than {percent(LIMIT)} of {self.num_validation:,} validation pictures, {judged['distance']:.2f} where "
-            f"{judged['limit']:.2f} is their limit; error rates measured on those say little about it"
+            f"{UNLIKE} (sharpness, texture, colours): further from them than {percent(LIMIT)} of "
+            f"{self.num_validation:,} validation pictures; error rates measured on those say little about it"
         )
 
     def told_of_many(self, looks_ND: ArrayLike) -> tuple[str, ...]:
