@@ -76,7 +76,7 @@ def test_a_server_that_takes_the_call_and_says_nothing_is_not_there(monkeypatch)
 @pytest.mark.parametrize(("ours", "is_asked"), [("", False), ("HF_HUB_OFFLINE", True)])
 def test_ones_own_offline_switch_is_heeded(ours, is_asked, monkeypatch):
     asked = []
-    monkeypatch.setattr(hub, "_answers", lambda address: bool(asked.append(address)))
+    monkeypatch.setattr(hub, "answers", lambda address: bool(asked.append(address)))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TWIN_DCAL_DEFAULTS", ours)
     with pytest.raises(ModelError) as error:

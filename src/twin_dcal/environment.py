@@ -11,7 +11,7 @@ from twin_dcal.errors import ConfigError
 def num_threads() -> int:
     """OMP_NUM_THREADS, as torch reads it, for ONNX Runtime; 0, the runtime's own choice, where it is no number."""
     told = os.environ.get("OMP_NUM_THREADS", "")
-    return min(int(told), os.cpu_count() or 1) if told.isascii() and told.isdigit() and len(told) < 10 else 0
+    return min(int(told[:9]), os.cpu_count() or 1) if told.isascii() and told.isdigit() else 0
 
 
 _ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")

@@ -54,7 +54,16 @@ def test_every_command_takes_a_wrong_backend_away(monkeypatch):
 
 @pytest.mark.parametrize(
     ("told", "number"),
-    [("1", 1), ("", 0), ("9" * 5000, 0), ("abc", 0), ("-3", 0), ("2.5", 0), ("²", 0), ("1,2", 0)],
+    [
+        ("1", 1),
+        ("", 0),
+        ("9" * 5000, os.cpu_count()),
+        ("abc", 0),
+        ("-3", 0),
+        ("2.5", 0),
+        ("²", 0),
+        ("1,2", 0),
+    ],
 )
 def test_threads_are_a_number_or_the_runtimes_own_choice(told, number, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", told)
