@@ -89,6 +89,20 @@ def test_nothing_frozen_is_one_line(make):
         make(**{"training.cached_views": 1, "model.frozen_stride": 0})
 
 
+def test_views_that_no_disk_holds_are_one_line_and_leave_no_folder(make, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"training\.cached_views 1000000000: their features take .* GB free"
+    ):
+        make(**{"training.cached_views": 1_000_000_000})
+    assert not (tmp_path / "run" / FOLDER).exists()
+
+
+def test_a_file_in_place_of_the_folder_is_one_line(make, tmp_path):
+    (tmp_path / "kept").write_text("")
+    with pytest.raises(ConfigError, match=r"runtime\.cache_dir .*kept is a file; name a folder"):
+        make(**{"training.cached_views": 1, "runtime.cache_dir": str(tmp_path / "kept")})
+
+
 def test_an_image_that_cannot_be_read_is_replaced_and_known_to_a_later_run(make, damaged_faces):
     for name in ("first", "again"):
         trainer = make(**{"training.cached_views": 2, "data.data_dir": str(damaged_faces)})

@@ -78,6 +78,8 @@ def _load_file(network: Any, name: str, path: Path) -> None:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if "weights_only" in reason:  # timm's advice is to read it unsafely
+            reason = "it holds objects besides tensors, or is no file of torch.save"
         raise ModelError(f"{path}: not a weights file that can be read safely ({reason})") from error
     refuse_unusable(weights, path)
     prefix, weights = own_part(weights, network.state_dict(), path)

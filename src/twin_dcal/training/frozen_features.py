@@ -7,6 +7,7 @@ augmented views; training then reads a random view's maps, and runs only what co
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -109,6 +110,20 @@ def kept_features(
     )  # fmt: skip
 
 
+def _make_room(folder: Path, num_bytes: int, num_views: int) -> None:
+    """The folder of kept features. ConfigError where it cannot be one, or has not the room for so many bytes."""
+    place = next(part for part in (folder.absolute(), *folder.absolute().parents) if part.exists())
+    if not place.is_dir():
+        raise ConfigError(f"runtime.cache_dir {folder}: {place} is a file; name a folder")
+    free = shutil.disk_usage(place).free
+    if num_bytes > free:
+        raise ConfigError(
+            f"training.cached_views {num_views}: their features take {num_bytes / 1e9:,.2f} GB, and {folder} has "
+            f"{free / 1e9:,.2f} GB free. Keep fewer views, or name another runtime.cache_dir"
+        )
+    make_folder(folder)
+
+
 def _shapes(model: DCALVerificationModel, image_size: ImageSize) -> list[tuple[int, ...]]:
     device = next(model.parameters()).device
     with torch.no_grad():
@@ -129,7 +144,7 @@ def _compute(
         plural(faces.num_images, "image"),
         num_bytes / 1e9,
     )
-    make_folder(files[0].parent)
+    _make_room(files[0].parent, num_bytes, num_views)
     begun = [file.with_suffix(".part") for file in files]
     with owner_only():
         arrays = [
