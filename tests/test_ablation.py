@@ -150,12 +150,19 @@ def test_variants_of_a_file_change_any_key(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [("[]", "write an object"), ("{}", "write an object"), ('{"a": 1}', "write an object"), ("{", "not a JSON file"),
-     ('{"../a": {}}', "letters, digits"), ('{".a": {}}', "letters, digits")],
+     ('{"../a": {}}', "letters, digits"), ('{".a": {}}', "letters, digits"), ('{"ablation.md": {}}', "letters, digits"),
+     ('{"' + 101 * "a" + '": {}}', "letters, digits"), ('{"a": {}, "a": {}}', "'a' is written twice"),
+     ('{"a": {}, "A": {}}', "differ in capitals alone"), ('{"s5": {"runtime.seed": 5}}', "use --seeds"),
+     ('{"x": {"runtime.output_dir": "y"}}', "use --output_dir")],
 )  # fmt: skip
 def test_wrong_variants_files_are_one_line(text, message, tmp_path, capsys):
     path = tmp_path / "variants.json"
     path.write_text(text)
     one_error(capsys, ablate("--variants", path), message)
+
+
+def test_an_endless_variants_file_is_refused(capsys):
+    one_error(capsys, ablate("--variants", "/dev/zero"), "a pipe or a device")
 
 
 @pytest.mark.parametrize(
@@ -261,6 +268,11 @@ def test_only_what_is_not_finished_is_trained(planned, monkeypatch):
     assert standing_of(run, split) == "unfinished"
     run.best_model.unlink()
     assert standing_of(run, split) == "unfinished"
+    (run.folder / ablation_runs.RECORD_NAME).write_text('{"best_model_sha256": "abc"}')
+    with pytest.raises(
+        ConfigError, match=r"best_model\.pth of a finished run is gone: bring it back, or delete"
+    ):
+        standing_of(run, split)
 
 
 def test_a_run_of_another_configuration_is_refused_not_mixed_in(planned):

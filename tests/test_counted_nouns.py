@@ -60,7 +60,7 @@ NEVER_ONE = {  # of these there are two or more where the sentence is said
     "lookalikes/suggest.py": "people are mutual", "metrics/error_rates.py": "impostor pairs or more",
     "metrics/paired.py": "pairs). Put", "metrics/pairs.py": "second images. Give",
     "report/content.py": "unrelated pairs",
-    "model_file/familiarity.py": "validation pictures,", "prepare/align.py": "faces",
+    "model_file/familiarity.py": "validation pictures;", "prepare/align.py": "faces",
     "prepare/photo.py": "faces in the",
     "prepare/grouping.py": "people, too many", "cli/synth.py": "edited people in",
 }  # fmt: skip

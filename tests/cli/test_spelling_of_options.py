@@ -89,3 +89,30 @@ def test_an_empty_value_is_not_an_option_left_out(command, given, named, capsys)
     module = importlib.import_module(f"twin_dcal.cli.{command}")
     assert module.main(given) == 2
     assert capsys.readouterr().err == f"error: {named}: an empty value; give one, or leave the option out\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "named"),
+    [
+        ("prepare", ["p", "--output", "o", "--model", "m", "--min_cosine", "nan"], "--min_cosine"),
+        ("prepare", ["p", "--output", "o", "--split", "0.8", "0.2", "nan"], "--split"),
+        (
+            "verify",
+            ["--model", "m", "--img1", "a.png", "--img2", "b.png", "--threshold", "NaN"],
+            "--threshold",
+        ),
+        ("synth", ["--output", "o", "--strength", "nan", "--from_faces", "f"], "--strength"),
+    ],
+)
+def test_nan_is_no_number(command, given, named, capsys):
+    module = importlib.import_module(f"twin_dcal.cli.{command}")
+    assert module.main(given) == 2
+    assert capsys.readouterr().err == f"error: {named} nan: not a number; give one, or leave the option out\n"
+
+
+def test_a_cosine_and_a_file_of_prepare_are_checked_before_the_work(tmp_path, capsys):
+    prepare = importlib.import_module("twin_dcal.cli.prepare")
+    sheet = [str(tmp_path), "--output", str(tmp_path / "o"), "--contact_sheet", str(tmp_path)]
+    assert prepare.main(sheet) == 2
+    assert capsys.readouterr().err == f"error: --contact_sheet {tmp_path}: a folder; name a file\n"
+    assert not (tmp_path / "o").exists()

@@ -9,16 +9,19 @@ from made_faces import faces
 from PIL import Image
 
 from twin_dcal.cli import evaluate as command
+from twin_dcal.errors import ConfigError
 from twin_dcal.evaluation.earlier import make_room
 from twin_dcal.evaluation.embedding_files import write_embeddings
 
+EXAMPLE = "examples/false_match_001_twin_+0.900_a_b.jpg"
+OURS = {"evaluation_report.json", "report.html", "embeddings.npz", "visualizations/det.png", EXAMPLE}
+MINE = {"mine.txt", "visualizations/mine.png", "examples/mine.jpg"}
 ABOUT = {"model": {"path": "m.pth", "sha256": "a" * 64}, "feature_type": "combined", "test_data": "test"}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("evaluation_report.json", "report.html", "embeddings.npz", "visualizations/det.png", "mine.txt",
-                 "visualizations/mine.txt", "examples/worst.jpg"):  # fmt: skip
+    for name in (*OURS, *MINE):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("earlier")
     (tmp_path / "evaluation_report.json").write_text(json.dumps({**ABOUT, "roc_auc": 0.5}))
@@ -40,22 +43,61 @@ def files_below(folder):
     ],
 )
 def test_another_evaluation_is_moved_whole_and_that_is_said(folder, other, caplog):
-    before = files_below(folder) - {"mine.txt"}
     with caplog.at_level("INFO"):
         moved = make_room(folder, {**ABOUT, **other})
-    assert files_below(moved) == before
-    assert files_below(folder) == {"mine.txt"} | {
-        str(path.relative_to(folder)) for path in moved.rglob("*.*")
-    }
+    assert files_below(moved) == OURS
+    assert files_below(folder) == MINE | {str(path.relative_to(folder)) for path in moved.rglob("*.*")}
     assert json.loads((moved / "evaluation_report.json").read_text())["roc_auc"] == 0.5
     assert f"held another evaluation, which is in {moved} now" in caplog.text
 
 
 def test_of_the_same_evaluation_only_what_would_stay_beside_it_goes(folder):
     assert make_room(folder, {**ABOUT, "model": {"path": "elsewhere", "sha256": "a" * 64}}) is None
-    assert files_below(folder) == {
-        "evaluation_report.json", "embeddings.npz", "mine.txt", "visualizations/mine.txt",
-    }  # fmt: skip
+    assert files_below(folder) == {"evaluation_report.json", "embeddings.npz"} | MINE
+
+
+def test_what_a_link_leads_to_stays(folder, tmp_path_factory):
+    photos = tmp_path_factory.mktemp("photos")
+    (photos / Path(EXAMPLE).name).write_text("a photograph")
+    (folder / EXAMPLE).unlink()
+    (folder / "examples" / "mine.jpg").unlink()
+    (folder / "examples").rmdir()
+    (folder / "examples").symlink_to(photos)
+    make_room(folder, ABOUT)
+    make_room(folder, {**ABOUT, "test_data": "val"})
+    assert files_below(photos) == {Path(EXAMPLE).name}
+
+
+def test_a_move_that_was_stopped_goes_on_in_the_same_folder(folder, monkeypatch):
+    rename, moved = Path.rename, []
+
+    def stopped(path, target):
+        if len(moved) == 2:
+            raise KeyboardInterrupt
+        moved.append(rename(path, target))
+
+    monkeypatch.setattr(Path, "rename", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        make_room(folder, {**ABOUT, "test_data": "val"})
+    monkeypatch.undo()
+    target = make_room(folder, {**ABOUT, "test_data": "val"})
+    assert files_below(target) == OURS
+    assert list((folder / "earlier").iterdir()) == [target]
+
+
+def test_files_without_a_report_are_moved_but_not_what_is_evaluated(folder):
+    (folder / "evaluation_report.json").unlink()
+    (folder / "people.csv").write_text("mine")
+    given = {"embeddings": {"path": str(folder / "embeddings.npz"), "sha256": "c"}}
+    target = make_room(folder, given)
+    assert files_below(target) == OURS - {"evaluation_report.json", "embeddings.npz"} | {"people.csv"}
+    assert (folder / "embeddings.npz").is_file()
+
+
+def test_a_file_where_earlier_evaluations_go_is_one_line(folder):
+    (folder / "earlier").write_text("")
+    with pytest.raises(ConfigError, match="earlier: not a folder, and earlier evaluations go there"):
+        make_room(folder, {**ABOUT, "test_data": "val"})
 
 
 def test_two_moved_within_one_second_have_folders_of_their_own(folder):

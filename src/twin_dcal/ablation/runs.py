@@ -82,7 +82,8 @@ def split_of(face_data: FaceData) -> dict[str, str]:
 
 
 def standing_of(run: PlannedRun, split: Mapping[str, str]) -> Standing:
-    """How far a run has come. ConfigError where its folder holds a run of another configuration or split."""
+    """How far a run has come. ConfigError where its folder holds a run of another configuration or split, or a
+    finished one without its model."""
     if not (run.folder / "last.pth").is_file():
         return "new"
     differ = _differences(TwinVerificationConfig.from_file(run.folder / "config.json"), run.config)
@@ -93,7 +94,12 @@ def standing_of(run: PlannedRun, split: Mapping[str, str]) -> Standing:
             f"{run.folder} holds a run of another configuration: {', '.join(differ)}; use another --output_dir, or "
             "--overwrite to train all runs anew"
         )
-    return "finished" if _is_recorded(run) else "unfinished"
+    recorded = _recorded_hash(run)
+    if recorded and not run.best_model.is_file():
+        raise ConfigError(
+            f"{run.best_model} of a finished run is gone: bring it back, or delete {run.folder} to train this run anew"
+        )
+    return "finished" if recorded and recorded == file_hash(str(run.best_model)) else "unfinished"
 
 
 def check_images(run: PlannedRun, face_data: FaceData) -> None:
@@ -140,12 +146,12 @@ def _differences(stored: TwinVerificationConfig, wanted: TwinVerificationConfig)
     ]
 
 
-def _is_recorded(run: PlannedRun) -> bool:
-    """Whether the folder says that this very model is the outcome of a finished run."""
+def _recorded_hash(run: PlannedRun) -> str | None:
+    """SHA-256 of the model that is the outcome of the folder's finished run; None where none is recorded."""
     try:
         place = run.folder / RECORD_NAME
         record: Any = parse_json(place.read_text("utf-8"), place)
     except (OSError, ValueError):
-        return False
+        return None
     told = record.get("best_model_sha256") if isinstance(record, dict) else None
-    return run.best_model.is_file() and told == file_hash(str(run.best_model))
+    return told if isinstance(told, str) else None

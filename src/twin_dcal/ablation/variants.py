@@ -1,7 +1,7 @@
 """What an ablation compares: combinations of branches, or any changes of a configuration, as a user names them."""
 
 import difflib
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,18 @@ from typing import Any, get_args
 
 from twin_dcal.config import Branch
 from twin_dcal.errors import ConfigError
+from twin_dcal.files import refuse_endless
+from twin_dcal.jsontext import parse_json
 
 BRANCHES: tuple[Branch, ...] = get_args(Branch)
+OWN_KEYS = {
+    "runtime.output_dir": "--output_dir",
+    "runtime.seed": "--seeds",
+    "data.split_file": "--data.split_file for all variants",
+}
+"""Keys that are set for every run, and what is used in their place."""
+_FOLDER = re.compile(r"[^\W_][\w+.-]{0,99}|[_+-][\w+.-]{0,99}")
+_FILES = (".json", ".md", ".tex", ".pdf", ".png", ".svg")
 ALL = "all"
 
 
@@ -40,22 +50,31 @@ def read_variants_file(path: str | Path) -> tuple[Variant, ...]:
 
     ConfigError for a file that is none, and for names that make no folder.
     """
+    refuse_endless(Path(path), ConfigError)
     try:
-        named = json.loads(Path(path).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        named = parse_json(Path(path).read_text("utf-8-sig"), path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"--variants {path}: not a JSON file that can be read ({error})") from None
     if not isinstance(named, dict) or not named or not all(isinstance(each, dict) for each in named.values()):
         raise ConfigError(
             f'--variants {path}: write an object of names and changes, {{"sa": {{"model.branches": ["sa"]}}, …}}'
         )
-    for name in named:
-        if (
-            not name.replace("+", "").replace("-", "").replace("_", "").replace(".", "").isalnum()
-            or name[0] == "."
-        ):
+    before: dict[str, str] = {}
+    for name, changes in named.items():
+        if not _FOLDER.fullmatch(name) or name.endswith(_FILES):
             raise ConfigError(
-                f"--variants {path}: '{name}' is a folder's name too: use letters, digits and + - _ ."
+                f"--variants {path}: '{name[:60]}' is a folder's name too: use up to 100 letters, digits and + - _ . , "
+                "with none of the endings of the tables and plots beside it"
             )
+        if (other := before.setdefault(name.upper(), name)) != name:
+            raise ConfigError(
+                f"--variants {path}: '{other}' and '{name}' differ in capitals alone, which tables do not show"
+            )
+        for key, instead in OWN_KEYS.items():
+            if key in changes:
+                raise ConfigError(
+                    f"--variants {path}: '{name}' sets {key}, which dcal-ablate sets; use {instead}"
+                )
     return tuple(
         Variant(label=name, changes=tuple((key, _frozen(value)) for key, value in changes.items()))
         for name, changes in named.items()

@@ -3,6 +3,7 @@
 import argparse
 import copy
 import logging
+import math
 import os
 import sys
 import textwrap
@@ -113,7 +114,7 @@ class Parser(argparse.ArgumentParser):
         """Options, and dotted overrides from whatever is not an option. ConfigError for anything else, with the nearest
         of this command's own options and keys."""
         known, rest = self.parse_known_args(arguments)
-        self._refuse_empty(known)
+        self._refuse_unset(known)
         own = [name for action in self._actions for name in action.option_strings]
         dotted = parse_dotted(rest, own, () if self._keys is None else self._keys())
         if dotted and self._keys is None:
@@ -123,14 +124,18 @@ class Parser(argparse.ArgumentParser):
             )
         return known, dotted
 
-    def _refuse_empty(self, known: argparse.Namespace) -> None:
+    def _refuse_unset(self, known: argparse.Namespace) -> None:
         """An empty value is a script's variable that was not set: taken for an option that was left out, `--person ""`
-        would search all people, and `--token ""` leave a page open to everybody."""
+        would search all people, and `--token ""` leave a page open to everybody. NaN is no number that anything was
+        meant by: every comparison with it is false, and a check would be switched off in silence."""
         for action in self._actions:
             given = getattr(known, action.dest, None)
-            if "" in (given if isinstance(given, list) else [given]):
+            for value in given if isinstance(given, list) else [given]:
                 name = action.option_strings[0] if action.option_strings else str(action.metavar)
-                raise ConfigError(f"{name}: an empty value; give one, or leave the option out")
+                if value == "":
+                    raise ConfigError(f"{name}: an empty value; give one, or leave the option out")
+                if isinstance(value, float) and math.isnan(value):
+                    raise ConfigError(f"{name} nan: not a number; give one, or leave the option out")
 
     def parse_options(self, arguments: Sequence[str] | None) -> argparse.Namespace:
         """Options of a command that takes no keys. ConfigError for anything else."""

@@ -99,11 +99,14 @@ def body(arguments: Sequence[str] | None) -> int:
         if getattr(options, name) is not None:
             dotted[f"crops.{name}"] = getattr(options, name)
 
+    from twin_dcal.errors import ConfigError
     from twin_dcal.prepare.job import Job
     from twin_dcal.prepare.run import PAGE_NAME, prepare
     from twin_dcal.prepare.settings import PrepareConfig
     from twin_dcal.prepare.sheet import write_contact_sheet
 
+    if options.contact_sheet and Path(options.contact_sheet).is_dir():
+        raise ConfigError(f"--contact_sheet {options.contact_sheet}: a folder; name a file")
     job = Job(
         source=Path(options.photos), output=Path(options.output),
         config=PrepareConfig.resolved(options.config, dotted), twin_pairs=options.twin_pairs,
@@ -152,6 +155,8 @@ def _model(options: argparse.Namespace) -> tuple["Embed | None", float, tuple[st
         raise ConfigError(
             f"{options.model}: its threshold is of a fused score, not of a cosine; give --min_cosine"
         )
+    if options.min_cosine is not None and not -1 <= options.min_cosine <= 1:
+        raise ConfigError(f"--min_cosine {options.min_cosine:g}: a cosine lies between -1 and 1")
     threshold = engine.threshold if options.min_cosine is None else options.min_cosine
     return embed, threshold, told_of_training(engine.source.training)  # type: ignore[return-value]
 

@@ -143,7 +143,7 @@ def _edit_settings(options: Namespace) -> "Settings":
     if options.calibrate_with is None:
         return settings
 
-    from twin_dcal.edits.calibrate import calibrated
+    from twin_dcal.edits.calibrate import NEAR, calibrated
 
     target = TARGET_EER if options.target_eer is None else options.target_eer
     settings = calibrated(options.from_faces, options.calibrate_with, settings, target, options.output)
@@ -152,6 +152,10 @@ def _edit_settings(options: Namespace) -> "Settings":
         f"strength {settings.strength:g}: twin EER {told['achieved_eer']:.3f} of {told['network']} over "
         f"{plural(told['people'], 'person', 'people')} of train"
     )
+    if abs(told["achieved_eer"] - target) > NEAR:
+        print(
+            f"no strength that was tried is within {NEAR:g} of {target:g}: more people of train find it finer"
+        )
     return settings
 
 

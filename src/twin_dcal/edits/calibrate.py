@@ -35,7 +35,7 @@ ARCFACE = np.array(
 """Landmarks in the 112-pixel crops that face networks of the ArcFace kind are trained on."""
 WEAKEST, STRONGEST = 0.1, 2.5
 _MOST_PEOPLE, _MOST_PHOTOS = 90, 20
-_NEAR = 0.004  # of the target EER; the sample's own standard error is some .02
+NEAR = 0.004  # of the target EER; the sample's own standard error is some .02
 _STEPS = 8
 _BATCH = 32
 
@@ -150,7 +150,7 @@ def calibrate(faces: str | Path, network: FaceNetwork, settings: Settings, targe
         )
     photos = sum(len(hand) for _, hands in sample for hand in hands)
     strength, found = _search(partial(twin_eer, network, sample, settings), settings.strength, target_eer)
-    if abs(found - target_eer) > 5 * _NEAR:
+    if abs(found - target_eer) > 5 * NEAR:
         raise ConfigError(
             f"--target_eer {target_eer}: no strength from {WEAKEST} to {STRONGEST} reaches it; "
             f"{strength:.2f} gives {found:.3f}"
@@ -175,7 +175,7 @@ def _search(measure: Callable[[float], float], start: float, target: float) -> t
             found = measure(strength)
             bar.note(f"strength {strength:.3f}, EER {found:.3f}")
             bar.update()
-            if abs(found - target) <= _NEAR or step == _STEPS - 1:
+            if abs(found - target) <= NEAR or step == _STEPS - 1:
                 break
             if found > target:
                 low, at_low = strength, found
