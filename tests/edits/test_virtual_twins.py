@@ -1,6 +1,7 @@
 """Virtual twins: two edited selves of each training person, the same for everybody who draws them."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -109,6 +110,18 @@ def test_landmarks_are_found_once_and_again_for_a_changed_photo(data_folder, tmp
     (data_folder / "landmarks.json").write_text("damaged")
     module_of(config)
     assert len(looked) == 1 + 13
+
+
+@pytest.mark.parametrize("wrong", ["NaN", "1e308", '"x"', "null"])
+def test_landmarks_that_are_none_are_found_anew(data_folder, tmp_path, wrong):
+    config = config_of(data_folder, tmp_path)
+    before = module_of(config).virtual
+    file = data_folder / "landmarks.json"
+    sound = file.read_text()
+    file.write_text(re.sub(r"\d+\.\d+", wrong, sound))
+    after = module_of(config).virtual
+    assert all(np.array_equal(a.turn, b.turn) for a, b in zip(before.cameras, after.cameras, strict=True))
+    assert file.read_text() == sound
 
 
 def test_copies_of_a_picture_stay_with_one_self(data_folder, tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 
 from twin_dcal.data.decode import decode_pixels, read_bytes
 from twin_dcal.errors import ImageError
-from twin_dcal.files import write_text
+from twin_dcal.files import is_file, write_text
 from twin_dcal.jsontext import parse_json
 from twin_dcal.prepare.duplicates import compared_pixels, find_copies, perceptual_hash
 from twin_dcal.progress import track
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 CACHE_NAME = "landmarks.json"
 _VERSION = 1
+_FARTHEST = 1e5  # pixels; no picture that is read is larger
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,8 @@ def _keep(path: Path, detector: Any) -> Kept:
 
 def _read(file: Path) -> dict[str, Kept]:
     """Nothing for a file that is missing, damaged or of another version: it is made anew."""
+    if not is_file(file):  # nor is a device or a pipe read, which may never end
+        return {}
     try:
         told = parse_json(file.read_text(encoding="utf-8"), file)
         if told["version"] != _VERSION:
@@ -84,8 +87,21 @@ def _read(file: Path) -> dict[str, Kept]:
 
 
 def _kept(value: dict[str, Any]) -> Kept:
+    """ValueError for what was not written here: the file comes along with data of others, and what it says is edited
+    where there is no face."""
     found = value.pop("found")
-    return Kept(found=Found(**found) if found else None, **value)
+    kept = Kept(found=_found(**found) if found else None, **value)
+    counts = (kept.size, kept.changed, kept.hash, kept.mirrored)
+    if not all(type(count) is int and abs(count) < 2**64 for count in counts):
+        raise ValueError("sizes, times and hashes are whole numbers")
+    return kept
+
+
+def _found(landmarks: Any, score: Any) -> Found:
+    points = np.array(landmarks, np.float64)
+    if points.shape != (5, 2) or not np.all(np.abs(points) < _FARTHEST) or not 0 <= float(score) <= 1:
+        raise ValueError("not five points in a picture and a score")
+    return Found(tuple((float(x), float(y)) for x, y in points), float(score))
 
 
 def _write(file: Path, known: dict[str, Kept]) -> None:
