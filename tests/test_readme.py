@@ -71,6 +71,7 @@ def trained(tiny_faces, tmp_path_factory):
         "MODEL": model,
         "IMG1": one,
         "IMG2": two,
+        "IMG3": home / "a.jpg",
         "FOLDER": one.parent,
         "FOLDER_OF_PEOPLE": one.parent.parent,
         "LIST": home / "LIST",

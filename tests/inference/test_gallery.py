@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from templates_oracle import dot, template_score
 from tiny import tiny_model
 
@@ -82,8 +82,13 @@ def test_a_search_is_brute_force(engine, enrolled, tiny_faces, photos, fuse):
     assert found.records()[0]["person"] == found.hits[0].person
 
 
-def test_of_equal_ones_the_first_by_name_comes_first(engine, photos):
-    gallery = engine.enroll({name: [photos[0]] for name in ("b", "c", "a")})
+def test_of_equal_ones_the_first_by_name_comes_first(engine, photos, tmp_path):
+    photograph = Image.open(photos[0])
+    for name in "bca":
+        photograph.save(tmp_path / f"{name}.bmp")
+        with (tmp_path / f"{name}.bmp").open("ab") as file:
+            file.write(name.encode())  # another file of the same picture
+    gallery = engine.enroll({name: tmp_path / f"{name}.bmp" for name in "bca"})
     assert [hit.person for hit in gallery.search(photos[5]).hits] == ["a", "b", "c"]
 
 
@@ -311,7 +316,9 @@ def test_the_command(model_path, tiny_faces, photos, tmp_path, capsys):
     code, out, _ = run("--photo", photos[0], "--person", "6a")
     assert out.startswith("decision ")
     assert "second 6" in out
-    assert run("--add", "new", "--photo", photos[0], "gone.png")[:2] == (
+    mirrored = tmp_path / "mirrored.png"
+    ImageOps.mirror(Image.open(photos[0])).save(mirrored)
+    assert run("--add", "new", "--photo", mirrored, "gone.png")[:2] == (
         0, "1 photograph added, 0 there already; 17 people with 97 photographs\n",
     )  # fmt: skip
     assert run("--remove", "new")[1] == "1 photograph of new deleted; 16 people with 96 photographs\n"
@@ -352,7 +359,10 @@ def test_names_that_are_no_text_are_enrolled_and_found(engine, photos, tmp_path,
     assert gallery.remove(person, str(place)) == 1
 
 
-@pytest.mark.parametrize("name", ["x" * 10_001, 3, None, ""], ids=["long", "number", "none", "empty"])
+@pytest.mark.parametrize(
+    "name", ["x" * 10_001, 3, None, "", "   ", "b ", "\tb"],
+    ids=["long", "number", "none", "empty", "blanks", "blank after", "tab before"],
+)  # fmt: skip
 def test_a_name_that_is_none_is_refused_before_anything_is_written(engine, photos, tmp_path, name):
     path = tmp_path / "people.gallery"
     with pytest.raises(ConfigError, match="name"):
@@ -361,6 +371,65 @@ def test_a_name_that_is_none_is_refused_before_anything_is_written(engine, photo
     with pytest.raises(ConfigError, match="name"):
         engine.enroll({"a": photos[:1]}, path, twins=[("a", "x" * 10_001)])
     assert not path.exists()
+
+
+def test_who_was_enrolled_with_blanks_around_the_name_can_be_deleted(engine, command, photos, tmp_path):
+    """Galleries of earlier releases may have such names."""
+    assert command("--add", "07 ", "--photo", photos[0])[::2] == (
+        2, "error: person '07 ': blanks before or after a name, which nobody sees; enroll as '07'\n"
+    )  # fmt: skip
+    stored = engine.enroll({"a": photos[:1]})._stored
+    for name in ("  ", "07 "):
+        old = gallery_file.Stored(
+            (stored.photographs[0].model_copy(update={"person": name}),), stored.features
+        )
+        gallery_file.write_gallery(tmp_path / "people.gallery", old, engine.source.described(), engine.align)
+        assert command("--remove", name)[0] == 0
+
+
+def test_one_photograph_of_two_people_is_refused(engine, command, photos, tmp_path):
+    """Known by its content, whatever the files are called."""
+    path, copy = tmp_path / "people.gallery", tmp_path / "copy.png"
+    copy.write_bytes(Path(photos[0]).read_bytes())
+    several = [photos[1]] * 40
+    for given in ({"a": photos[:1], "b": [*several, copy]}, {"a": photos[0], "b": copy.read_bytes()}):
+        with pytest.raises(ManifestError, match=r"one photograph of two people, 'a' \(.*0\.png\) and 'b' \("):
+            engine.enroll(given, path)
+    (tmp_path / "people.csv").write_text(f"person,image\na,{photos[0]}\nb,{copy}\n")
+    code, _, err = command("--enroll", tmp_path / "people.csv")
+    assert (code, err.count("\n")) == (2, 1)
+    assert not path.exists(), "and nothing is written"
+    assert command("--add", "a", "--photo", photos[0])[0] == 0
+    content = path.read_bytes()
+    code, _, err = command("--add", "b", "--photo", photos[1], copy)
+    assert (code, err) == (
+        2, f"error: one photograph of two people, 'a' ({photos[0]}), who is enrolled, and 'b' ({copy}). "
+        "Leave it out, or delete it there first.\n",
+    )  # fmt: skip
+    assert path.read_bytes() == content
+    assert command("--add", "a", "--photo", copy)[1].startswith("0 photographs added, 1 there already")
+    assert command("--remove", "a", "--photo", copy)[0] == 0
+    assert command("--add", "b", "--photo", copy)[0] == 0
+
+
+def test_files_that_are_alike_but_no_pictures_are_left_out(engine, photos, tmp_path):
+    (tmp_path / "empty.png").write_bytes(b"")
+    empty = tmp_path / "empty.png"
+    gallery = engine.enroll({"a": [photos[0], empty], "b": [photos[1], empty]})
+    assert (gallery.counts(), len(gallery.left_out)) == ({"a": 1, "b": 1}, 2)
+
+
+def test_features_of_any_size_are_refused_without_numpys_word(engine, photos, tmp_path):
+    path = tmp_path / "people.gallery"
+    stored = engine.enroll({"a": photos[:1]}, path)._stored
+    for value in (1e30, 3e38, np.inf, -np.inf, np.nan, 0):
+        features = np.full_like(stored.features, value)
+        changed = gallery_file.Stored(stored.photographs, features)
+        gallery_file.write_gallery(path, changed, engine.source.described(), engine.align)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(ModelError, match="damaged: its features are not of length 1"):
+                engine.open_gallery(path)
 
 
 def test_names_that_end_alike_are_two_people(engine, photos):
@@ -517,7 +586,8 @@ def test_twins_of_whom_some_fit_nobody_are_named(engine, command, tiny_faces, ph
     )
     assert "1 twin pair left out, an id paired with itself: 6a" in caplog.text
     assert engine.open_gallery(tmp_path / "people.gallery").twins == ((" 7a", "7b"), ("6a", "6b"))
-    more = engine.enroll({"c": photos[:1]}, tmp_path / "people.gallery", twins=[("c", "6a")])
+    other = Path(photos[0]).read_bytes() + b"another file"
+    more = engine.enroll({"c": other}, tmp_path / "people.gallery", twins=[("c", "6a")])
     assert ("6a", "c") in more.twins, "those who were enrolled before count"
     for wrong in ([("c", "c")], [("c",)], ["ab"]):
         with pytest.raises(ConfigError, match="twins"):

@@ -197,6 +197,11 @@ def test_data_frames_of_any_library(engine, photos, method):
     assert (found["img1"], found["fold"], found["error"]) == (photos[0], 3, None)
 
 
+def test_a_frame_has_no_column_of_results_in_capitals(engine, photos):
+    with pytest.raises(ManifestError, match=r"column Warnings, as results have \(capitals do not count\)"):
+        engine.verify_table(Frame("tolist", img1=photos[:1], img2=photos[1:2], **{" Warnings": [3]}))
+
+
 def test_real_data_frames(engine, photos):
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(
@@ -222,6 +227,9 @@ def test_to_pandas_without_it_says_so(monkeypatch):
         ("", "no row in it"), ("img1,img2\n", "no pair in it"), ("a,b,c\n", "must name the columns img1, img2"),
         ("img1,img2\na\n", "line 2: 1 column, not 2"), ("img1,img2\n,b.png\n", "line 2: img1 is no path"),
         ("img1,img2,similarity\na,b,c\n", "column similarity, as results have"),
+        ("img1,img2,SAME_PERSON\na,b,c\n", "column SAME_PERSON, as results have"),
+        ("img1,img2,Img1_Path\na,b,c\n", "column Img1_Path, as results have"),
+        ("IMG1,img2,Error\na,b,c\n", "column Error, as results have"),
     ],
 )  # fmt: skip
 def test_what_is_no_table_of_pairs(engine, tmp_path, text, told):

@@ -18,11 +18,12 @@ from twin_dcal.cli import prepare as command
 from twin_dcal.config import DataConfig
 from twin_dcal.data.manifest import load_face_data
 from twin_dcal.errors import ConfigError, ManifestError
+from twin_dcal.prepare import run
 from twin_dcal.prepare.grouping import find_sessions
 from twin_dcal.prepare.job import Job
-from twin_dcal.prepare.judging import Crop, consistent
+from twin_dcal.prepare.judging import Crop, consistent, good_enough
 from twin_dcal.prepare.run import prepare
-from twin_dcal.prepare.settings import PrepareConfig
+from twin_dcal.prepare.settings import Limits, PrepareConfig
 from twin_dcal.prepare.sources import Photo
 
 pytestmark = pytest.mark.usefixtures("detector")
@@ -245,9 +246,35 @@ def test_what_is_set_aside_can_be_kept_by_review(photos, tmp_path):
         assert {crop.name for crop in done.path_of} == {rows[0]["photo"], rows[4]["photo"]}
     kept = list((job.output / "review" / "below a limit").glob("*/*.jpg"))
     assert len(kept) == 7
-    (job.output / "review.csv").write_text("name\nx\n")
-    with pytest.raises(ManifestError, match="no columns photo and keep"):
-        prepare(job)
+    for content, told in (
+        (b"name\nx\n", "no columns photo and keep"),
+        (b"\xff\xfep\0", r"review\.csv: not UTF-8 text \(byte 0\)\. Save it as UTF-8"),
+        ("photo,keep\nJürgen/1.jpg,yes\n".encode("cp1252"), "not UTF-8 text"),
+        (b"photo,keep\n" + b"x" * 200_000 + b",yes\n", "line 2: not CSV"),
+    ):
+        (job.output / "review.csv").write_bytes(content)
+        with pytest.raises(ManifestError, match=told):
+            prepare(job)
+
+
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_decisions_are_read_as_spreadsheets_write_them(tmp_path, between):
+    rows = [
+        ("Photo", "person", "Keep"),
+        ("a/1.jpg", "a", " Yes"),
+        ("a/2.jpg", "a", ""),
+        ("a/3.jpg",),
+        (" b/1.jpg", "b", "x"),
+    ]
+    (tmp_path / "review.csv").write_text("\n".join(between.join(row) for row in rows), "utf-8-sig")
+    assert run._decisions(tmp_path / "review.csv") == {"a/1.jpg", "b/1.jpg"}
+    assert run._decisions(tmp_path / "gone.csv") == set()
+
+
+def test_what_is_kept_by_review_may_have_blanks_around_its_name():
+    """A table has names without them; a photo's second face is a crop of its own."""
+    crops = [Crop(Photo(" p0", " p0/1.jpg", Path("1.jpg")), {}, {}, number) for number in (0, 1)]
+    assert good_enough(crops, Limits(), {"p0/1.jpg", "p0/1.jpg (face 2)"}) == (crops, [])
 
 
 def test_a_photo_unlike_its_persons_others_is_set_aside(tmp_path):

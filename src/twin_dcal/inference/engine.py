@@ -301,8 +301,8 @@ class TwinInferenceEngine:
         file or a DataFrame), or {person: [photographs]}. path: the gallery's file, which is written as it grows; the
         same call goes on after an interruption, and adds what is new. twins: pairs of people, or a file of them; by
         default those of the data set. `gallery.left_out` has the photographs that cannot be used, with reasons.
-        ManifestError, and no file is made, where none can be used, for a row without a person or a picture, and where
-        no pair of twins fits.
+        ManifestError, and no file is made, where none can be used, for a row without a person or a picture, for a
+        photograph of two people, and where no pair of twins fits.
         """
         from .enrolling import enroll
 

@@ -26,10 +26,12 @@ from twin_dcal.progress import ProgressBar
 from twin_dcal.spelling import nearest
 
 from .aligning import FaceInfo
-from .gallery_file import GalleryFile, Photograph, Stored, check_person, check_twins, told_align
+from .gallery_file import (
+    GalleryFile, Photograph, Stored, check_new_person, check_person, check_twins, refuse_shared, told_align,
+)  # fmt: skip
 from .given import as_pairs
 from .images import ImageInput
-from .pictures import Picture, digest_of, path_of
+from .pictures import Picture, digests_of, path_of
 from .result import Hit, SearchResult, TemplateResult
 from .templates import Fuse, Side, check_fuse, rule_of
 
@@ -136,17 +138,19 @@ class Gallery:
         self, listed: Sequence[tuple[str, ImageInput]], *, twins: Iterable[tuple[str, str]] = (), progress: bool = False
     ) -> Added:  # fmt: skip
         """`add` of many people: pairs of person and photograph. Args: twins: made known with the first photograph that
-        can be used."""
+        can be used. ManifestError, and nothing is added, for a photograph of two people."""
         listed = as_pairs(listed, "listed", "a person and a photograph")
         for person, _ in listed:
-            check_person(person)
+            check_new_person(person)
         pairs = check_twins(twins)
+        digests = digests_of([photograph for _, photograph in listed], progress)
         num_added, num_known = 0, 0
         left_out: list[str] = []
         with self._changing(), ProgressBar(len(listed), "enrolling", "photographs", shown=progress) as bar:
+            refuse_shared(listed, digests, self.photographs)
             for start in range(0, len(listed), _AT_ONCE):
                 part = listed[start : start + _AT_ONCE]
-                added, known, reasons = self._add_some(part, start)
+                added, known, reasons = self._add_some(part, digests[start : start + _AT_ONCE], start)
                 num_added, num_known, left_out = num_added + added, num_known + known, left_out + reasons
                 if num_added + num_known:
                     self._take(self._stored.with_twins(pairs))
@@ -176,7 +180,7 @@ class Gallery:
             own = [row for row, each in enumerate(self.photographs) if each.person == person]
             gone: set[int] = set()
             for photograph in several:
-                found = {row for row in own if photograph is None or _is(self.photographs[row], photograph)}
+                found = {row for row in own if photograph is None or self.photographs[row].is_of(photograph)}
                 if not found:
                     named = f": {photograph}" if isinstance(photograph, str | Path) else ""
                     raise ConfigError(f"person '{person}' has no such photograph{named}")
@@ -311,16 +315,16 @@ class Gallery:
             raise ConfigError(f"nobody is enrolled as '{person}'{nearest(person, self.people)}")
         return at
 
-    def _add_some(self, listed: Sequence[tuple[str, ImageInput]], start: int) -> tuple[int, int, list[str]]:
+    def _add_some(
+        self, listed: Sequence[tuple[str, ImageInput]], digests: Sequence[str | ImageError], start: int
+    ) -> tuple[int, int, list[str]]:  # fmt: skip
         known = {(each.person, each.sha256) for each in self.photographs}
         new: list[tuple[str, str, Picture]] = []
         num_known = 0
         left_out: list[str] = []
-        for at, (person, image) in enumerate(listed, start=start):
-            try:
-                digest = digest_of(image)
-            except ImageError as error:
-                left_out.append(f"{person}: {error}")
+        for at, ((person, image), digest) in enumerate(zip(listed, digests, strict=True), start=start):
+            if isinstance(digest, ImageError):
+                left_out.append(f"{person}: {digest}")
                 continue
             if (person, digest) in known:
                 num_known += 1
@@ -388,12 +392,3 @@ def _photograph(person: str, digest: str, picture: Picture, info: FaceInfo | str
     return Photograph(
         person=person, path=path_of(picture.image), sha256=digest, quality=None if face is None else face.get("quality")
     )  # fmt: skip
-
-
-def _is(photograph: Photograph, image: ImageInput) -> bool:
-    if isinstance(image, str | Path) and photograph.path == str(image):
-        return True
-    try:
-        return photograph.sha256 == digest_of(image)
-    except ImageError:
-        return False

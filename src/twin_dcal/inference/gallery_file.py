@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, Valid
 from safetensors import SafetensorError
 
 from twin_dcal._version import __version__
-from twin_dcal.errors import ConfigError, ModelError
+from twin_dcal.errors import ConfigError, ImageError, ManifestError, ModelError
 from twin_dcal.files import replacing
 from twin_dcal.locking import locked
 from twin_dcal.model_file.entries import first_told
@@ -27,6 +27,8 @@ from twin_dcal.plural import plural
 from twin_dcal.prepare.quality import WEIGHED
 
 from .given import as_pairs, as_path
+from .images import ImageInput, read_pixels
+from .pictures import digests_of, path_of
 
 FORMAT, FORMAT_VERSION = "twin_dcal.gallery", 1
 _ENTRY, _TENSOR = "gallery", "features"
@@ -64,6 +66,11 @@ class Photograph(BaseModel):
     path: _Name | None
     sha256: Annotated[_Text, Field(pattern="^[0-9a-f]{64}$")]
     quality: Annotated[dict[_Text, _Number], AfterValidator(_measured)] | None = None
+
+    def is_of(self, image: ImageInput) -> bool:
+        """Whether a picture is this one, by its path or its content."""
+        known = isinstance(image, str | Path) and self.path == str(image)
+        return known or digests_of([image]) == [self.sha256]
 
 
 class _Manifest(BaseModel):
@@ -207,7 +214,9 @@ def _check_features(path: Path, features: NDArray[Any], count: int, width: int) 
         raise ModelError(
             f"{path}: damaged: features of {features.shape[1]:,} numbers, and the model's have {width:,}"
         )
-    if not (np.abs(np.linalg.norm(features, axis=1) - 1) < _ROUNDING).all():  # also for NaN
+    with np.errstate(all="ignore"):
+        lengths = np.linalg.norm(features, axis=1)
+    if not (np.abs(lengths - 1) < _ROUNDING).all():  # also for NaN
         raise ModelError(f"{path}: damaged: its features are not of length 1")
 
 
@@ -221,6 +230,55 @@ def check_person(person: object) -> str:
     if not isinstance(person, str) or not 0 < len(person) <= LONGEST:
         raise ConfigError(f"person {person!r:.40}: give a name of 1 to {LONGEST:,} letters")
     return person
+
+
+def check_new_person(person: object) -> str:
+    """A name to enroll somebody by. ConfigError also for blanks around it: '07 ' and '07' look alike, and tables are
+    read without them. Galleries of earlier releases may have such people, who can still be deleted."""
+    name = check_person(person)
+    if name != name.strip():
+        told = f"; enroll as '{name.strip():.40}'" if name.strip() else "; give a name"
+        raise ConfigError(f"person '{name:.40}': blanks before or after a name, which nobody sees{told}")
+    return name
+
+
+def refuse_shared(
+    listed: Sequence[tuple[str, ImageInput]], digests: Sequence[object], enrolled: Iterable[Photograph]
+) -> None:
+    """ManifestError for a photograph of two people, known by its content: it shows one of them at most.
+
+    Args: listed: people and photographs to enroll; digests: SHA-256 of each photograph, or why there is none.
+    """
+    new: dict[str, tuple[str, str]] = {}
+    owners: dict[str, dict[str, str]] = {digest: {} for digest in digests if isinstance(digest, str)}
+    for each in enrolled:
+        if each.sha256 in owners:
+            owners[each.sha256][each.person] = each.path or "a picture in memory"
+    for at, ((person, image), digest) in enumerate(zip(listed, digests, strict=True), start=1):
+        if not isinstance(digest, str):
+            continue
+        called = path_of(image) or f"photograph {at}"
+        first, first_called = new.setdefault(digest, (person, called))
+        if first != person and _opens(image):
+            raise ManifestError(
+                f"one photograph of two people, '{first}' ({first_called}) and '{person}' ({called}). Leave it out for "
+                "one of them."
+            )
+        if owners[digest] and person not in owners[digest]:
+            other, place = next(iter(owners[digest].items()))
+            raise ManifestError(
+                f"one photograph of two people, '{other}' ({place}), who is enrolled, and '{person}' ({called}). Leave "
+                "it out, or delete it there first."
+            )
+
+
+def _opens(image: ImageInput) -> bool:
+    """Whether this is a picture: empty files are alike too, and are left out with their reasons."""
+    try:
+        read_pixels(image)
+    except ImageError:
+        return False
+    return True
 
 
 def check_twins(pairs: Iterable[Any]) -> list[tuple[str, str]]:

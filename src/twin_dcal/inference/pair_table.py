@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from twin_dcal.data.paths import found_from
+from twin_dcal.data.tables import column_names
 from twin_dcal.errors import ManifestError
 from twin_dcal.files import make_folder, open_own, refuse_own_input, remove_half_written, replacing, writing
 from twin_dcal.locking import locked
@@ -39,9 +40,14 @@ def verify_table(
     rows = read_table(table, COLUMNS)
     if not rows:
         raise ManifestError("the table has no pair in it")
-    taken = [name for name in rows[0] if name in (*RESULT_KEYS, "img1_path", "img2_path", "error")]
+    own = set(column_names([*RESULT_KEYS, "img1_path", "img2_path", "error"]))
+    taken = [
+        name.strip() for name, small in zip(rows[0], column_names(list(rows[0])), strict=True) if small in own
+    ]
     if taken:
-        raise ManifestError(f"the table has a column {taken[0]}, as results have; give it another name")
+        raise ManifestError(
+            f"the table has a column {taken[0]}, as results have (capitals do not count); give it another name"
+        )
     pairs = [
         (found_from(path_in(row, "img1", place), folder), found_from(path_in(row, "img2", place), folder))
         for place, row in zip(rows.places, rows, strict=True)

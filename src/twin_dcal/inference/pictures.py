@@ -16,6 +16,7 @@ from twin_dcal.errors import ConfigError, ImageError
 from twin_dcal.metrics.fusion import similarity_rows
 from twin_dcal.plural import plural
 from twin_dcal.prepare.align import FaceChoice
+from twin_dcal.progress import ProgressBar
 
 from .aligning import FaceInfo, Faces, Prepared, is_shared, of_both, unmet
 from .backend import Backend, FeatureType
@@ -158,6 +159,19 @@ def digest_of(image: ImageInput) -> str:
         return hashlib.sha256(image).hexdigest()
     pixels = read_pixels(image)
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+def digests_of(images: Sequence[ImageInput], progress: bool = False) -> list[str | ImageError]:
+    """`digest_of` each, or why there is none."""
+    found: list[str | ImageError] = []
+    with ProgressBar(len(images), "reading", "photographs", shown=progress) as bar:
+        for image in images:
+            try:
+                found.append(digest_of(image))
+            except ImageError as error:
+                found.append(error)
+            bar.update()
+    return found
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -44,6 +44,10 @@ class Crop:
     def quality(self) -> Quality:
         return Quality(**self.face["quality"])
 
+    def is_one_of(self, names: Collection[str]) -> bool:
+        """Args: names: as a table has them, without blanks around them."""
+        return self.name.strip() in names
+
 
 @dataclass(frozen=True, eq=False)
 class Dropped:
@@ -78,7 +82,7 @@ def good_enough(crops: Iterable[Crop], limits: Limits, kept_anyway: Collection[s
     """Crops within the limits, and those a person decided to keep."""
     kept, dropped = [], []
     for crop in crops:
-        complaints = () if crop.name in kept_anyway else limits.complaints(crop.quality)
+        complaints = () if crop.is_one_of(kept_anyway) else limits.complaints(crop.quality)
         if complaints:
             dropped.append(Dropped(crop.name, crop.photo.person, POOR, "; ".join(complaints), crop))
         else:
@@ -143,7 +147,7 @@ def consistent(
         cosines = vectors[numbers] @ vectors[numbers].T
         for at, number in enumerate(numbers):
             middle = float(np.median(np.delete(cosines[at], at)))
-            if middle < threshold and crops[number].name not in kept_anyway:
+            if middle < threshold and not crops[number].is_one_of(kept_anyway):
                 detail = f"median cosine {middle:.3f} to the person's others, at least {threshold:.3f} wanted"
                 out[number] = Dropped(crops[number].name, person, UNFIT, detail, crops[number])
     return [crop for n, crop in enumerate(crops) if n not in out], [out[number] for number in sorted(out)]

@@ -1,13 +1,12 @@
 """A folder of photographs to a data set: the whole flow of `dcal-prepare`."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from twin_dcal.csvfile import csv_text, from_cell
+from twin_dcal.csvfile import csv_text
 from twin_dcal.data.findings import first_few
-from twin_dcal.data.tables import headings
+from twin_dcal.data.tables import headings, read_rows
 from twin_dcal.data.twin_ids import PairFit, fit_pairs
 from twin_dcal.errors import ManifestError
 from twin_dcal.files import write_text
@@ -165,17 +164,17 @@ def _notes(fit: PairFit, people: set[str], judged: bool) -> tuple[str, ...]:
 
 
 def _decisions(path: Path) -> frozenset[str]:
-    """Names of photos that a person marked in review.csv to be kept. ManifestError for a file without its columns."""
+    """Names, without blanks around them, of photos that a person marked in review.csv to be kept. ManifestError for a
+    file that is no table with its columns."""
     if not path.is_file():
         return frozenset()
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        headings(rows.fieldnames or (), path, ManifestError)
-        if not {"photo", "keep"} <= set(rows.fieldnames or ()):
-            raise ManifestError(f"{path}: no columns photo and keep. Delete it to have it written anew.")
-        return frozenset(
-            from_cell(row["photo"]) for row in rows if (row["keep"] or "").strip().lower() in _YES
-        )
+    rows = read_rows(path, ManifestError)
+    line, first = next(rows, (1, []))
+    names = headings(first, f"{path}, line {line}", ManifestError)
+    if not {"photo", "keep"} <= set(names):
+        raise ManifestError(f"{path}: no columns photo and keep. Delete it to have it written anew.")
+    decided = (dict(zip(names, cells, strict=False)) for _, cells in rows)  # a short row decides nothing
+    return frozenset(row["photo"] for row in decided if row.get("keep", "").lower() in _YES)
 
 
 _YES = frozenset({"yes", "y", "1", "true", "x"})
