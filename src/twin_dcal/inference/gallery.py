@@ -27,8 +27,15 @@ from twin_dcal.spelling import nearest
 
 from .aligning import FaceInfo
 from .gallery_file import (
-    GalleryFile, Photograph, Stored, check_new_person, check_person, check_twins, refuse_shared, told_align,
-)  # fmt: skip
+    GalleryFile,
+    Photograph,
+    Stored,
+    check_new_person,
+    check_person,
+    check_twins,
+    refuse_shared,
+    told_align,
+)
 from .given import as_pairs
 from .images import ImageInput
 from .pictures import Picture, digests_of, path_of
@@ -144,8 +151,7 @@ class Gallery:
             check_new_person(person)
         pairs = check_twins(twins)
         digests = digests_of([photograph for _, photograph in listed], progress)
-        num_added, num_known = 0, 0
-        left_out: list[str] = []
+        num_added, num_known, left_out = 0, 0, list[str]()
         with self._changing(), ProgressBar(len(listed), "enrolling", "photographs", shown=progress) as bar:
             refuse_shared(listed, digests, self.photographs)
             for start in range(0, len(listed), _AT_ONCE):
