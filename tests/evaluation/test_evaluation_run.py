@@ -10,7 +10,7 @@ from PIL import Image
 
 from twin_dcal.errors import ConfigError, MetricError
 from twin_dcal.evaluation.embedding_files import read_embeddings, write_embeddings
-from twin_dcal.evaluation.evaluate import Decision, EvaluationOptions, evaluate
+from twin_dcal.evaluation.evaluate import Decision, EvaluationOptions, _points, evaluate
 from twin_dcal.evaluation.examples import save_examples
 from twin_dcal.evaluation.inputs import DataFiles, join_scores
 from twin_dcal.evaluation.protocol import Comparisons, listed_source, pair_source
@@ -109,6 +109,14 @@ def test_histograms_and_curves_are_those_of_the_scores(made):
     assert np.array_equal(curve.fnmr, corners.fnmr)
     assert curve.band_fmr.size == curve.fnmr_low.size == curve.fnmr_high.size > 2
     assert (curve.fnmr_low <= curve.fnmr_high).all()
+
+
+@pytest.mark.parametrize("length", [1e30, 1e-30])
+def test_vectors_of_any_length_are_points_of_length_1(length):
+    what, vectors = faces(3)
+    expected = _points(what, vectors).embeddings
+    found = _points(what, vectors * np.float32(length)).embeddings
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_without_a_threshold_tables_go_by_the_eer_of_the_scores():

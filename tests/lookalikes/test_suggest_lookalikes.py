@@ -58,8 +58,10 @@ def test_the_matching_is_the_best_of_all(seed):
     assert find_lookalikes([str(n) for n in range(9)], means, limits, top=2).pairs == found.pairs[:2]
 
 
-def test_means_are_of_unit_vectors():
-    ids, means = identity_means(np.array([[10, 0], [0, 1], [3, 3]], np.float32), ["b", "b", "a"])
+@pytest.mark.parametrize("length", [1, 1e30, 1e-30])
+def test_means_are_of_unit_vectors(length):
+    vectors = np.array([[10, 0], [0, 1], [3, 3]], np.float32) * np.float32(length)
+    ids, means = identity_means(vectors, ["b", "b", "a"])
     assert ids == ["a", "b"]
     assert means == pytest.approx(np.full((2, 2), np.sqrt(0.5)), abs=1e-6)
     with pytest.raises(MetricError, match="'x' cancel out"):

@@ -15,7 +15,7 @@ from twin_dcal.metrics.costs import cllr
 from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.metrics.intervals import HEADLINE_FMR, Intervals, family_intervals
 from twin_dcal.metrics.pair_stream import SECTIONS, CountedPairs, PairSource, count_pairs
-from twin_dcal.metrics.pairs import PairKind
+from twin_dcal.metrics.pairs import PairKind, normalize_rows
 from twin_dcal.metrics.person_weights import PersonWeighted
 from twin_dcal.metrics.score_counts import CountedScores
 from twin_dcal.metrics.thresholds import choose_threshold, requested_far
@@ -262,7 +262,6 @@ def _points(what: Comparisons, vectors: NDArray[np.float32] | None) -> Points | 
     if vectors is None or what.people is None or what.families is None:
         return None
     every = max(1, -(-len(vectors) // MAX_POINTS))
-    chosen = np.asarray(vectors[::every], dtype=np.float32)
-    unit = chosen / np.linalg.norm(chosen, axis=1, keepdims=True)
+    unit = normalize_rows(vectors[::every])
     people, families = (labels[::every].tolist() for labels in (what.people, what.families))
     return Points(unit, people, families, [Path(name) for name in what.names[::every]])

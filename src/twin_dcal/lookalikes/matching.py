@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.errors import ConfigError, MetricError
+from twin_dcal.metrics.pairs import normalize_rows
 from twin_dcal.plural import plural
 
 Vectors = NDArray[np.float32]
@@ -62,7 +63,7 @@ def identity_means(vectors_NE: Vectors, people: Sequence[str]) -> tuple[list[str
     MetricError for a person whose vectors cancel out.
     """
     ids, owner = np.unique(np.asarray(people, np.str_), return_inverse=True)
-    units = vectors_NE / np.linalg.norm(vectors_NE, axis=1, keepdims=True)
+    units = normalize_rows(vectors_NE)
     means = np.zeros((ids.size, vectors_NE.shape[1]), np.float64)
     np.add.at(means, owner, units)
     lengths = np.linalg.norm(means, axis=1, keepdims=True)

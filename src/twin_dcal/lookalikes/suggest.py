@@ -15,6 +15,7 @@ from twin_dcal.errors import ConfigError, MetricError
 from twin_dcal.evaluation.embedding_files import read_embeddings
 from twin_dcal.evaluation.inputs import DataFiles, join_embeddings, read_comparisons
 from twin_dcal.files import write_text
+from twin_dcal.metrics.pairs import normalize_rows
 from twin_dcal.model_file.provenance import told_of_model
 from twin_dcal.plural import plural
 from twin_dcal.report.html import page_style
@@ -92,7 +93,7 @@ def _typical_images(
             rows.setdefault(person, []).append(row)
     typical = {}
     for person, own in rows.items():
-        units = vectors[own] / np.linalg.norm(vectors[own], axis=1, keepdims=True)
+        units = normalize_rows(vectors[own])
         order = np.argsort(-(units @ means[row_of[person]]), kind="stable")[:_SHOWN]
         typical[person] = [names[own[at]] for at in order]
     return typical
