@@ -251,6 +251,7 @@ def test_what_is_set_aside_can_be_kept_by_review(photos, tmp_path):
         (b"\xff\xfep\0", r"review\.csv: not UTF-8 text \(byte 0\)\. Save it as UTF-8"),
         ("photo,keep\nJürgen/1.jpg,yes\n".encode("cp1252"), "not UTF-8 text"),
         (b"photo,keep\n" + b"x" * 200_000 + b",yes\n", "line 2: not CSV"),
+        (b"photo,keep\na/1.jpg,no\na/2.jpg,ja\n", "line 3: keep is 'ja'; write yes or no"),
     ):
         (job.output / "review.csv").write_bytes(content)
         with pytest.raises(ManifestError, match=told):

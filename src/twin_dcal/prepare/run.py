@@ -165,7 +165,7 @@ def _notes(fit: PairFit, people: set[str], judged: bool) -> tuple[str, ...]:
 
 def _decisions(path: Path) -> frozenset[str]:
     """Names, without blanks around them, of photos that a person marked in review.csv to be kept. ManifestError for a
-    file that is no table with its columns."""
+    file that is no table with its columns, and for a decision that is neither yes nor no."""
     if not path.is_file():
         return frozenset()
     rows = read_rows(path, ManifestError)
@@ -173,11 +173,19 @@ def _decisions(path: Path) -> frozenset[str]:
     names = headings(first, f"{path}, line {line}", ManifestError)
     if not {"photo", "keep"} <= set(names):
         raise ManifestError(f"{path}: no columns photo and keep. Delete it to have it written anew.")
-    decided = (dict(zip(names, cells, strict=False)) for _, cells in rows)  # a short row decides nothing
-    return frozenset(row["photo"] for row in decided if row.get("keep", "").lower() in _YES)
+    kept = set()
+    for line, cells in rows:
+        row = dict(zip(names, cells, strict=False))  # a short row decides nothing
+        decision = row.get("keep", "").lower()
+        if decision not in _YES | _NO:
+            raise ManifestError(f"{path}, line {line}: keep is '{row['keep']:.60}'; write yes or no")
+        if decision in _YES:
+            kept.add(row["photo"])
+    return frozenset(kept)
 
 
 _YES = frozenset({"yes", "y", "1", "true", "x"})
+_NO = frozenset({"", "no", "n", "0", "false"})
 
 
 def _write_review(path: Path, dropped: Sequence[Dropped]) -> None:
