@@ -77,6 +77,11 @@ def split_siblings(path: Path) -> dict[str, Path]:
     return {split: file for split, file in series.items() if file == path or file.is_file()}
 
 
+def with_siblings(path: Path) -> list[Path]:
+    """A file of twin pairs, with those of the other splits beside it if it is of one."""
+    return list(split_siblings(path).values()) or [path]
+
+
 def read_twin_pairs(files: Sequence[Path]) -> TwinPairs:
     """Twin pairs of one file, or of one file per split (`train_...`, `val_...`, `test_...`).
 

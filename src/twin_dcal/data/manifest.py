@@ -22,6 +22,7 @@ from .families import (
     find_twin_pairs,
     read_twin_pairs,
     split_siblings,
+    with_siblings,
 )
 from .findings import Finding, first_few, left_out, note, refuse_if_strict, texts
 from .jsonfile import read_json
@@ -162,7 +163,7 @@ def _twin_files_of_set(
     listing: Listing, twin_pairs: str | Path | None, data_dir: str | Path | None
 ) -> list[Path]:
     if twin_pairs:
-        return _with_siblings(Path(twin_pairs).expanduser())
+        return with_siblings(Path(twin_pairs).expanduser())
     folders = [listing.folder]
     if listing.folder.name in SPLITS:  # the folder of one split: twins are listed above it
         folders.append(listing.folder.parent)
@@ -214,12 +215,8 @@ def _folder(written: str | Path | None) -> Path | None:
 
 def _twin_files(data: DataConfig, listing: Listing) -> list[Path]:
     if data.twin_pairs:
-        return _with_siblings(Path(data.twin_pairs).expanduser())
+        return with_siblings(Path(data.twin_pairs).expanduser())
     return find_twin_pairs(listing.folder)
-
-
-def _with_siblings(path: Path) -> list[Path]:
-    return list(split_siblings(path).values()) or [path]
 
 
 def about_twins(fit: PairFit, place: str, whole: bool = True) -> list[Finding]:

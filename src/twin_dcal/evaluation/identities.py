@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_dcal.data.families import connected_families, read_twin_pairs, split_siblings
+from twin_dcal.data.families import connected_families, read_twin_pairs, with_siblings
 from twin_dcal.data.findings import first_few
 from twin_dcal.data.pairs import PairList
 from twin_dcal.data.twin_ids import fit_pairs
@@ -25,10 +25,7 @@ NAME_IT = "Name the data set: --data_dir, or --dataset_info with --twin_pairs."
 
 def named_twin_files(twin_pairs: str | None) -> list[Path]:
     """The file of twin pairs, with those of the other splits if it is one of a series; [] for None."""
-    if twin_pairs is None:
-        return []
-    path = Path(twin_pairs).expanduser()
-    return list(split_siblings(path).values()) or [path]
+    return [] if twin_pairs is None else with_siblings(Path(twin_pairs).expanduser())
 
 
 def images_missing(what: Comparisons, data: Comparisons) -> list[str]:

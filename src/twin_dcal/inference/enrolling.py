@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twin_dcal.data.families import find_twin_pairs, read_twin_pairs, split_siblings
+from twin_dcal.data.families import find_twin_pairs, read_twin_pairs, with_siblings
 from twin_dcal.data.findings import Finding, note
 from twin_dcal.data.jsonfile import as_id
 from twin_dcal.data.listing import list_folder
@@ -39,7 +39,7 @@ def enroll(
         raise ManifestError("nobody to enroll: no photograph is named")
     gallery = Gallery(engine) if path is None else Gallery.at(engine, path)
     people = {*gallery.people, *(person for person, _ in listed)}
-    named = _files(as_path(twins, "twins")) if isinstance(twins, str | Path) else twins
+    named = with_siblings(as_path(twins, "twins")) if isinstance(twins, str | Path) else twins
     pairs, found = _twins(beside if named is None else named, people)
     _tell([*findings, *found])
     added = gallery.add_all(listed, twins=pairs, progress=progress)
@@ -69,11 +69,6 @@ def _listed(source: Any) -> tuple[Listed, Sequence[Path], Sequence[Finding]]:
         for place, row in zip(rows.places, rows, strict=True)
     ]
     return [(person, found_from(image, folder)) for person, image in named], [], []
-
-
-def _files(path: Path) -> list[Path]:
-    """A file of twin pairs, with those of the other splits beside it if it is of one."""
-    return list(split_siblings(path).values()) or [path]
 
 
 def _each(person: str, several: Any) -> Iterable[ImageInput]:
