@@ -19,7 +19,7 @@ from twin_dcal.metrics.intervals import family_intervals, over_families
 from twin_dcal.metrics.pair_stream import AllPairs, PairSource
 from twin_dcal.metrics.pairs import PairScores, all_pair_scores
 from twin_dcal.metrics.templates import TemplateDecision, calibrate_templates
-from twin_dcal.metrics.thresholds import choose_threshold, counted
+from twin_dcal.metrics.thresholds import ThresholdChoice, choose_threshold, counted
 from twin_dcal.models.preprocessing import Preprocessing
 from twin_dcal.plural import plural
 
@@ -31,17 +31,26 @@ from .unreadable import UnreadableImages
 class Validation:
     """Figures of one validation, and the threshold, calibration and error curve of its scores.
 
-    source: the scored pairs, for whoever leaves out families. templates: computes what decides on several photographs
-    of each, which takes a while and is wanted of the best model only.
+    choice: the threshold, chosen on `data`. source: the scored pairs, for whoever leaves out families. templates:
+    computes what decides on several photographs of each, which takes a while and is wanted of the best model only.
     """
 
     figures: Mapping[str, float]
-    threshold: Threshold
+    choice: ThresholdChoice
+    data: str
     calibration: Calibration
     error_curve: ErrorCurve
     fusion: Fusion | None = None
     source: PairSource | None = None
     templates: Callable[[], tuple[TemplateDecision, ...]] = tuple
+
+    @property
+    def threshold(self) -> Threshold:
+        """With what leaving out families tells of it: worked out when it is stored, with the best model only."""
+        choice = self.choice
+        if self.source is not None:
+            choice = over_families(choice, family_intervals(self.source, threshold=choice.threshold))
+        return Threshold(choice.threshold, choice.origin(self.data))
 
     def kinds(self, best_by: str) -> tuple[str, ...]:
         """The impostors that training.best_by means; all of them where a kind is missing."""
@@ -71,11 +80,10 @@ def validate(
             figures[f"{kind}_auc"] = auc(ordered)
     hardest = scores.twin if len(scores.twin) else scores.impostors
     choice = choose_threshold(scores, "eer")
-    if pairs is not None:
-        choice = over_families(choice, family_intervals(pairs, threshold=choice.threshold))
     return Validation(
         figures,
-        Threshold(choice.threshold, choice.origin(source)),
+        choice,
+        source,
         fit_platt(scores.genuine, hardest, source=source),
         ErrorCurve.of(counted(scores), source, choice.threshold),
         fusion,
