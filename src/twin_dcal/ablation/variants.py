@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from twin_dcal.config import Branch
-from twin_dcal.errors import ConfigError
-from twin_dcal.files import refuse_endless
-from twin_dcal.jsontext import parse_json
+from twin_dcal.data.jsonfile import read_json
+from twin_dcal.errors import ConfigError, ManifestError
 
 BRANCHES: tuple[Branch, ...] = get_args(Branch)
 OWN_KEYS = {
@@ -50,10 +49,9 @@ def read_variants_file(path: str | Path) -> tuple[Variant, ...]:
 
     ConfigError for a file that is none, and for names that make no folder.
     """
-    refuse_endless(Path(path), ConfigError)
     try:
-        named = parse_json(Path(path).read_text("utf-8-sig"), path)
-    except (OSError, ValueError) as error:
+        named = read_json(Path(path))
+    except ManifestError as error:
         raise ConfigError(f"--variants {path}: not a JSON file that can be read ({error})") from None
     if not isinstance(named, dict) or not named or not all(isinstance(each, dict) for each in named.values()):
         raise ConfigError(
