@@ -164,16 +164,20 @@ def test_a_key_is_used_online_where_the_server_answers_and_offline_at_once_where
     assert len(asked) == 2, "the network is asked only where something would go there"
 
 
-def test_a_run_with_a_key_and_no_way_to_the_server_is_kept_offline(
-    tiny_config, tmp_path, monkeypatch, caplog
-):
-    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setattr(tracker, "answers", lambda address: False)
+def one_run_is_kept(tiny_config, tmp_path, caplog):
     with caplog.at_level("INFO"):
         train(tiny_config.override({"tracking.backend": "wandb", "training.num_epochs": 1}))
     [(run_id, rows, _)] = history_of(tmp_path / "run")
     assert run_id == json.loads((tmp_path / "run" / "wandb.json").read_text())["run_id"]
     assert len(rows) == 1
+
+
+def test_a_run_with_a_key_and_no_way_to_the_server_is_kept_offline(
+    tiny_config, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setattr(tracker, "answers", lambda address: False)
+    one_run_is_kept(tiny_config, tmp_path, caplog)
     assert "fails and is tried again" not in caplog.text
 
 
@@ -189,10 +193,6 @@ def test_a_run_that_the_server_refuses_is_kept_offline(tiny_config, tmp_path, mo
     monkeypatch.setattr(wandb, "init", init)
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setattr(tracker, "answers", lambda address: True)
-    with caplog.at_level("INFO"):
-        train(tiny_config.override({"tracking.backend": "wandb", "training.num_epochs": 1}))
-    [(run_id, rows, _)] = history_of(tmp_path / "run")
-    assert run_id == json.loads((tmp_path / "run" / "wandb.json").read_text())["run_id"]
-    assert len(rows) == 1
+    one_run_is_kept(tiny_config, tmp_path, caplog)
     [told] = [line for line in caplog.messages if "takes no run" in line]
     assert "(CommError: returned error 401: user is not logged in), so it is kept offline; to send it" in told

@@ -46,10 +46,9 @@ def make_room(folder: str | Path, about: Mapping[str, Any]) -> Path | None:
     Args: about: what the report says of system and data. Returns where the other one was moved to, if one was.
     """
     home = Path(folder)
-    if not (home / REPORT_NAME).is_file():
-        others = [path for path in _present(home, (*_ALWAYS, *_ON_REQUEST)) if not _is_input(path, about)]
-        return _move(home, others, "files of other evaluations or of yours, which are") if others else None
-    if _content(_read(home / REPORT_NAME)) == _content(about):
+    report = home / REPORT_NAME
+    is_there = report.is_file()
+    if is_there and _content(_read(report)) == _content(about):
         gone = list(_present(home, _ON_REQUEST))
         for path in gone:
             path.unlink()
@@ -57,7 +56,9 @@ def make_room(folder: str | Path, about: Mapping[str, Any]) -> Path | None:
             logger.info("%s: report, plots and examples of the same evaluation are replaced", home)
         return None
     others = [path for path in _present(home, (*_ALWAYS, *_ON_REQUEST)) if not _is_input(path, about)]
-    return _move(home, [*others, home / REPORT_NAME], "another evaluation, which is")
+    if is_there:
+        return _move(home, [*others, report], "another evaluation, which is")
+    return _move(home, others, "files of other evaluations or of yours, which are") if others else None
 
 
 def make_room_for_comparison(folder: str | Path, comparison: Mapping[str, Any]) -> Path | None:
