@@ -78,6 +78,21 @@ def test_the_second_is_refused(name, tiny_faces, tmp_path, capsys):
     assert left <= {lock}
 
 
+@pytest.mark.parametrize("file", ["best_model.pth", "checkpoint_step_00000001.pth"])
+def test_of_a_run_that_another_process_trains_the_process_is_told(file, tiny_faces, tmp_path, capsys):
+    # Its first files are there soon, so "holds a run already" alone would tell a user to replace what is at work.
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / file).write_bytes(b"x")
+    command = [sys.executable, "-c", HOLD, str(out / ".train.lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout.readline() == "held\n"
+        train = import_module("twin_dcal.cli.train").main
+        assert train([*TINY, "--data_dir", str(tiny_faces), "--output_dir", str(out)]) == 2
+        first.stdin.close()
+    assert f"error: process {first.pid} on " in capsys.readouterr().err
+
+
 def test_checking_a_configuration_needs_no_folder(tiny_faces, tmp_path):
     train = import_module("twin_dcal.cli.train").main
     arguments = [

@@ -97,12 +97,15 @@ def _lock(folder: Path) -> AbstractContextManager[None]:
 
 
 def _refuse_run(folder: Path) -> None:
-    if has_state(folder):
-        raise ConfigError(
-            f"{folder} holds a run already; use --resume auto to continue it, --overwrite to replace it, "
-            "or another --output_dir"
-        )
-    if (folder / "best_model.pth").exists():
+    state = has_state(folder)
+    if not state and not (folder / "best_model.pth").exists():
+        return
+    with _lock(folder):  # while another process trains into it, that is what must be told
+        if state:
+            raise ConfigError(
+                f"{folder} holds a run already; use --resume auto to continue it, --overwrite to replace it, "
+                "or another --output_dir"
+            )
         raise ConfigError(
             f"{folder} holds a model already (best_model.pth); use --overwrite to replace it, or another --output_dir"
         )
