@@ -111,3 +111,8 @@ def test_progress_is_shown_in_one_way():
     """A bar on a terminal and lines without one: only `progress` knows the library of bars."""
     using = [path.name for path in SOURCE.rglob("*.py") if re.search(r"(import|from) tqdm", path.read_text())]
     assert using == ["progress.py"]
+
+
+def test_no_module_is_longer_than_can_be_read():
+    lines = {str(path.relative_to(SOURCE)): path.read_text().count("\n") for path in SOURCE.rglob("*.py")}
+    assert {name: count for name, count in lines.items() if count > 400} == {}

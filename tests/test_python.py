@@ -25,8 +25,9 @@ def test_only_public_names_are_offered():
 
 
 def functions_of(kind):
-    """The functions that a class defines itself and offers."""
-    for name, value in vars(kind).items():
+    """The functions that a class offers and that are defined here, in itself or in what it is made of."""
+    ours = [base for base in kind.__mro__ if base.__module__.startswith("twin_dcal.")]
+    for name, value in (item for base in ours for item in vars(base).items()):
         function = getattr(value, "fget", None) or getattr(value, "__func__", value)
         if inspect.isfunction(function) and (name == "__init__" or not name.startswith("_")):
             yield function
@@ -48,7 +49,7 @@ def home(tiny_faces, tmp_path, monkeypatch):
         (tmp_path / f"{name}.png").write_bytes(source.read_bytes())
     (tmp_path / "faces").symlink_to(tiny_faces)
     monkeypatch.chdir(tmp_path)
-    from twin_dcal.inference.engine import Aligner
+    from twin_dcal.inference.aligning import Aligner
 
     monkeypatch.setattr(
         Aligner, "__init__", never_aligning(Aligner.__init__)

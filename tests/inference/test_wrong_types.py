@@ -113,7 +113,7 @@ def test_an_engine_of_the_wrong_types_is_one_clear_line(engine, tmp_path, monkey
         for called, wrong in WRONG.items():
             with monkeypatch.context() as patched:
                 if parameter != "model_path":
-                    patched.setattr("twin_dcal.inference.engine.open_backend", lambda *_: backend)
+                    patched.setattr("twin_dcal.inference.opened.open_backend", lambda *_: backend)
                 try:
                     TwinInferenceEngine(**{**right, parameter: wrong})
                 except TwinDcalError as error:

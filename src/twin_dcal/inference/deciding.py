@@ -1,5 +1,6 @@
 """What decides: a threshold, with calibration and error rates from the same pairs. No torch here."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -12,8 +13,10 @@ from twin_dcal.metrics.error_curve import ErrorCurve, Rates
 from twin_dcal.metrics.pairs import PairScores
 from twin_dcal.metrics.templates import Rule, TemplateDecision, decision_for
 from twin_dcal.metrics.thresholds import ThresholdChoice, choose_threshold, counted
+from twin_dcal.model_file.provenance import told_of_attention, told_of_training
 from twin_dcal.percent import percent
 
+from .aligning import FaceInfo
 from .backend import ModelSource
 from .result import VerificationResult
 
@@ -123,6 +126,39 @@ class Deciding:
         """Error rates of a threshold there; None where no error curve is known."""
         return None if self.error_curve is None else self.error_curve.at(similarity)
 
+    def decide(
+        self, similarity: float, source: ModelSource, seen: tuple[FaceInfo, FaceInfo], began: float,
+        attention: Mapping[str, Any] | None = None, *, with_attention: bool = False,
+    ) -> VerificationResult:  # fmt: skip
+        """The decision on a pair. ModelError where no threshold was ever set.
+
+        Args: similarity: of the pair, in [-1, 1]; source: the model it is from; seen: in the two pictures; began:
+        `time.perf_counter()` when the work on them began; attention: maps for the result; with_attention: whether
+        attention is shown, in the result or beside it, so that warnings about it are due.
+        """
+        threshold, rates = self.required(), self.rates(similarity)
+        calibration = self.calibration
+        return VerificationResult(
+            verification_score=None if calibration is None else float(calibration(similarity)),
+            verification_decision=similarity >= threshold,
+            similarity=similarity,
+            threshold=threshold,
+            threshold_source=self.origin,
+            estimated_fmr=None if rates is None else rates.fmr,
+            estimated_fnmr=None if rates is None else rates.fnmr,
+            model=source.described(),
+            warnings=(
+                *told_of_training(source.training),
+                *(told_of_attention(source.training) if with_attention else ()),
+                *self.warnings(rates),
+                *_of_pictures(seen),
+            ),
+            faces=(seen[0].face, seen[1].face),
+            familiarity=(seen[0].familiarity, seen[1].familiarity),
+            elapsed_ms=1000 * (time.perf_counter() - began),
+            attention_maps=attention,
+        )
+
     def applied(self, result: VerificationResult) -> VerificationResult:
         """A result of the same pairs' calibration and rates, decided at this threshold instead."""
         threshold = self.required()
@@ -182,6 +218,12 @@ def checked_similarity(threshold: float) -> float:
     if not _LOWEST <= threshold <= _HIGHEST:
         raise ConfigError(f"threshold {threshold}: a similarity lies between -1 and 1")
     return float(threshold)
+
+
+def _of_pictures(seen: tuple[FaceInfo, FaceInfo]) -> tuple[str, ...]:
+    return tuple(
+        f"{name}: {text}" for name, one in zip(("img1", "img2"), seen, strict=True) for text in one.warnings
+    )
 
 
 def _check_number(what: str, value: object, ends: str) -> None:

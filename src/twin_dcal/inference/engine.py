@@ -1,33 +1,30 @@
 """`TwinInferenceEngine`: from two pictures to a decision at a known error rate."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from twin_dcal.errors import ConfigError, ImageError, ModelError
+from twin_dcal.errors import ConfigError, ImageError
 from twin_dcal.explain.result import PairExplanation
-from twin_dcal.metrics.error_curve import Rates
 from twin_dcal.metrics.fusion import similarity_matrix, similarity_rows
 from twin_dcal.metrics.pairs import PairKind, split_by_kind
 from twin_dcal.metrics.thresholds import ThresholdChoice
-from twin_dcal.model_file.provenance import told_of_attention, told_of_training
 from twin_dcal.plural import plural
 from twin_dcal.prepare.align import FaceChoice
 
-from .aligning import Align, Aligner, FaceInfo, Faces, Prepared, Surface, is_shared, of_both, unmet
-from .backend import Backend, FeatureType, ModelSource, open_backend
-from .deciding import Deciding, checked_similarity
+from .aligning import FaceInfo, Faces, Prepared, is_shared, of_both, unmet
+from .backend import FeatureType
 from .given import as_pictures, check_one_of
-from .images import ImageInput, read_pixels
-from .pictures import EmbeddedOnce, Embedder, OnError, Picture, pairs_of, path_of
+from .images import ImageInput
+from .opened import OpenedModel
+from .pictures import EmbeddedOnce, OnError, Picture, pairs_of, path_of
 from .records import Records
 from .result import RESULT_KEYS, TemplateResult, VerificationResult
-from .templates import Fuse, Side, check_fuse, described, outliers, rule_of, similarity
+from .templates import Fuse, Photographs, Side, check_fuse, decide_sides, embed_sides
 
 if TYPE_CHECKING:
     from twin_dcal.explain.attention import AttentionMaps
@@ -40,10 +37,9 @@ else:
     AttentionMaps = Clusters = Gallery = Any
 
 Features = NDArray[np.float32]
-Photographs = ImageInput | Sequence[ImageInput]
 
 
-class TwinInferenceEngine:
+class TwinInferenceEngine(OpenedModel):
     """Decides whether two pictures show one person.
 
     Args:
@@ -63,92 +59,6 @@ class TwinInferenceEngine:
         >>> engine
         TwinInferenceEngine(best_model.pth: test_vit, sa+glca+pwca, threshold +0.500)
     """
-
-    def __init__(
-        self, model_path: str | Path, device: str | None = None, threshold: float | None = None,
-        align: Align = "auto", *, threshold_probability: float | None = None,
-    ) -> None:  # fmt: skip
-        self._device = _named_device(device)
-        self.backend: Backend = open_backend(model_path, self._device)
-        self._aligner = Aligner(align, self.source.landmarks)
-        self._deciding = Deciding.of_model(self.source)
-        if threshold is not None and threshold_probability is not None:
-            raise ConfigError("threshold and threshold_probability exclude each other; give one")
-        if threshold is not None:
-            self.set_threshold(threshold)
-        if threshold_probability is not None:
-            self.set_threshold_probability(threshold_probability)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the place of the model file rather than its content: the file is opened anew, in another process say.
-        ModelError then, if it has changed."""
-        place = str(Path(self.source.path).resolve())
-        return _opened_again, (
-            type(self), place, self._device, self.align, self.surface, self._deciding, self.source.sha256,
-        )  # fmt: skip
-
-    def __repr__(self) -> str:
-        source, threshold = self.source, self._deciding.threshold
-        decides = "no threshold" if threshold is None else f"threshold {threshold:+.3f}"
-        return (
-            f"TwinInferenceEngine({source.path!s}: {source.backbone}, {'+'.join(source.branches)}, {decides})"
-        )
-
-    @property
-    def source(self) -> ModelSource:
-        """The model file, and what it says about deciding."""
-        return self.backend.source
-
-    @property
-    def embedder(self) -> Embedder:
-        """What makes features of pictures."""
-        return Embedder(
-            self.backend, lambda one: self.prepare_image(one.image, one.called, one.face, shared=one.shared)
-        )
-
-    @property
-    def align(self) -> Align:
-        return self._aligner.align
-
-    @align.setter
-    def align(self, value: Align) -> None:
-        self._aligner = Aligner(value, self.source.landmarks, self.surface)
-
-    @property
-    def surface(self) -> Surface:
-        """Where messages are read, which tells what options are called in them; a command sets it to "command", a
-        prompt to "prompt"."""
-        return self._aligner.surface
-
-    @surface.setter
-    def surface(self, value: Surface) -> None:
-        check_one_of(value, Surface, "surface")
-        self._aligner.surface = value
-
-    @property
-    def deciding(self) -> Deciding:
-        """Threshold, calibration and error rates that results are from."""
-        return self._deciding
-
-    @property
-    def threshold(self) -> float:
-        """The similarity from which a pair counts as the same person. ModelError where none was ever set."""
-        return self._deciding.required()
-
-    @property
-    def threshold_source(self) -> dict[str, Any]:
-        """Where the threshold is from, with the FMR and FNMR it has on validation pairs where these are known."""
-        self._deciding.required()
-        return dict(self._deciding.origin)
-
-    def set_threshold(self, value: float) -> None:
-        """Decide at this similarity from now on. ConfigError for one outside [-1, 1]."""
-        self._deciding = self._deciding.moved(value)
-
-    def set_threshold_probability(self, value: float) -> None:
-        """Decide at the lowest similarity with this verification_score from now on. ConfigError where none has it, and
-        without a calibration."""
-        self._deciding = self._deciding.moved_to_probability(value)
 
     def optimize_threshold(
         self, pairs: Iterable[tuple[ImageInput, ImageInput]], labels: ArrayLike, metric: str = "eer"
@@ -191,11 +101,6 @@ class TwinInferenceEngine:
             "is not written to; optimize and save with its checkpoint, then export it again"
         )
         backend.store(deciding)
-
-    def rates(self, threshold: float) -> Rates | None:
-        """Error rates of deciding at `threshold`, on the pairs that results are from; None where none are known.
-        ConfigError for one outside [-1, 1]."""
-        return self._deciding.rates(checked_similarity(threshold))
 
     def verify_pair(
         self, img1: ImageInput, img2: ImageInput, return_attention: bool = False, *,
@@ -251,46 +156,16 @@ class TwinInferenceEngine:
             raise ImageError(reason)
         return self.decide_sides(one, two, fuse, began)
 
-    def decide_sides(self, one: Side, two: Side, fuse: Fuse, began: float) -> TemplateResult:
-        """`verify` of photographs that `sides` gave. Args: began: `time.perf_counter()` when the work on them began."""
-        fusion, sizes = self.source.fusion, (len(one.paths), len(two.paths))
-        deciding = self._deciding  # once: another thread may move it
-        unlike, told = zip(*(outliers(side, deciding, fusion) for side in (one, two)), strict=True)
-        score = similarity(one, two, fuse, fusion)
-        seen = one.told(), two.told()
-        decided = self._decide(score, began, None, seen, deciding=deciding.of_templates(rule_of(fuse), sizes))
-        photographs = tuple(
-            described(side, other, fuse, fusion, score, of_side)
-            for side, other, of_side in zip((one, two), (two, one), unlike, strict=True)
-        )
-        plain = {field.name: getattr(decided, field.name) for field in fields(decided)}
-        plain["warnings"] = (*decided.warnings, *one.warnings(), *two.warnings(), *told[0], *told[1])
-        plain["elapsed_ms"] = 1000 * (time.perf_counter() - began)
-        return TemplateResult(**plain, fuse=fuse, sizes=sizes, photographs=(photographs[0], photographs[1]))
-
     def sides(
         self, given: Sequence[tuple[Photographs, str, FaceChoice]], *, shared: bool = False
     ) -> list[Side]:
         """Photographs of people, embedded together. Args: given: one or several photographs of each, what messages call
         them, and which face is meant; shared: as in `prepare_image`. ConfigError for a side without any."""
-        listed: list[list[Any]] = [
-            list(side) if isinstance(side, list | tuple) else [side] for side, *_ in given
-        ]
-        if not all(listed):
-            raise ConfigError("a side without a photograph; give one, or a list of some, for either side")
-        pictures = [
-            Picture(image, face, name if len(side) == 1 else f"{name} photo {at}", shared)
-            for side, (_, name, face) in zip(listed, given, strict=True)
-            for at, image in enumerate(side, start=1)
-        ]
-        features, seen = self.embedder(pictures)
-        infos = [info for info in seen if isinstance(info, FaceInfo)]
-        made, begin = [], 0
-        for side, (_, name, _) in zip(listed, given, strict=True):
-            part = slice(begin, begin + len(side))
-            made.append(Side(name, [path_of(image) for image in side], features[part], infos[part]))
-            begin += len(side)
-        return made
+        return embed_sides(self.embedder, given, shared)
+
+    def decide_sides(self, one: Side, two: Side, fuse: Fuse, began: float) -> TemplateResult:
+        """`verify` of photographs that `sides` gave. Args: began: `time.perf_counter()` when the work on them began."""
+        return decide_sides(one, two, fuse, self.source, self._deciding, began)
 
     def enroll(
         self, source: Any, path: str | Path | None = None, *, twins: Any = None, progress: bool = False
@@ -335,9 +210,10 @@ class TwinInferenceEngine:
         began = time.perf_counter() if began is None else began
         pair = self.backend.embed(np.stack([one.pixels, two.pixels]))
         attention = self.explain(one.pixels, two.pixels).to_dict() if return_attention else None
-        return self._decide(
-            self._similarity(pair), began, attention, (one.seen, two.seen), with_attention=return_attention
-        )
+        return self._deciding.decide(
+            self._similarity(pair), self.source, (one.seen, two.seen), began, attention,
+            with_attention=return_attention,
+        )  # fmt: skip
 
     def verify_with_attention(self, one: Prepared, two: Prepared) -> tuple[VerificationResult, AttentionMaps]:
         """`decide`, and where the model attended in the two pictures, from the same pass. ConfigError for an exported
@@ -345,7 +221,8 @@ class TwinInferenceEngine:
         _check_prepared(one, two)
         began = time.perf_counter()
         pair, maps = self._explainable().embed_and_look(np.stack([one.pixels, two.pixels]))
-        result = self._decide(self._similarity(pair), began, None, (one.seen, two.seen), with_attention=True)
+        seen = one.seen, two.seen
+        result = self._deciding.decide(self._similarity(pair), self.source, seen, began, with_attention=True)
         return result, maps
 
     decide_and_look = verify_with_attention
@@ -405,7 +282,9 @@ class TwinInferenceEngine:
         for (one, two), score, (first, second) in zip(pairs, scores, seen, strict=True):
             paths = {"img1_path": path_of(one), "img2_path": path_of(two)}
             if isinstance(first, FaceInfo) and isinstance(second, FaceInfo):
-                decided = self._decide(float(score), time.perf_counter() - share, None, (first, second))
+                decided = self._deciding.decide(
+                    float(score), self.source, (first, second), time.perf_counter() - share
+                )
                 told.append({**paths, **decided.to_dict(), "error": None})
             else:
                 reasons = dict.fromkeys(reason for reason in (first, second) if isinstance(reason, str))
@@ -440,28 +319,6 @@ class TwinInferenceEngine:
         two = one if images2 is None else self.extract_features(images2, batch_size=batch_size)
         return np.asarray(np.clip(similarity_matrix(one, two, self.source.fusion), -1, 1), np.float32)
 
-    def prepare(self, image: ImageInput, name: str = "image") -> NDArray[np.uint8]:
-        """The pixels that the network sees, (rows, columns, 3) uint8."""
-        return self.prepare_image(image, name).pixels
-
-    def prepare_image(
-        self, image: ImageInput, name: str = "image", face: FaceChoice = "largest", *,
-        surface: Surface | None = None, shared: bool = False,
-    ) -> Prepared:  # fmt: skip
-        """Find the face in a picture and align it: the pixels that the network sees, the face, and warnings about it.
-
-        Args: face: which of several: "largest", or its number from the left; surface: where a message about it is read,
-        if elsewhere than the engine's others; shared: the choice is for another picture too (see `prepare_pair`).
-        """
-        called = str(image) if isinstance(image, str | Path) else name
-        prepared = self._aligner(
-            read_pixels(image, name), self.source.image_size, called, face, surface, shared
-        )
-        return prepared.judged_by(self.source.familiarity)
-
-    look = prepare_image
-    """The name of `prepare_image` in earlier releases."""
-
     def explain(self, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8]) -> PairExplanation:
         """Why the cosine of two prepared pictures is what it is. ConfigError for an exported model."""
         backend = self._explainable()
@@ -486,67 +343,8 @@ class TwinInferenceEngine:
         (score,) = similarity_rows(pair_2E[:1], pair_2E[1:], self.source.fusion)
         return float(np.clip(score, -1, 1))
 
-    def _decide(
-        self,
-        similarity: float,
-        began: float,
-        attention: Mapping[str, Any] | None,
-        seen: tuple[FaceInfo, FaceInfo],
-        *,
-        with_attention: bool = False,
-        deciding: Deciding | None = None,
-    ) -> VerificationResult:
-        deciding = deciding or self._deciding  # once: another thread may move it
-        threshold, rates = deciding.required(), deciding.rates(similarity)
-        calibration = deciding.calibration
-        return VerificationResult(
-            verification_score=None if calibration is None else float(calibration(similarity)),
-            verification_decision=similarity >= threshold,
-            similarity=similarity,
-            threshold=threshold,
-            threshold_source=deciding.origin,
-            estimated_fmr=None if rates is None else rates.fmr,
-            estimated_fnmr=None if rates is None else rates.fnmr,
-            model=self.source.described(),
-            warnings=(
-                *told_of_training(self.source.training),
-                *(told_of_attention(self.source.training) if with_attention else ()),
-                *deciding.warnings(rates),
-                *_of_pictures(seen),
-            ),
-            faces=(seen[0].face, seen[1].face),
-            familiarity=(seen[0].familiarity, seen[1].familiarity),
-            elapsed_ms=1000 * (time.perf_counter() - began),
-            attention_maps=attention,
-        )
-
-
-def _named_device(given: object) -> str:
-    """ConfigError for what names no device. torch's own device objects do."""
-    if given is not None and not isinstance(given, str) and type(given).__name__ != "device":
-        raise ConfigError(f"device: a {type(given).__name__}; give auto, cpu, cuda or cuda:0")
-    return "auto" if given is None else str(given) or "auto"
-
-
-def _opened_again(
-    kind: type[TwinInferenceEngine], path: str, device: str, align: Align, surface: Surface, deciding: Deciding,
-    sha256: str,
-) -> TwinInferenceEngine:  # fmt: skip
-    """The engine that was pickled, with its threshold."""
-    engine = kind(path, device, align=align)
-    if engine.source.sha256 != sha256:
-        raise ModelError(f"{path}: has changed since the engine was pickled; open it anew")
-    engine._deciding, engine.surface = deciding, surface
-    return engine
-
 
 def _check_prepared(*pictures: object) -> None:
     for one in pictures:
         if not isinstance(one, Prepared):
             raise ConfigError(f"a {type(one).__name__}; give what prepare_image gave")
-
-
-def _of_pictures(seen: tuple[FaceInfo, FaceInfo]) -> tuple[str, ...]:
-    return tuple(
-        f"{name}: {text}" for name, one in zip(("img1", "img2"), seen, strict=True) for text in one.warnings
-    )

@@ -23,7 +23,7 @@ class VerificationResult(Mapping[str, Any]):
         cosines (`metrics.fusion`).
     threshold_source: where the threshold is from, and its error rates where they are known.
     estimated_fmr, estimated_fnmr: error rates that a threshold at this very similarity would have, on the validation
-        pairs of the checkpoint: the share of impostors at least as alike, and of genuine pairs less alike. The former$
+        pairs of the checkpoint: the share of impostors at least as alike, and of genuine pairs less alike. The former
         against twins where there were any. None without an error curve.
     model: path, sha256, format, backbone, branches.
     warnings: what a reader should know before relying on the decision.

@@ -1,21 +1,30 @@
 """Several photographs of each: their features to one score, and what each photograph does to it. No torch here."""
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from twin_dcal.errors import ConfigError
 from twin_dcal.metrics.fusion import Fusion
 from twin_dcal.metrics.templates import Rule, template_score
+from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.prepare.quality import weight_of
 
 from .aligning import FaceInfo
+from .backend import ModelSource
 from .deciding import Deciding
 from .given import check_one_of
+from .images import ImageInput
+from .pictures import Embedder, Picture, path_of
+from .result import TemplateResult
 
 Features = NDArray[np.float32]
+Photographs = ImageInput | Sequence[ImageInput]
+"""One or several of a person."""
 Fuse = Literal["quality", "mean", "max", "scores"]
 """How photographs are taken together: the mean of their features, weighted by the quality of the faces where it is
 known, or not weighted; the highest score of two photographs; the mean of these scores."""
@@ -60,6 +69,53 @@ class Side:
             for at, info in enumerate(self.seen, start=1)
             for text in info.warnings
         )
+
+
+def embed_sides(
+    embed: Embedder, given: Sequence[tuple[Photographs, str, FaceChoice]], shared: bool = False
+) -> list[Side]:
+    """Photographs of people, embedded together.
+
+    Args: given: one or several photographs of each, what messages call them, and which face is meant; shared: that
+    choice of a face is for other pictures too. ConfigError for a side without any.
+    """
+    listed: list[list[Any]] = [list(side) if isinstance(side, list | tuple) else [side] for side, *_ in given]
+    if not all(listed):
+        raise ConfigError("a side without a photograph; give one, or a list of some, for either side")
+    pictures = [
+        Picture(image, face, name if len(side) == 1 else f"{name} photo {at}", shared)
+        for side, (_, name, face) in zip(listed, given, strict=True)
+        for at, image in enumerate(side, start=1)
+    ]
+    features, seen = embed(pictures)
+    infos = [info for info in seen if isinstance(info, FaceInfo)]
+    made, begin = [], 0
+    for side, (_, name, _) in zip(listed, given, strict=True):
+        part = slice(begin, begin + len(side))
+        made.append(Side(name, [path_of(image) for image in side], features[part], infos[part]))
+        begin += len(side)
+    return made
+
+
+def decide_sides(
+    one: Side, two: Side, fuse: Fuse, source: ModelSource, deciding: Deciding, began: float
+) -> TemplateResult:
+    """The decision on two people. Args: source: the model; deciding: on single photographs, from which that on so many
+    follows; began: `time.perf_counter()` when the work on the photographs began."""
+    fusion, sizes = source.fusion, (len(one.paths), len(two.paths))
+    unlike, told = zip(*(outliers(side, deciding, fusion) for side in (one, two)), strict=True)
+    score = similarity(one, two, fuse, fusion)
+    decided = deciding.of_templates(rule_of(fuse), sizes).decide(
+        score, source, (one.told(), two.told()), began
+    )
+    photographs = tuple(
+        described(side, other, fuse, fusion, score, of_side)
+        for side, other, of_side in zip((one, two), (two, one), unlike, strict=True)
+    )
+    plain = {field.name: getattr(decided, field.name) for field in fields(decided)}
+    plain["warnings"] = (*decided.warnings, *one.warnings(), *two.warnings(), *told[0], *told[1])
+    plain["elapsed_ms"] = 1000 * (time.perf_counter() - began)
+    return TemplateResult(**plain, fuse=fuse, sizes=sizes, photographs=(photographs[0], photographs[1]))
 
 
 def check_fuse(fuse: str) -> None:
