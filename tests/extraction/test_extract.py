@@ -19,6 +19,7 @@ from twin_dcal.errors import ConfigError
 from twin_dcal.evaluation.embedding_files import read_embeddings
 from twin_dcal.extraction import analysis, extract
 from twin_dcal.extraction.listing import images_listed
+from twin_dcal.inference.clusters import grouped
 from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.prepare.align import align_face
 from twin_dcal.prepare.detector import FaceDetector
@@ -359,14 +360,56 @@ def test_clusters_are_the_groups_that_were_made():
     number = np.repeat([2, 0, 1], [3, 9, 5])
     features = centres[number] + rng.normal(0, 0.05, (17, 16)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
-    assert analysis.cluster(features, 0.7).tolist() == [2] * 3 + [0] * 9 + [1] * 5
-    assert len(set(analysis.cluster(features, 0.9999).tolist())) == 17
-    assert analysis.cluster(features[:1], 0.7).tolist() == [0]
+    names = [f"{row}.png" for row in range(17)]
+    assert grouped(features, names, 0.7, None).labels.tolist() == [2] * 3 + [0] * 9 + [1] * 5
+    assert len(grouped(features, names, 0.9999, None).groups) == 17
+    assert grouped(features[:1], names[:1], 0.7, None).labels.tolist() == [0]
+
+
+def test_groups_are_those_of_the_engine_in_a_table_and_on_a_page(
+    model_path, engine, photos, tmp_path, capsys
+):
+    (photos / "bad.png").write_bytes(b"no picture")
+    out = tmp_path / "out"
+    given = ["--model", str(model_path), "--align", "never", "--images_dir", str(photos), "--num_workers", "0",
+             "--output_dir", str(out), "--clusters_page"]  # fmt: skip
+    assert main([*given, "--no_images"]) == 0, capsys.readouterr().err
+    assert "<img" not in (out / "clusters.html").read_text()
+    assert main(given) == 0, capsys.readouterr().err
+    assert str(out / "clusters.html") in capsys.readouterr().out
+    expected = engine.cluster(photos)
+    page = (out / "clusters.html").read_text()
+    assert page.count("<img") == len(expected.paths) == 24
+    assert f"Group {len(expected.groups)}: " in page
+    assert f"Group {len(expected.groups) + 1}: " not in page
+    assert "bad.png" in page
+    lines = [line.split(",") for line in (out / "clusters.csv").read_text().splitlines()]
+    assert lines[0] == ["cluster", "image"]
+    assert [(int(number), image) for number, image in lines[1:]] == [
+        (row["cluster"], row["image"]) for row in expected.records()
+    ]
+    assert (out / "clusters.html").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--blur_images"], "--no_images and --blur_images go with --clusters_page"),
+        (["--clusters_page", "--no_images", "--blur_images"], "exclude each other"),
+        (["--clusters_page", "--feature_type", "sa"], "is of the combined feature"),
+    ],
+)
+def test_a_page_that_cannot_be_is_one_line(model_path, photos, capsys, given, told):
+    asked = ["--model", str(model_path), "--align", "never", "--images_dir", str(photos)]
+    assert main([*asked, *given]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_too_many_for_a_matrix_is_said():
     with pytest.raises(ConfigError, match="at most 20,000 images, given 20,001"):
         analysis.check_matrix(20_001)
+    with pytest.raises(ConfigError, match="at most 10,000 images, given 10,001"):
+        analysis.check_grouped(10_001)
 
 
 def test_statistics_of_directions():

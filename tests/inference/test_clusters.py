@@ -25,7 +25,25 @@ def test_groups_are_those_of_loops(seed, threshold):
     )
     sizes = np.bincount(labels).tolist()
     assert sizes == sorted(sizes, reverse=True)
-    assert linked(scores[::-1, ::-1], threshold)[::-1].tolist() is not None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_groups_are_those_of_another_implementation_where_nothing_is_tied(seed):
+    sklearn = pytest.importorskip("sklearn.cluster")
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(12, 8))[rng.integers(0, 12, 70)] + 0.3 * rng.normal(size=(70, 8))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    for threshold in (0, 0.5, 0.8, 0.95):
+        labels = linked(rows @ rows.T, threshold)
+        theirs = sklearn.AgglomerativeClustering(
+            n_clusters=None, distance_threshold=1 - threshold, metric="cosine", linkage="average"
+        ).fit_predict(rows)
+        pairs = set(zip(labels.tolist(), theirs.tolist(), strict=True))
+        assert len(pairs) == len(set(labels.tolist())) == len(set(theirs.tolist()))
+        sizes = np.bincount(labels)
+        firsts = [int(np.flatnonzero(labels == number)[0]) for number in range(len(sizes))]
+        order = [(-int(size), first) for size, first in zip(sizes, firsts, strict=True)]
+        assert order == sorted(order)
 
 
 def test_a_single_threshold_joins_all_or_none():

@@ -13,6 +13,7 @@ from .common import HIDDEN, Parser, align_option, check_launch, launch_options, 
 from .exits import tell
 
 if TYPE_CHECKING:
+    from twin_dcal.extraction.beside import Thumbnails
     from twin_dcal.extraction.extract import Extraction
     from twin_dcal.inference.engine import TwinInferenceEngine
 
@@ -60,6 +61,12 @@ def parser() -> Parser:
     option("similarity_matrix", action="store_true", help="all similarities, to similarity_matrix.npz")
     option("top_k_similar", type=int, metavar="K", help="each image's K most similar, to top_k_similar.json")
     option("cluster_features", action="store_true", help="groups at the model's threshold, to clusters.csv")
+    option(
+        "clusters_page", action="store_true",
+        help="the same, and as a page, clusters.html: first where twins may be mixed up, then all groups",
+    )  # fmt: skip
+    option("no_images", action="store_true", help="no thumbnails in clusters.html")
+    option("blur_images", action="store_true", help="faces in clusters.html beyond recognition")
     option("visualize_features", action="store_true", help="features_pca.png and features_tsne.png")
     parser.group("computing")
     option("batch_size", type=int, default=32, help="images through the network at once")
@@ -73,6 +80,7 @@ def parser() -> Parser:
 def body(arguments: Sequence[str] | None) -> int:
     options = parser().parse_options(arguments)
     _check(options)
+    options.cluster_features |= options.clusters_page
     check_launch(options)
     from twin_dcal.distributed import entered_by_main, process_group
     from twin_dcal.extraction import analysis, listing
@@ -86,6 +94,8 @@ def body(arguments: Sequence[str] | None) -> int:
     )
     if options.similarity_matrix:
         analysis.check_matrix(len(images))
+    if options.cluster_features:
+        analysis.check_grouped(len(images))
     engine = TwinInferenceEngine(options.model, options.device, align=options.align)
     engine.surface = "command"
     if options.cluster_features and options.feature_type != "combined":
@@ -123,7 +133,8 @@ def _extract(
     _list_failures(done, output)
     wanted = Wanted(
         similarity_matrix=options.similarity_matrix, top_k=options.top_k_similar,
-        cluster_at=engine.threshold if options.cluster_features else None,
+        cluster_at=engine.threshold if options.cluster_features else None, clusters_page=_thumbnails(options),
+        left_out=[reason for _, reason in done.failed],
         individual=options.save_individual, plots=options.visualize_features,
         fusion=engine.source.fusion if options.feature_type == "combined" else None,
     )  # fmt: skip
@@ -139,12 +150,23 @@ def _check(options: argparse.Namespace) -> None:
     """ConfigError for options that do not go together."""
     if (options.images_dir is None) == (options.images_list is None):
         raise ConfigError("give --images_dir or --images_list")
+    if (options.no_images or options.blur_images) and not options.clusters_page:
+        raise ConfigError("--no_images and --blur_images go with --clusters_page")
+    if options.no_images and options.blur_images:
+        raise ConfigError("--no_images and --blur_images exclude each other; give one")
     if options.images_list and options.image_extensions:
         raise ConfigError("--image_extensions goes with --images_dir")
     for name, least in (("batch_size", 1), ("num_workers", 0), ("shard_size", 1), ("top_k_similar", 1)):
         value = getattr(options, name)
         if value is not None and value < least:
             raise ConfigError(f"--{name} must be at least {least}")
+
+
+def _thumbnails(options: argparse.Namespace) -> "Thumbnails | None":
+    """What the page of groups shows of the pictures; None without a page."""
+    if not options.clusters_page:
+        return None
+    return "none" if options.no_images else "blurred" if options.blur_images else "images"
 
 
 def _list_failures(done: "Extraction", output: Path) -> None:

@@ -1,6 +1,5 @@
-"""What can be read off features without labels: statistics, neighbours, all similarities, clusters."""
+"""What can be read off features without labels: statistics, neighbours, all similarities; files of groups."""
 
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,14 +11,13 @@ from numpy.typing import NDArray
 from twin_dcal.csvfile import csv_text
 from twin_dcal.errors import ConfigError
 from twin_dcal.files import fitting, replacing, write_text
+from twin_dcal.inference.clusters import MAX_IMAGES, Clusters
 from twin_dcal.metrics.fusion import Fusion, similarity_matrix
 
 Features = NDArray[np.float32]
 
 MAX_MATRIX = 20_000
 """Images of a similarity matrix: 1.6 GB."""
-MAX_CLUSTERED = 10_000
-"""Images of an average-linkage clustering, whose time and memory grow with their square."""
 _ROWS_AT_ONCE = 1024
 
 
@@ -64,42 +62,18 @@ def top_k(features: Features, k: int, fusion: Fusion | None = None) -> tuple[NDA
     return rows, np.clip(scores, -1, 1)
 
 
-def cluster(features: Features, threshold: float, fusion: Fusion | None = None) -> NDArray[np.intp]:
-    """A number for each image: average linkage, cut where the mean similarity of two groups, a cosine or what `fusion`
-    makes of it, falls below `threshold`.
-
-    The largest group is 0. ConfigError without scikit-learn, or for more than `MAX_CLUSTERED` images.
-    """
-    if len(features) > MAX_CLUSTERED:
-        raise ConfigError(f"--cluster_features: at most {MAX_CLUSTERED:,} images, given {len(features):,}")
-    if len(features) < 2:
-        return np.zeros(len(features), np.intp)
-    try:
-        sklearn = importlib.import_module("sklearn.cluster")
-    except ImportError:
-        raise ConfigError(
-            "--cluster_features needs scikit-learn: pip install 'twin-dcal[analysis]'"
-        ) from None
-    metric, given = "cosine", features
-    if fusion is not None:
-        metric, given = "precomputed", 1 - similarity_matrix(features, features, fusion)
-        np.fill_diagonal(given, 0)
-    grouping = sklearn.AgglomerativeClustering(
-        n_clusters=None, distance_threshold=1 - threshold, metric=metric, linkage="average"
-    )
-    labels = grouping.fit_predict(given)
-    _, number, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    rank = np.empty(counts.size, np.intp)
-    rank[np.argsort(-counts, kind="stable")] = np.arange(counts.size)
-    return np.asarray(rank[number])
-
-
 def check_matrix(num_images: int) -> None:
     """ConfigError where a similarity matrix would not fit."""
     if num_images > MAX_MATRIX:
         raise ConfigError(
             f"--similarity_matrix: at most {MAX_MATRIX:,} images, given {num_images:,}; use --top_k_similar"
         )
+
+
+def check_grouped(num_images: int) -> None:
+    """ConfigError where groups of so many would take too much memory."""
+    if num_images > MAX_IMAGES:
+        raise ConfigError(f"--cluster_features: at most {MAX_IMAGES:,} images, given {num_images:,}")
 
 
 def write_matrix(path: Path, features: Features, names: Sequence[str], fusion: Fusion | None = None) -> None:
@@ -126,8 +100,8 @@ def write_top_k(
     write_text(path, json.dumps(listed, indent=1, ensure_ascii=False) + "\n")
 
 
-def write_clusters(path: Path, labels: NDArray[np.intp], names: Sequence[str]) -> None:
-    rows = ((int(labels[row]), names[row]) for row in np.argsort(labels, kind="stable"))
+def write_clusters(path: Path, found: Clusters) -> None:
+    rows = ((row["cluster"], row["image"]) for row in found.records())
     write_text(path, csv_text(("cluster", "image"), rows))
 
 

@@ -4,24 +4,31 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from twin_dcal.evaluation.match_names import short_ids
 from twin_dcal.files import write_text
+from twin_dcal.inference.clusters import grouped
 from twin_dcal.metrics.fusion import Fusion
 
 from . import analysis
 
+Thumbnails = Literal["images", "blurred", "none"]
+
 
 @dataclass(frozen=True)
 class Wanted:
-    """top_k: neighbours of each picture; cluster_at: similarity at which groups part; None leaves either out. fusion:
-    what makes a similarity of two features, None for their cosine."""
+    """top_k: neighbours of each picture; cluster_at: similarity at which groups part; None leaves either out.
+    clusters_page: thumbnails on the page of groups, None for no page; left_out: why other pictures are not grouped.
+    fusion: what makes a similarity of two features, None for their cosine."""
 
     similarity_matrix: bool = False
     top_k: int | None = None
     cluster_at: float | None = None
+    clusters_page: Thumbnails | None = None
+    left_out: Sequence[str] = ()
     individual: bool = False
     plots: bool = False
     fusion: Fusion | None = None
@@ -47,8 +54,14 @@ def write_beside(files: Sequence[Path], wanted: Wanted) -> list[Path]:
         analysis.write_top_k(written[-1], features, names, wanted.top_k, wanted.fusion)
     if wanted.cluster_at is not None:
         written.append(folder / "clusters.csv")
-        groups = analysis.cluster(features, wanted.cluster_at, wanted.fusion)
-        analysis.write_clusters(written[-1], groups, names)
+        groups = grouped(features, names, wanted.cluster_at, wanted.fusion, wanted.left_out)
+        analysis.write_clusters(written[-1], groups)
+        if wanted.clusters_page is not None:
+            from twin_dcal.report.clusters_page import write_clusters_page  # jinja
+
+            shown = wanted.clusters_page
+            written.append(folder / "clusters.html")
+            write_clusters_page(groups, written[-1], images=shown != "none", blur=shown == "blurred")
     if wanted.individual:
         written.append(folder / "individual")
         analysis.write_individual(written[-1], features, ids)

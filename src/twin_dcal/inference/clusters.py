@@ -3,6 +3,7 @@
 Legend: N photographs. Two groups are as alike as their photographs are on average (average linkage, UPGMA).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from twin_dcal.data.listing import find_images
 from twin_dcal.errors import ConfigError, ManifestError
-from twin_dcal.metrics.fusion import similarity_matrix
+from twin_dcal.metrics.fusion import Fusion, similarity_matrix
 from twin_dcal.plural import plural
 
 from .aligning import FaceInfo
@@ -71,8 +72,17 @@ def cluster(engine: "TwinInferenceEngine", images: Any, threshold: float | None 
     left_out = tuple(info for info in seen if isinstance(info, str))
     if not used:
         raise ManifestError(f"none of {plural(len(given), 'picture')} can be used; first: {left_out[0]}")
-    scores = np.asarray(similarity_matrix(features[used], features[used], engine.source.fusion), np.float64)
-    labels = linked(scores, at)
+    return grouped(features[used], [path_of(given[row]) for row in used], at, engine.source.fusion, left_out)
+
+
+def grouped(
+    features_NE: NDArray[np.float32], paths: Sequence[str | None], threshold: float, fusion: Fusion | None,
+    left_out: Sequence[str] = (),
+) -> Clusters:  # fmt: skip
+    """Groups of photographs by their features, at least one. Args: paths: of the photographs, None for one without;
+    fusion: what makes a similarity of two features, None for their cosine; left_out: why others have no features."""
+    scores = np.asarray(similarity_matrix(features_NE, features_NE, fusion), np.float64)
+    labels = linked(scores, threshold)
     means = _between(scores, labels)
     within, others = np.diag(means).copy(), means.copy()
     np.fill_diagonal(others, -np.inf)
@@ -83,7 +93,7 @@ def cluster(engine: "TwinInferenceEngine", images: Any, threshold: float | None 
         within[number] = (within[number] * size**2 - own) / (size * (size - 1)) if size > 1 else np.nan
     nearest = others.max(axis=1)
     return Clusters(
-        tuple(path_of(given[row]) for row in used), labels, _known(within), _known(nearest), at, left_out,
+        tuple(paths), labels, _known(within), _known(nearest), threshold, tuple(left_out),
         tuple(others.argmax(axis=1).tolist()) if len(others) > 1 else (None,),
     )  # fmt: skip
 
@@ -136,9 +146,10 @@ def linked(scores_NN: NDArray[np.float64], threshold: float) -> NDArray[np.intp]
 
 def _between(scores_NN: NDArray[np.float64], labels: NDArray[np.intp]) -> NDArray[np.float64]:
     """(G, G) means of the scores between groups."""
-    member = np.eye(labels.max() + 1)[labels]
-    sizes = member.sum(axis=0)
-    return np.asarray(member.T @ scores_NN @ member / np.outer(sizes, sizes))
+    order, sizes = np.argsort(labels, kind="stable"), np.bincount(labels)
+    starts = np.cumsum(sizes) - sizes
+    sums_GN = np.add.reduceat(scores_NN[order], starts, axis=0)
+    return np.asarray(np.add.reduceat(sums_GN[:, order], starts, axis=1) / np.outer(sizes, sizes))
 
 
 def _known(values: NDArray[np.float64]) -> tuple[float | None, ...]:
