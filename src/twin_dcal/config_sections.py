@@ -244,7 +244,7 @@ class DataConfig(Section):
     normalize: bool = True
     """With the mean and deviation the backbone was pretrained with; false feeds [0, 1]."""
     strict: bool = False
-    """Anything that would be left out with a warning is an error."""
+    """Anything that would be left out with a warning is an error, and so are copies of one picture."""
 
     @field_validator("image_size", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Small data sets on disk: one JPEG, written many times."""
+"""Small data sets on disk: one JPEG, written many times with a comment of its own, so that none is a copy."""
 
 import io
 import json
@@ -24,6 +24,12 @@ def picture(width: int = 24, height: int = 20, seed: int = 0) -> Image.Image:
     return corners.resize((width, height), Image.Resampling.BICUBIC)
 
 
+def commented(jpeg: bytes, comment: str) -> bytes:
+    """The same picture with a comment in its file."""
+    told = comment.encode()
+    return jpeg[:2] + b"\xff\xfe" + (len(told) + 2).to_bytes(2, "big") + told + jpeg[2:]
+
+
 @pytest.fixture(scope="session")
 def jpeg() -> bytes:
     return encoded(picture(), "JPEG", quality=95)
@@ -47,7 +53,7 @@ def people(jpeg: bytes) -> Callable[[Path, dict[str, int]], None]:
         for person, count in counts.items():
             (root / person).mkdir(parents=True, exist_ok=True)
             for number in range(count):
-                (root / person / f"{person}_{number}.jpg").write_bytes(jpeg)
+                (root / person / f"{person}_{number}.jpg").write_bytes(commented(jpeg, f"{person} {number}"))
 
     return write
 

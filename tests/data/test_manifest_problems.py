@@ -3,7 +3,7 @@
 import pytest
 
 from twin_dcal.config import DataConfig
-from twin_dcal.data.manifest import load_face_data, load_face_set
+from twin_dcal.data.manifest import load_face_data, load_face_set, read_face_set
 from twin_dcal.errors import ManifestError
 
 
@@ -127,6 +127,46 @@ def test_one_file_under_two_people_is_refused(tmp_path, folder, write_json, seco
     (folder / "b" / "link.jpg").symlink_to(folder / "a" / "a_0.jpg")
     write_json(tmp_path / "dataset_infor.json", {"a": ["data/a/a_0.jpg", "data/a/a_1.jpg"], "b": [second]})
     refused(r"listed under two people: .*\('a' and 'b'\)", tmp_path)
+
+
+def about_copies(findings):
+    return [text for text in findings if "cop" in text]
+
+
+def test_copies_under_two_people_are_told_and_kept(folder, write_json):
+    (folder / "b" / "copy.jpg").write_bytes((folder / "a" / "a_1.jpg").read_bytes())
+    data = load(folder)
+    [finding] = about_copies(data.findings)
+    assert finding == (
+        f"1 picture is under two people, as copies: {folder}/a/a_1.jpg ('a') and {folder}/b/copy.jpg ('b'). "
+        "Keep each under the person it shows"
+    )
+    assert data.num_left_out == 0
+    assert data.train.num_images == 7
+    refused("1 picture is under two people", folder, strict=True)
+    read = read_face_set(folder)
+    assert read.warnings == (finding,)
+    with pytest.raises(ManifestError, match="1 picture is under two people"):
+        read_face_set(folder, strict=True)
+
+
+def test_copies_of_one_person_are_told_and_kept(folder):
+    for number in range(2):
+        (folder / "a" / f"z{number}.jpg").write_bytes((folder / "a" / "a_1.jpg").read_bytes())
+    data = load(folder)
+    assert about_copies(data.findings) == [
+        f"2 images are copies of another image of the same person: {folder}/a/z0.jpg, {folder}/a/z1.jpg"
+    ]
+    assert data.train.num_images == 8
+
+
+@pytest.mark.parametrize("place", [0, 6000, -1])
+def test_files_that_differ_in_one_byte_are_no_copies(folder, jpeg, place):
+    behind = bytearray(9000)  # more than what is compared at a file's end
+    for person in "ab":
+        (folder / person / "long.jpg").write_bytes(jpeg + bytes(behind))
+        behind[place] = 1
+    assert about_copies(load(folder).findings) == []
 
 
 def test_unsupported_extension_in_a_json(tmp_path, folder, write_json):

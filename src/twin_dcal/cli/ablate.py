@@ -55,7 +55,12 @@ def parser() -> Parser:
     )
     option("data_root", metavar="DIR", help="where image paths of the JSON file are looked up")
     option("split_file", metavar="FILE", help="split.json of an earlier run")
-    option("strict", action="store_true", default=None, help="whatever would be left out is an error")
+    option(
+        "strict",
+        action="store_true",
+        default=None,
+        help="whatever would be left out is an error, and so are copies of one picture",
+    )
     parser.group("runs and figures")
     option("output_dir", metavar="DIR", default="runs/ablation", help="a folder per run, tables and plots")
     option("overwrite", action="store_true", help="train all runs anew, finished ones too")

@@ -81,7 +81,11 @@ def _data_options(parser: Parser) -> None:
         help="table of zygosity, sex, age, group, session, date, pose, quality; metadata.csv beside the data is found",
     )  # fmt: skip
     option("data_root", metavar="DIR", help="where image paths of the files are looked up")
-    option("strict", action="store_true", help="whatever would be left out is an error")
+    option(
+        "strict",
+        action="store_true",
+        help="whatever would be left out is an error, and so are copies of one picture",
+    )
     option("max_unrelated", type=int, metavar="N", help="compare a random N of the unrelated pairs")
     option(
         "max_images_per_person", type=int, metavar="N",

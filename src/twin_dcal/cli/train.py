@@ -50,7 +50,12 @@ def parser() -> Parser:
     )
     option("data_root", metavar="DIR", help="where image paths of the JSON file are looked up")
     option("split_file", metavar="FILE", help="split.json of an earlier run")
-    option("strict", action="store_true", default=None, help="whatever would be left out is an error")
+    option(
+        "strict",
+        action="store_true",
+        default=None,
+        help="whatever would be left out is an error, and so are copies of one picture",
+    )
     parser.group("the run")
     option(
         "output_dir", metavar="DIR",

@@ -11,15 +11,24 @@ _NUM_SHOWN = 3
 
 @dataclass(frozen=True)
 class Finding:
-    """One line for the user; `leaves_out` says whether data was left out (an error when strict)."""
+    """One line for the user.
+
+    leaves_out: whether data was left out. doubtful: whether it may make figures wrong. Either is an error when strict.
+    """
 
     text: str
     leaves_out: bool = True
+    doubtful: bool = False
 
 
 def note(text: str) -> Finding:
     """A decision the user should know of that loses no data."""
     return Finding(text, leaves_out=False)
+
+
+def doubt(text: str) -> Finding:
+    """What may make figures wrong, though no data was left out."""
+    return Finding(text, leaves_out=False, doubtful=True)
 
 
 def first_few(offenders: Sequence[object]) -> str:
@@ -42,8 +51,8 @@ def texts(findings: Iterable[Finding]) -> tuple[str, ...]:
 
 
 def refuse_if_strict(findings: Iterable[Finding], strict: bool, source: object) -> None:
-    """ManifestError with every finding that leaves data out, when `strict`."""
-    losses = [finding.text for finding in findings if finding.leaves_out]
+    """ManifestError with every finding that leaves data out or makes figures doubtful, when `strict`."""
+    losses = [finding.text for finding in findings if finding.leaves_out or finding.doubtful]
     if strict and losses:
         raise ManifestError(
             f"{source}: {'; '.join(losses)}. "

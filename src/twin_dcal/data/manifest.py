@@ -48,7 +48,7 @@ class ReadSet:
     """People to evaluate on.
 
     family_of: person to family, of everybody in a twin pair. findings: as in FaceData. warnings: of these, what makes
-    figures about twins doubtful. files: names of the descriptions that were read.
+    figures doubtful. files: names of the descriptions that were read.
     """
 
     faces: FaceSet
@@ -153,9 +153,14 @@ def read_face_set(
     if not images:
         raise ManifestError(f"{listing.source}: no usable images. {_reason(findings)}{LAYOUTS}")
     family_of = connected_families(twins.pairs)
-    doubtful = texts(finding for finding in of_twins if finding.leaves_out)
+    doubtful = [finding for finding in of_twins if finding.leaves_out]
+    doubtful += [finding for finding in findings if finding.doubtful]
     return ReadSet(
-        FaceSet.build(images, family_of), family_of, texts(findings), doubtful, _read_files(listing, files)
+        FaceSet.build(images, family_of),
+        family_of,
+        texts(findings),
+        texts(doubtful),
+        _read_files(listing, files),
     )
 
 
