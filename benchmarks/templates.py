@@ -34,16 +34,16 @@ def main():
     parser.add_argument("--align", default="auto", help="never: without qualities, and faster")
     options = parser.parse_args()
     engine = TwinInferenceEngine(options.model, "cpu", align=options.align)
-    what = read_comparisons(options.data_dir, DataFiles(), options.split)
-    features, seen = engine.embedder([Picture(name) for name in what.names], on_error="entry")
-    counts = dict(zip(*np.unique(what.people, return_counts=True), strict=True))
+    comparisons = read_comparisons(options.data_dir, DataFiles(), options.split)
+    features, seen = engine.embedder([Picture(name) for name in comparisons.names], on_error="entry")
+    counts = dict(zip(*np.unique(comparisons.people, return_counts=True), strict=True))
     kept = np.array([
         counts[person] >= MOST and isinstance(info, FaceInfo)
-        for person, info in zip(what.people, seen, strict=True)
+        for person, info in zip(comparisons.people, seen, strict=True)
     ])  # fmt: skip
     rows = np.flatnonzero(kept)
-    weights = Side("all", what.names, features[rows], [seen[row] for row in rows]).weights("quality")
-    people, families = image_labels(what.people[rows], what.families[rows])
+    weights = Side("all", comparisons.names, features[rows], [seen[row] for row in rows]).weights("quality")
+    people, families = image_labels(comparisons.people[rows], comparisons.families[rows])
     print(f"{len(np.unique(people))} people, {len(rows)} images of {options.split}")
     print(
         "\n| photographs | genuine | fuse | look-alike EER % | unrelated EER % | at the stored one: FMR, FNMR % |"

@@ -19,8 +19,10 @@ def faces(num_families=12, people_each=2, images_each=4, dim=16, seed=0, family=
                 people.append(f"F{number:02d}{letter}")
                 families.append(f"F{number:02d}")
                 rows.append(own + noise * rng.normal(size=dim))
-    what = Comparisons("made", names, np.array(people), np.array(families), None, {"name": "all pairs"})
-    return what, np.array(rows, dtype=np.float32)
+    comparisons = Comparisons(
+        "made", names, np.array(people), np.array(families), None, {"name": "all pairs"}
+    )
+    return comparisons, np.array(rows, dtype=np.float32)
 
 
 def uneven(num_families=12, large=14, dim=16, seed=4):
@@ -41,11 +43,11 @@ def uneven(num_families=12, large=14, dim=16, seed=4):
     )
 
 
-def all_listed(what, vectors):
+def all_listed(comparisons, vectors):
     """[(first row, second row, score as float, kind name)] of every pair, by the source's own blocks."""
     kinds = ("genuine", "twin", "unrelated", "other")
     out = []
-    for block in pair_source(what, vectors).blocks():
+    for block in pair_source(comparisons, vectors).blocks():
         for first, second, score, kind in zip(
             block.first, block.second, block.score, block.kind, strict=True
         ):

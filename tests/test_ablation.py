@@ -73,30 +73,32 @@ def whole_plots(folder, name):
     assert not list(folder.rglob("*.tmp"))
 
 
-def noisy(what, vectors, noise, seed, shuffle=False):
+def noisy(comparisons, vectors, noise, seed, shuffle=False):
     worse = vectors + noise * np.random.default_rng((seed, 4)).normal(size=vectors.shape).astype(np.float32)
     if not shuffle:
-        return what, worse
-    order = np.random.default_rng(seed).permutation(len(what.names))
-    names = [what.names[row] for row in order]
-    return Comparisons("other", names, what.people[order], what.families[order], None, {}), worse[order]
+        return comparisons, worse
+    order = np.random.default_rng(seed).permutation(len(comparisons.names))
+    names = [comparisons.names[row] for row in order]
+    return Comparisons(
+        "other", names, comparisons.people[order], comparisons.families[order], None, {}
+    ), worse[order]
 
 
-def scored_run(variant, seed, what, vectors):
-    scored = Scored(what, pair_source(what, vectors), vectors)
+def scored_run(variant, seed, comparisons, vectors):
+    scored = Scored(comparisons, pair_source(comparisons, vectors), vectors)
     return ScoredRun(variant, seed, Run(f"{variant.name} {seed}", scored), {"folder": "x"})
 
 
 @pytest.fixture(scope="module")
 def summary():
     """Two variants, two seeds, 8 families; one run's images are in another order."""
-    what, vectors = faces(8, images_each=3)
+    comparisons, vectors = faces(8, images_each=3)
     return summarize(
         [
-            scored_run(SA, 0, *noisy(what, vectors, 0.3, 0)),
-            scored_run(SA, 1, *noisy(what, vectors, 0.3, 1)),
-            scored_run(GLCA, 0, *noisy(what, vectors, 0.9, 2, shuffle=True)),
-            scored_run(GLCA, 1, *noisy(what, vectors, 0.9, 3)),
+            scored_run(SA, 0, *noisy(comparisons, vectors, 0.3, 0)),
+            scored_run(SA, 1, *noisy(comparisons, vectors, 0.3, 1)),
+            scored_run(GLCA, 0, *noisy(comparisons, vectors, 0.9, 2, shuffle=True)),
+            scored_run(GLCA, 1, *noisy(comparisons, vectors, 0.9, 3)),
         ],
         EFFORT,
     )
@@ -384,8 +386,8 @@ def test_a_set_without_splits_is_split_once_by_runtime_seed(tiny_faces, tmp_path
 @pytest.mark.parametrize("section", ["twin", "unrelated", "all"])
 @pytest.mark.parametrize("figure", ["eer", "roc_auc"])
 def test_with_one_seed_it_is_the_paired_jackknife(section, figure):
-    what, vectors = faces(7, images_each=3)
-    a, b = (pair_source(*noisy(what, vectors, noise, seed)) for noise, seed in ((0.4, 0), (0.7, 1)))
+    comparisons, vectors = faces(7, images_each=3)
+    a, b = (pair_source(*noisy(comparisons, vectors, noise, seed)) for noise, seed in ((0.4, 0), (0.7, 1)))
     wanted = paired_intervals(a, b).differences[section][figure]
     found = mean_difference([jackknife(a)], [jackknife(b)], (section, figure))
     assert found.by_seed == (wanted.difference,)
@@ -412,10 +414,10 @@ def repeated_auc(pairs, kinds, weights):
 @pytest.mark.parametrize(("section", "kinds"), [("twin", ("twin",)), ("unrelated", ("unrelated",))])
 def test_the_interval_is_of_the_mean_over_seeds_with_the_same_families(section, kinds):
     """A second way: leave a family out of every run, average, spread."""
-    what, vectors = faces(6, images_each=2)
-    family = np.unique(what.families, return_inverse=True)[1]
+    comparisons, vectors = faces(6, images_each=2)
+    family = np.unique(comparisons.families, return_inverse=True)[1]
     runs = [
-        [noisy(what, vectors, noise, seed) for seed in seeds]
+        [noisy(comparisons, vectors, noise, seed) for seed in seeds]
         for noise, seeds in ((0.8, (5, 6)), (0.3, (7, 8)))
     ]
     weights = 1 - np.eye(6)
@@ -463,10 +465,10 @@ def test_the_summary_holds_means_deviations_and_differences(summary):
 
 
 def test_the_order_of_a_runs_images_changes_nothing():
-    what, vectors = faces(8, images_each=3)
-    first = scored_run(SA, 0, what, vectors)
+    comparisons, vectors = faces(8, images_each=3)
+    first = scored_run(SA, 0, comparisons, vectors)
     told = [
-        summarize([first, scored_run(GLCA, 0, *noisy(what, vectors, 0.9, 2, shuffle=shuffle))], EFFORT)
+        summarize([first, scored_run(GLCA, 0, *noisy(comparisons, vectors, 0.9, 2, shuffle=shuffle))], EFFORT)
         for shuffle in (False, True)
     ]
     plain, shuffled = (each["differences"][0]["sections"]["twin"]["roc_auc"] for each in told)
@@ -476,12 +478,16 @@ def test_the_order_of_a_runs_images_changes_nothing():
 
 def test_too_few_families_of_twins_have_no_interval_and_the_table_says_why():
     """8 families, 3 of them of twins: an interval against unrelated people only."""
-    what, vectors = faces(8, images_each=3)
-    kept = np.flatnonzero(np.isin(what.people, [f"F0{n}a" for n in range(8)] + ["F00b", "F01b", "F02b"]))
-    names = [what.names[row] for row in kept]
-    what = Comparisons("few twins", names, what.people[kept], what.families[kept], None, {})
+    comparisons, vectors = faces(8, images_each=3)
+    kept = np.flatnonzero(
+        np.isin(comparisons.people, [f"F0{n}a" for n in range(8)] + ["F00b", "F01b", "F02b"])
+    )
+    names = [comparisons.names[row] for row in kept]
+    comparisons = Comparisons(
+        "few twins", names, comparisons.people[kept], comparisons.families[kept], None, {}
+    )
     runs = [
-        scored_run(variant, 0, *noisy(what, vectors[kept], 0.9, seed))
+        scored_run(variant, 0, *noisy(comparisons, vectors[kept], 0.9, seed))
         for seed, variant in enumerate((SA, GLCA))
     ]
     told = summarize(runs, EFFORT)
@@ -492,9 +498,11 @@ def test_too_few_families_of_twins_have_no_interval_and_the_table_says_why():
 
 
 def test_runs_on_other_pairs_are_refused():
-    what, vectors = faces(8, images_each=3)
+    comparisons, vectors = faces(8, images_each=3)
     with pytest.raises(MetricError, match="images of sa 0 missing"):
-        summarize([scored_run(SA, 0, what, vectors), scored_run(GLCA, 0, *faces(7, images_each=3))], EFFORT)
+        summarize(
+            [scored_run(SA, 0, comparisons, vectors), scored_run(GLCA, 0, *faces(7, images_each=3))], EFFORT
+        )
 
 
 # Tables
@@ -610,9 +618,9 @@ def test_the_mean_curve_is_the_mean_at_each_rate():
 
 
 def test_each_system_has_its_look_and_its_name_whatever_it_is(tmp_path, drawn_figures):
-    what, vectors = faces(6, images_each=2)
+    comparisons, vectors = faces(6, images_each=2)
     runs = [
-        Run(name, Scored(what, pair_source(*noisy(what, vectors, 0.5, seed)), None))
+        Run(name, Scored(comparisons, pair_source(*noisy(comparisons, vectors, 0.5, seed)), None))
         for seed, name in enumerate(("_private", "$x_1$", "a/very/" * 20, "d", "e", "f", "g", "h", "i"))
     ]
     systems = systems_of(compare(runs, EvaluationOptions(num_replicates=100)))
@@ -634,8 +642,8 @@ def test_each_system_has_its_look_and_its_name_whatever_it_is(tmp_path, drawn_fi
 
 
 def test_panels_are_those_that_exist_and_curves_are_the_figures_own():
-    what, vectors = faces(12, people_each=1, noise=1.5)
-    run = Run("a", Scored(what, pair_source(what, vectors), None))
+    comparisons, vectors = faces(12, people_each=1, noise=1.5)
+    run = Run("a", Scored(comparisons, pair_source(comparisons, vectors), None))
     sections = compare([run], EvaluationOptions(num_replicates=0))["runs"][0]["sections"]
     (axes,) = comparison_figure([Overlaid("a", (sections,))]).axes
     assert axes.get_title(loc="left") == "unrelated impostors: FNMR, %"
@@ -654,9 +662,11 @@ def test_compare_visualize_writes_the_curves(tmp_path, capsys, drawn_figures):
     from twin_dcal.cli import evaluate
     from twin_dcal.evaluation.score_files import write_scores
 
-    what, vectors = faces(6, images_each=2)
+    comparisons, vectors = faces(6, images_each=2)
     for seed in (0, 1):
-        write_scores(tmp_path / f"{seed}.csv", pair_source(*noisy(what, vectors, 0.5, seed)), what)
+        write_scores(
+            tmp_path / f"{seed}.csv", pair_source(*noisy(comparisons, vectors, 0.5, seed)), comparisons
+        )
     given = ["--compare", str(tmp_path / "0.csv"), str(tmp_path / "1.csv"), "--num_replicates", "100"]
     assert evaluate.main([*given, "--output_dir", str(tmp_path / "plain")]) == 0
     assert not (tmp_path / "plain" / "visualizations").exists()

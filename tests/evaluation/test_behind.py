@@ -12,11 +12,11 @@ from twin_dcal.evaluation.table import format_table
 from twin_dcal.report.html import report_page
 
 
-def by_loops(what, vectors, threshold):
+def by_loops(comparisons, vectors, threshold):
     """kind -> (pairs and errors of each person, pairs and errors of each family, number of pairs)."""
-    people, families = what.people.tolist(), what.families.tolist()
+    people, families = comparisons.people.tolist(), comparisons.families.tolist()
     told = {kind: ({}, {}, []) for kind in ("genuine", "twin", "unrelated")}
-    for one, other, score, kind in all_listed(what, vectors):
+    for one, other, score, kind in all_listed(comparisons, vectors):
         wrong = oracle.wrong(score, kind, threshold)
         for counts, labels in zip(told[kind], (people, families), strict=False):
             for label in {labels[one], labels[other]}:
@@ -28,10 +28,10 @@ def by_loops(what, vectors, threshold):
 
 @pytest.mark.parametrize("threshold", [0.3, 0.6])
 def test_numbers_are_those_of_loops(threshold):
-    what, vectors = uneven()
-    found = behind(analyze_errors(pair_source(what, vectors), what, threshold, 0).people)
+    comparisons, vectors = uneven()
+    found = behind(analyze_errors(pair_source(comparisons, vectors), comparisons, threshold, 0).people)
     assert list(found) == ["genuine", "twin", "unrelated"]
-    for kind, (people, families, wrong) in by_loops(what, vectors, threshold).items():
+    for kind, (people, families, wrong) in by_loops(comparisons, vectors, threshold).items():
         told = found[kind]
         assert (told["num_pairs"], told["num_errors"]) == (len(wrong), sum(wrong))
         for name, counts in (("people", people), ("families", families)):
@@ -60,8 +60,10 @@ def test_nobody_known_is_nothing_told():
 @pytest.fixture(scope="module")
 def half_of_one():
     """30 families; one person has more than half of the genuine pairs."""
-    what, vectors = uneven(30, large=26)
-    found = evaluate(pair_source(what, vectors), what, Decision(0.5, "validation"), EvaluationOptions())
+    comparisons, vectors = uneven(30, large=26)
+    found = evaluate(
+        pair_source(comparisons, vectors), comparisons, Decision(0.5, "validation"), EvaluationOptions()
+    )
     assert found.figures["behind"]["genuine"]["people"]["largest"]["share"] > 0.5
     return found
 
@@ -83,9 +85,11 @@ def test_the_first_screen_says_that_one_person_holds_half_of_the_genuine_pairs(h
 
 
 def test_people_behind_errors_stand_beside_the_rule_of_30():
-    what, vectors = uneven(30)
+    comparisons, vectors = uneven(30)
     effort = EvaluationOptions(num_replicates=0)
-    figures = evaluate(pair_source(what, vectors), what, Decision(0.7, "validation"), effort).figures
+    figures = evaluate(
+        pair_source(comparisons, vectors), comparisons, Decision(0.7, "validation"), effort
+    ).figures
     at, told = figures["unrelated"]["confusion"], figures["behind"]["unrelated"]
     assert 0 < at["num_false_matches"] < 30
     people = told["people"]["with_errors"]
@@ -96,9 +100,12 @@ def test_people_behind_errors_stand_beside_the_rule_of_30():
 
 
 def test_even_sets_of_many_families_are_not_warned_of():
-    what, vectors = faces(24, images_each=3)
+    comparisons, vectors = faces(24, images_each=3)
     found = evaluate(
-        pair_source(what, vectors), what, Decision(0.5, "x"), EvaluationOptions(num_replicates=0)
+        pair_source(comparisons, vectors),
+        comparisons,
+        Decision(0.5, "x"),
+        EvaluationOptions(num_replicates=0),
     )
     assert doubts(found.figures["behind"]) == []
     assert found.figures["behind"]["twin"]["families"]["effective"] == pytest.approx(24)

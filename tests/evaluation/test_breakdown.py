@@ -20,11 +20,11 @@ THRESHOLD = 0.6
 BANDS = ((0, 12), (13, 17), (18, 29), (30, 44), (45, 59), (60, 200))
 
 
-def facts(what):
+def facts(comparisons):
     """Made-up facts of each image: dictionaries by row, some of them with gaps."""
     rng = np.random.default_rng(5)
     of_person, rows = {}, []
-    for number, person in enumerate(sorted(set(what.people.tolist()))):
+    for number, person in enumerate(sorted(set(comparisons.people.tolist()))):
         family = number // 2
         of_person[person] = {
             "zygosity": "" if family == 13 else ("identical", "fraternal")[family % 2],
@@ -32,7 +32,7 @@ def facts(what):
             "group": "north" if family % 4 else "south",
             "age": "" if number == 0 else 10 + 3 * family,
         }
-    for person in what.people.tolist():
+    for person in comparisons.people.tolist():
         rows.append({  # noqa: PERF401
             **of_person[person],
             "session": f"s{rng.integers(2)}",
@@ -43,11 +43,11 @@ def facts(what):
     return rows
 
 
-def table(what, rows):
+def table(comparisons, rows):
     """The facts as metadata.csv: of people on lines of people, of images on lines of images."""
     lines = ["person,image,zygosity,sex,group,age,session,date,pose,quality"]
     seen = set()
-    for name, person, row in zip(what.names, what.people.tolist(), rows, strict=True):
+    for name, person, row in zip(comparisons.names, comparisons.people.tolist(), rows, strict=True):
         if person not in seen:
             seen.add(person)
             lines.append(f"{person},,{row['zygosity']},{row['sex']},{row['group']},{row['age']},,,,")
@@ -57,15 +57,21 @@ def table(what, rows):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    what, vectors = faces(16, images_each=4)
-    rows = facts(what)
+    comparisons, vectors = faces(16, images_each=4)
+    rows = facts(comparisons)
     path = tmp_path_factory.mktemp("data") / "metadata.csv"
-    path.write_text(table(what, rows))
-    metadata = read_metadata(path, what)
+    path.write_text(table(comparisons, rows))
+    metadata = read_metadata(path, comparisons)
     found = evaluate(
-        pair_source(what, vectors), what, Decision(THRESHOLD, "x"), EvaluationOptions(), None, None, metadata
+        pair_source(comparisons, vectors),
+        comparisons,
+        Decision(THRESHOLD, "x"),
+        EvaluationOptions(),
+        None,
+        None,
+        metadata,
     )
-    return what, vectors, rows, found
+    return comparisons, vectors, rows, found
 
 
 def band(age):
@@ -109,8 +115,12 @@ def oracle_cells(rows):
 
 
 def test_every_cell_is_that_of_loops(made):
-    what, vectors, rows, found = made
-    listed, people, families = all_listed(what, vectors), what.people.tolist(), what.families.tolist()
+    comparisons, vectors, rows, found = made
+    listed, people, families = (
+        all_listed(comparisons, vectors),
+        comparisons.people.tolist(),
+        comparisons.families.tolist(),
+    )
     cells_of = oracle_cells(rows)
     told = found.figures["breakdowns"]
     assert [(each["by"], each["kind"]) for each in told[:2]] == [

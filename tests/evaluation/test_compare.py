@@ -36,27 +36,29 @@ from twin_dcal.metrics.paired import holm
 EFFORT = EvaluationOptions(num_replicates=100)
 
 
-def run_of(name, what, vectors):
-    return Run(name, Scored(what, pair_source(what, vectors), vectors))
+def run_of(name, comparisons, vectors):
+    return Run(name, Scored(comparisons, pair_source(comparisons, vectors), vectors))
 
 
-def shuffled(what, vectors, seed=0):
-    order = np.random.default_rng(seed).permutation(len(what.names))
-    names = [what.names[row].replace("/data/root", "/elsewhere") for row in order]
-    return Comparisons("b", names, what.people[order], what.families[order], None, {}), vectors[order]
+def shuffled(comparisons, vectors, seed=0):
+    order = np.random.default_rng(seed).permutation(len(comparisons.names))
+    names = [comparisons.names[row].replace("/data/root", "/elsewhere") for row in order]
+    return Comparisons("b", names, comparisons.people[order], comparisons.families[order], None, {}), vectors[
+        order
+    ]
 
 
 @pytest.fixture
 def two():
-    what, vectors = faces(8, images_each=3)
+    comparisons, vectors = faces(8, images_each=3)
     worse = vectors + 0.8 * np.random.default_rng(5).normal(size=vectors.shape).astype(np.float32)
-    return what, vectors, worse
+    return comparisons, vectors, worse
 
 
 def test_rows_of_the_other_run_are_put_in_the_firsts_order(two):
-    what, vectors, worse = two
-    one, other = aligned(run_of("a", what, vectors), run_of("b", *shuffled(what, worse)))
-    direct = list(pair_source(what, worse).blocks())
+    comparisons, vectors, worse = two
+    one, other = aligned(run_of("a", comparisons, vectors), run_of("b", *shuffled(comparisons, worse)))
+    direct = list(pair_source(comparisons, worse).blocks())
     for block, wanted, first in zip(other.blocks(), direct, one.blocks(), strict=True):
         assert np.array_equal(block.first, wanted.first)
         assert np.array_equal(block.second, first.second)
@@ -66,17 +68,17 @@ def test_rows_of_the_other_run_are_put_in_the_firsts_order(two):
 @pytest.mark.parametrize("order", [False, True])
 def test_lists_and_all_pairs_meet(two, order, tmp_path):
     """One run has embeddings, the other a scores file of the same pairs in another order."""
-    what, vectors, worse = two
-    other_what, other_vectors = shuffled(what, worse)
+    comparisons, vectors, worse = two
+    other_what, other_vectors = shuffled(comparisons, worse)
     write_scores(tmp_path / "s.csv", pair_source(other_what, other_vectors), other_what)
     lines = (tmp_path / "s.csv").read_text().splitlines()
     (tmp_path / "s.csv").write_text("\n".join([lines[0], *sorted(lines[1:], reverse=True)]))
     files = Run("scores", open_stored(tmp_path / "s.csv", DataFiles(), Sampling()).scored(None, "test"))
-    runs = [run_of("a", what, vectors), files]
+    runs = [run_of("a", comparisons, vectors), files]
     one, two_ = aligned(*(runs[::-1] if order else runs))
     counts = [count_pairs(source) for source in (one, two_)][:: -1 if order else 1]
     for found, expected in zip(counts, (vectors, worse), strict=True):
-        direct = count_pairs(pair_source(what, expected))
+        direct = count_pairs(pair_source(comparisons, expected))
         for name in ("twin", "unrelated"):
             assert error_rates.auc(found.section(name)) == pytest.approx(
                 error_rates.auc(direct.section(name)), abs=1e-4
@@ -84,40 +86,45 @@ def test_lists_and_all_pairs_meet(two, order, tmp_path):
 
 
 def test_a_listed_protocol_is_compared_on_its_own_pairs(two):
-    what, vectors, worse = two
-    sampled = sample_unrelated(what, 60, 0)
+    comparisons, vectors, worse = two
+    sampled = sample_unrelated(comparisons, 60, 0)
     one, other = aligned(run_of("a", sampled, vectors), run_of("b", sampled, worse))
     assert count_pairs(one).unrelated.size == count_pairs(other).unrelated.size == 60
-    different = sample_unrelated(what, 60, 1)
+    different = sample_unrelated(comparisons, 60, 1)
     with pytest.raises(
         MetricError, match=r"a and b do not hold the same pairs \(180 and 180\)\. Evaluate both"
     ):
         aligned(run_of("a", sampled, vectors), run_of("b", different, worse))
     with pytest.raises(MetricError, match=r"do not hold the same pairs \(180 and 1,128\)"):
-        aligned(run_of("a", sampled, vectors), run_of("b", what, worse))
+        aligned(run_of("a", sampled, vectors), run_of("b", comparisons, worse))
 
 
 def test_other_images_people_or_kinds_are_refused(two):
-    what, vectors, worse = two
-    fewer = keep_people(what, sorted(what.known_people())[:-1])
+    comparisons, vectors, worse = two
+    fewer = keep_people(comparisons, sorted(comparisons.known_people())[:-1])
     with pytest.raises(MetricError, match=r"b: 3 of 48 images of a missing, first: /data/root/F07b/0\.jpg"):
-        aligned(run_of("a", what, vectors), run_of("b", fewer, worse[:-3]))
+        aligned(run_of("a", comparisons, vectors), run_of("b", fewer, worse[:-3]))
     with pytest.raises(MetricError, match=r"a and b: 45 and 48 images"):
-        aligned(run_of("a", fewer, vectors[:-3]), run_of("b", what, worse))
-    people = what.people.copy()
+        aligned(run_of("a", fewer, vectors[:-3]), run_of("b", comparisons, worse))
+    people = comparisons.people.copy()
     people[0], people[3] = people[3], people[0]
-    swapped = Comparisons("b", what.names, people, what.families, None, {})
+    swapped = Comparisons("b", comparisons.names, people, comparisons.families, None, {})
     with pytest.raises(MetricError, match="a and b disagree on the people of the images"):
-        aligned(run_of("a", what, vectors), run_of("b", swapped, worse))
+        aligned(run_of("a", comparisons, vectors), run_of("b", swapped, worse))
     renamed = Comparisons(
-        "b", what.names, np.char.add(what.people, "x"), np.char.add("y", what.families), None, {}
+        "b",
+        comparisons.names,
+        np.char.add(comparisons.people, "x"),
+        np.char.add("y", comparisons.families),
+        None,
+        {},
     )
-    aligned(run_of("a", what, vectors), run_of("b", renamed, worse))  # the same people by other names
-    pairs = sample_unrelated(what, 60, 0)
-    bare = Comparisons("b", what.names, None, None, pairs.pairs, {})
+    aligned(run_of("a", comparisons, vectors), run_of("b", renamed, worse))  # the same people by other names
+    pairs = sample_unrelated(comparisons, 60, 0)
+    bare = Comparisons("b", comparisons.names, None, None, pairs.pairs, {})
     turned = Comparisons(
         "b",
-        what.names,
+        comparisons.names,
         None,
         None,
         type(pairs.pairs)(pairs.pairs.first, pairs.pairs.second, np.roll(pairs.pairs.kinds, 1)),
@@ -132,8 +139,12 @@ def test_other_images_people_or_kinds_are_refused(two):
 
 
 def test_the_table_tells_who_is_better_by_how_much(two, tmp_path):
-    what, vectors, worse = two
-    runs = [run_of("good", what, vectors), run_of("noisy", what, worse), run_of("same", what, vectors)]
+    comparisons, vectors, worse = two
+    runs = [
+        run_of("good", comparisons, vectors),
+        run_of("noisy", comparisons, worse),
+        run_of("same", comparisons, vectors),
+    ]
     told = compare(runs, EFFORT)
     assert json.loads(json.dumps(told, allow_nan=False)) == told
     eer = {run["name"]: run["sections"]["twin"]["eer"] for run in told["runs"]}
@@ -166,7 +177,7 @@ def test_the_table_tells_who_is_better_by_how_much(two, tmp_path):
 
 
 def test_where_a_runs_scores_are_found(tmp_path):
-    what, vectors = faces(2)
+    comparisons, vectors = faces(2)
     run = tmp_path / "run"
     (run / "evaluation").mkdir(parents=True)
     with pytest.raises(
@@ -179,16 +190,16 @@ def test_where_a_runs_scores_are_found(tmp_path):
     scores.write_text("")
     (run / "evaluation_report.json").write_text(json.dumps({"scores": {"path": str(scores)}}))
     assert find_run(str(run)) == scores
-    write_embeddings(run / "evaluation" / "embeddings.npz", what, vectors, {})
+    write_embeddings(run / "evaluation" / "embeddings.npz", comparisons, vectors, {})
     assert find_run(str(run)) == run / "evaluation" / "embeddings.npz"
-    write_embeddings(run / "embeddings.npz", what, vectors, {})
+    write_embeddings(run / "embeddings.npz", comparisons, vectors, {})
     assert find_run(str(run)) == run / "embeddings.npz"
     assert find_run(str(scores)) == scores
 
 
 def test_without_replicates_there_are_differences_alone(two):
-    what, vectors, worse = two
-    runs = [run_of("a", what, vectors), run_of("b", what, worse)]
+    comparisons, vectors, worse = two
+    runs = [run_of("a", comparisons, vectors), run_of("b", comparisons, worse)]
     found = compare(runs, EvaluationOptions(num_replicates=0))
     one, other = (run["sections"]["twin"] for run in found["runs"])
     (difference,) = found["differences"]
@@ -199,8 +210,12 @@ def test_without_replicates_there_are_differences_alone(two):
 
 
 def test_several_systems_are_corrected_for_being_several(two):
-    what, vectors, worse = two
-    runs = [run_of("a", what, vectors), run_of("b", what, worse), run_of("c", what, worse[::-1].copy())]
+    comparisons, vectors, worse = two
+    runs = [
+        run_of("a", comparisons, vectors),
+        run_of("b", comparisons, worse),
+        run_of("c", comparisons, worse[::-1].copy()),
+    ]
     told = compare(runs, EFFORT)
     for section, figures in told["differences"][0]["sections"].items():
         for name in figures:
@@ -216,9 +231,9 @@ def test_several_systems_are_corrected_for_being_several(two):
 
 
 def test_rates_and_the_headline_are_compared(two):
-    what, vectors, worse = two
+    comparisons, vectors, worse = two
     for effort in (EFFORT, EvaluationOptions(num_replicates=0)):
-        told = compare([run_of("a", what, vectors), run_of("b", what, worse)], effort)
+        told = compare([run_of("a", comparisons, vectors), run_of("b", comparisons, worse)], effort)
         assert json.loads(json.dumps(told, allow_nan=False)) == told
         sections = told["differences"][0]["sections"]
         for name, figures in told["runs"][1]["headline"].items():

@@ -18,13 +18,13 @@ from twin_dcal.evaluation.systems import Scored
 
 @pytest.fixture(scope="module")
 def two():
-    what, vectors = faces(8, images_each=3)
+    comparisons, vectors = faces(8, images_each=3)
     worse = vectors + 0.8 * np.random.default_rng(5).normal(size=vectors.shape).astype(np.float32)
     runs = [
-        Run(name, Scored(what, pair_source(what, view), view))
+        Run(name, Scored(comparisons, pair_source(comparisons, view), view))
         for name, view in (("a", vectors), ("b", worse))
     ]
-    return what, (vectors, worse), runs
+    return comparisons, (vectors, worse), runs
 
 
 def threshold_of(pairs):
@@ -36,8 +36,8 @@ def threshold_of(pairs):
 
 
 def test_counts_and_pairs_are_those_of_a_loop(two):
-    what, views, runs = two
-    listed = [all_listed(what, view) for view in views]
+    comparisons, views, runs = two
+    listed = [all_listed(comparisons, view) for view in views]
     at = [threshold_of(pairs) for pairs in listed]
     other = {tuple(sorted(pair[:2])): pair[2] for pair in listed[1]}
     counts, wrong_of_b = {}, {}
@@ -51,7 +51,7 @@ def test_counts_and_pairs_are_those_of_a_loop(two):
         row[1 + (not mine_right) * 2 + (not their_right)] += 1
         if mine_right and not their_right:
             wrong_of_b.setdefault(kind, []).append(
-                (abs(theirs - at[1]), {what.names[first], what.names[second]})
+                (abs(theirs - at[1]), {comparisons.names[first], comparisons.names[second]})
             )
     figures, pairs = disagreement(*runs)
     assert figures["thresholds"] == pytest.approx(at[::-1])

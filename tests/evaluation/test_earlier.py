@@ -117,8 +117,8 @@ def test_an_empty_folder_needs_no_room(tmp_path):
 
 def test_the_command_keeps_evaluations_apart(tmp_path):
     for seed, name in ((1, "one.npz"), (2, "two.npz")):
-        what, vectors = faces(8, images_each=3, seed=seed)
-        write_embeddings(tmp_path / name, what, vectors, {})
+        comparisons, vectors = faces(8, images_each=3, seed=seed)
+        write_embeddings(tmp_path / name, comparisons, vectors, {})
     home = tmp_path / "results"
     given = ["--num_replicates", "0", "--output_dir", str(home)]
     assert command.main(["--embeddings", str(tmp_path / "one.npz"), *given, "--visualize"]) == 0
@@ -132,12 +132,12 @@ def test_the_command_keeps_evaluations_apart(tmp_path):
 
 
 def test_fewer_pairs_of_the_same_data_do_not_replace_all_of_them(tmp_path, caplog):
-    what, vectors = faces(8, images_each=3)
-    names = [str(tmp_path / Path(name).parent.name / Path(name).name) for name in what.names]
+    comparisons, vectors = faces(8, images_each=3)
+    names = [str(tmp_path / Path(name).parent.name / Path(name).name) for name in comparisons.names]
     for name in names:
         Path(name).parent.mkdir(exist_ok=True)
         Image.new("RGB", (8, 8)).save(name)
-    write_embeddings(tmp_path / "one.npz", replace(what, names=names), vectors, {})
+    write_embeddings(tmp_path / "one.npz", replace(comparisons, names=names), vectors, {})
     pairs, home = tmp_path / "pairs.csv", tmp_path / "results"
     given = ["--embeddings", str(tmp_path / "one.npz"), "--num_replicates", "0", "--output_dir", str(home)]
 
@@ -164,8 +164,8 @@ def test_fewer_pairs_of_the_same_data_do_not_replace_all_of_them(tmp_path, caplo
 
 def test_comparisons_are_kept_apart(tmp_path):
     for name, seed in (("one", 1), ("two", 1), ("three", 2)):
-        what, vectors = faces(8, images_each=3, seed=seed)
-        write_embeddings(tmp_path / f"{name}.npz", what, vectors, {})
+        comparisons, vectors = faces(8, images_each=3, seed=seed)
+        write_embeddings(tmp_path / f"{name}.npz", comparisons, vectors, {})
     home = tmp_path / "results"
 
     def compared(*names):

@@ -39,15 +39,15 @@ def one_line(path):
 
 
 def test_ours_come_back_whole(tmp_path):
-    what, vectors = faces(3)
+    comparisons, vectors = faces(3)
     path = tmp_path / "new" / "embeddings.npz"
-    write_embeddings(path, what, vectors, ABOUT)
+    write_embeddings(path, comparisons, vectors, ABOUT)
     found = read_embeddings(path)
     assert np.array_equal(found.vectors, vectors)
     assert found.vectors.dtype == np.float32
-    assert list(found.names) == what.names
-    assert found.people.tolist() == what.people.tolist()
-    assert found.families.tolist() == what.families.tolist()
+    assert list(found.names) == comparisons.names
+    assert found.people.tolist() == comparisons.people.tolist()
+    assert found.families.tolist() == comparisons.families.tolist()
     assert found.pairs is None
     again = found.comparisons()
     assert (again.protocol, again.source) == ({"name": "all pairs"}, str(path))
@@ -62,8 +62,8 @@ def test_ours_come_back_whole(tmp_path):
 
 
 def test_listed_pairs_come_back(tmp_path):
-    what, vectors = faces(4)
-    sampled = sample_unrelated(what, 20, 0)
+    comparisons, vectors = faces(4)
+    sampled = sample_unrelated(comparisons, 20, 0)
     write_embeddings(tmp_path / "e.npz", sampled, vectors, {})
     again = read_embeddings(tmp_path / "e.npz").comparisons()
     for name in ("first", "second", "kinds"):
@@ -123,10 +123,10 @@ def test_a_pickle_is_refused_unread(foreign, tmp_path, monkeypatch):
 
 
 def test_damaged_files(tmp_path):
-    what, vectors = faces(2)
+    comparisons, vectors = faces(2)
     path = tmp_path / "e.npz"
     assert one_line(path) == "no such file of embeddings"
-    write_embeddings(path, what, vectors, {})
+    write_embeddings(path, comparisons, vectors, {})
     content = bytearray(path.read_bytes())
     content[len(content) // 3] ^= 0xFF
     path.write_bytes(content)

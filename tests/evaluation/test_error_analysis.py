@@ -17,14 +17,14 @@ from twin_dcal.metrics.zoo import Individual, Means, animals, image_jackknife, n
 @pytest.mark.parametrize("sampled", [False, True])
 @pytest.mark.parametrize("threshold", [0.4, 0.7])
 def test_tables_are_those_of_a_loop(threshold, sampled):
-    what, vectors = faces(5, images_each=3, seed=2)
+    comparisons, vectors = faces(5, images_each=3, seed=2)
     if sampled:
-        what = sample_unrelated(what, 60, 0)
-    found = analyze_errors(pair_source(what, vectors), what, threshold, 5)
-    pairs = all_listed(what, vectors)
+        comparisons = sample_unrelated(comparisons, 60, 0)
+    found = analyze_errors(pair_source(comparisons, vectors), comparisons, threshold, 5)
+    pairs = all_listed(comparisons, vectors)
     people, families = (
-        oracle.person_table(pairs, what.people.tolist(), threshold),
-        oracle.family_table(pairs, what.families.tolist(), threshold),
+        oracle.person_table(pairs, comparisons.people.tolist(), threshold),
+        oracle.family_table(pairs, comparisons.families.tolist(), threshold),
     )
     assert [row.person for row in found.people] == sorted(people)
     for row in found.people:
@@ -46,8 +46,8 @@ def test_tables_are_those_of_a_loop(threshold, sampled):
 
 
 def test_a_family_of_one_has_no_twin_figures():
-    what, vectors = faces(4, people_each=1)
-    found = analyze_errors(pair_source(what, vectors), what, 0.5, 0)
+    comparisons, vectors = faces(4, people_each=1)
+    found = analyze_errors(pair_source(comparisons, vectors), comparisons, 0.5, 0)
     assert all((row.num_twin, row.twin_auc) == (0, None) for row in found.families)
     assert found.false_matches == found.false_non_matches == []
 
@@ -62,11 +62,11 @@ def expected_worst(pairs, kind, threshold, size):
 @pytest.mark.parametrize("size", [1, 4, 1000])
 @pytest.mark.parametrize("block", [3, 50, 10_000])
 def test_worst_pairs_do_not_depend_on_blocks(block, size):
-    what, vectors = faces(5, images_each=3)
-    source = pair_source(what, np.round(vectors, 0) + 0.1)  # ties
-    found = analyze_errors(Split(source, block), what, 0.5, size)
-    pairs = all_listed(what, np.round(vectors, 0) + 0.1)
-    number = {name: row for row, name in enumerate(what.names)}
+    comparisons, vectors = faces(5, images_each=3)
+    source = pair_source(comparisons, np.round(vectors, 0) + 0.1)  # ties
+    found = analyze_errors(Split(source, block), comparisons, 0.5, size)
+    pairs = all_listed(comparisons, np.round(vectors, 0) + 0.1)
+    number = {name: row for row, name in enumerate(comparisons.names)}
     got = {"genuine": found.false_non_matches, "twin": [], "unrelated": []}
     for pair in found.false_matches:
         got[pair.kind].append(pair)
@@ -76,24 +76,26 @@ def test_worst_pairs_do_not_depend_on_blocks(block, size):
         )
         for pair in worst:
             assert (pair.first_person, pair.second_person) == tuple(
-                what.people[number[name]] for name in (pair.first, pair.second)
+                comparisons.people[number[name]] for name in (pair.first, pair.second)
             )
     scores = [pair.score for pair in found.false_matches]
     assert scores == sorted(scores, reverse=True)
 
 
 def test_of_equal_scores_the_first_images_are_kept_in_any_order():
-    what = Comparisons("x", list("abcdefgh"), None, None, None, {})
+    comparisons = Comparisons("x", list("abcdefgh"), None, None, None, {})
     first, second = np.triu_indices(8, 1)
     for order in (slice(None), slice(None, None, -1)):
         source = ListedPairs(np.full(28, 0.5), np.full(28, 3), first[order], second[order])
-        kept = analyze_errors(Split(source, 5), what, 0.1, 3).false_matches
+        kept = analyze_errors(Split(source, 5), comparisons, 0.1, 3).false_matches
         assert [pair.first + pair.second for pair in kept] == ["ab", "ac", "ad"]
 
 
 def test_a_score_at_the_threshold_is_a_match_in_any_precision():
     """0.1 is above float32's 0.1 rounded down: a float32 score of that value is below the threshold."""
-    what = Comparisons("x", ["a", "b", "c"], np.array(["p", "p", "q"]), np.array(["p", "p", "q"]), None, {})
+    comparisons = Comparisons(
+        "x", ["a", "b", "c"], np.array(["p", "p", "q"]), np.array(["p", "p", "q"]), None, {}
+    )
     low = np.nextafter(np.float32(0.1), np.float32(0))
     for scores, threshold, missed in (
         (np.float32([0.1, 0.1, 0.1]), float(np.float32(0.1)), 0),
@@ -102,20 +104,20 @@ def test_a_score_at_the_threshold_is_a_match_in_any_precision():
         (np.float64([0.1, 0.1, 0.1]), 0.1, 0),
     ):
         source = ListedPairs(
-            scores, [0, 2, 2], [0, 0, 1], [1, 2, 2], people=what.people, families=what.families
+            scores, [0, 2, 2], [0, 0, 1], [1, 2, 2], people=comparisons.people, families=comparisons.families
         )
-        assert len(analyze_errors(source, what, threshold, 5).false_non_matches) == missed
+        assert len(analyze_errors(source, comparisons, threshold, 5).false_non_matches) == missed
         exact = [float(score) >= threshold for score in scores]
-        assert len(analyze_errors(source, what, threshold, 5).false_matches) == sum(exact[1:])
+        assert len(analyze_errors(source, comparisons, threshold, 5).false_matches) == sum(exact[1:])
 
 
 def test_unknown_people_leave_names_only():
-    what = Comparisons("x", ["a", "b", "c"], None, None, None, {})
-    found = analyze_errors(ListedPairs([0.9, 0.8], [0, 3], [0, 0], [1, 2]), what, 0.5, 5)
+    comparisons = Comparisons("x", ["a", "b", "c"], None, None, None, {})
+    found = analyze_errors(ListedPairs([0.9, 0.8], [0, 3], [0, 0], [1, 2]), comparisons, 0.5, 5)
     assert found.people == found.families == []
     (pair,) = found.false_matches
     assert (pair.first, pair.second, pair.first_person, pair.kind) == ("a", "c", "", "other")
-    known = Comparisons("x", what.names, np.array(["p", "p", "q"]), None, None, {})
+    known = Comparisons("x", comparisons.names, np.array(["p", "p", "q"]), None, None, {})
     found = analyze_errors(ListedPairs([0.9, 0.8], [0, 3], [0, 0], [1, 2]), known, 0.5, 5)
     assert [(row.person, row.family, row.num_unrelated) for row in found.people] == [
         ("p", "", 1),
@@ -127,10 +129,11 @@ def test_unknown_people_leave_names_only():
 
 def test_too_many_scores_leave_out_the_auc_of_families(monkeypatch):
     monkeypatch.setattr(module, "MAX_COLLECTED", 20)
-    what, vectors = faces(4)
-    assert {row.twin_auc for row in analyze_errors(pair_source(what, vectors), what, 0.5, 1).families} == {
-        None
-    }
+    comparisons, vectors = faces(4)
+    assert {
+        row.twin_auc
+        for row in analyze_errors(pair_source(comparisons, vectors), comparisons, 0.5, 1).families
+    } == {None}
 
 
 @pytest.mark.parametrize("shared", [True, False])
@@ -220,11 +223,11 @@ def test_too_few_images_are_not_enough():
 
 def test_wolves_of_a_survey():
     """One person's images resemble everybody's: a wolf or lamb by name, and the table says so."""
-    what, vectors = faces(12, people_each=1, images_each=8, dim=32, family=1.0, person=0.0, noise=0.6)
+    comparisons, vectors = faces(12, people_each=1, images_each=8, dim=32, family=1.0, person=0.0, noise=0.6)
     common = vectors.mean(0) / np.linalg.norm(vectors.mean(0))
     vectors += 2 * common
     vectors[:8] = 6 * common + 0.3 * np.random.default_rng(0).normal(size=(8, 32))
-    found = analyze_errors(pair_source(what, vectors), what, 0.5, 3)
+    found = analyze_errors(pair_source(comparisons, vectors), comparisons, 0.5, 3)
     assert found.people[0].animal in ("lamb", "wolf")
     assert {row.animal for row in found.people[1:]} <= {"", "goat"}
 

@@ -28,22 +28,31 @@ FEW = EvaluationOptions(num_replicates=100, num_worst=3)
 DECISION = Decision(0.55, "validation", Platt(9.0, -5.0, 0.5, 10, 10, "validation"))
 
 
-def evaluated(what, vectors, decision=DECISION, effort=FEW):
-    return evaluate(pair_source(what, vectors), what, decision, effort, vectors, {"model": {"path": "m.pth"}})
+def evaluated(comparisons, vectors, decision=DECISION, effort=FEW):
+    return evaluate(
+        pair_source(comparisons, vectors),
+        comparisons,
+        decision,
+        effort,
+        vectors,
+        {"model": {"path": "m.pth"}},
+    )
 
 
 @pytest.fixture(scope="module")
 def made():
-    what, vectors = faces(8, images_each=3)
+    comparisons, vectors = faces(8, images_each=3)
     return (
-        what,
+        comparisons,
         vectors,
-        evaluated(what, vectors, effort=EvaluationOptions(num_replicates=100, num_worst=3, num_folds=3)),
+        evaluated(
+            comparisons, vectors, effort=EvaluationOptions(num_replicates=100, num_worst=3, num_folds=3)
+        ),
     )
 
 
 def test_everything_a_report_needs_is_there(made):
-    what, _, found = made
+    comparisons, _, found = made
     figures = found.figures
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     assert list(figures)[:3] == ["schema_version", "model", "protocol"]
@@ -87,14 +96,14 @@ def test_everything_a_report_needs_is_there(made):
     assert (len(found.people), len(found.families)) == (16, 8)
     assert len(found.false_non_matches) == min(3, figures["twin"]["confusion"]["num_false_non_matches"])
     np.testing.assert_allclose(np.linalg.norm(found.points.embeddings, axis=1), 1, atol=1e-6)
-    assert [str(path) for path in found.points.paths] == what.names
-    assert list(found.points.people) == what.people.tolist()
-    assert list(found.points.families) == what.families.tolist()
+    assert [str(path) for path in found.points.paths] == comparisons.names
+    assert list(found.points.people) == comparisons.people.tolist()
+    assert list(found.points.families) == comparisons.families.tolist()
 
 
 def test_histograms_and_curves_are_those_of_the_scores(made):
-    what, vectors, found = made
-    pairs = all_listed(what, vectors)
+    comparisons, vectors, found = made
+    pairs = all_listed(comparisons, vectors)
     for kind in ("genuine", "twin", "unrelated"):
         scores = np.array([score for *_, score, name in pairs if name == kind])
         expected, _ = np.histogram(scores, found.histograms.edges)
@@ -113,15 +122,15 @@ def test_histograms_and_curves_are_those_of_the_scores(made):
 
 @pytest.mark.parametrize("length", [1e30, 1e-30])
 def test_vectors_of_any_length_are_points_of_length_1(length):
-    what, vectors = faces(3)
-    expected = _points(what, vectors).embeddings
-    found = _points(what, vectors * np.float32(length)).embeddings
+    comparisons, vectors = faces(3)
+    expected = _points(comparisons, vectors).embeddings
+    found = _points(comparisons, vectors * np.float32(length)).embeddings
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_without_a_threshold_tables_go_by_the_eer_of_the_scores():
-    what, vectors = faces(6)
-    found = evaluated(what, vectors, Decision())
+    comparisons, vectors = faces(6)
+    found = evaluated(comparisons, vectors, Decision())
     threshold = found.figures["threshold"]
     assert threshold == found.figures["twin"]["eer_threshold"]
     assert "optimistic" in found.figures["warnings"][0]
@@ -132,11 +141,11 @@ def test_without_a_threshold_tables_go_by_the_eer_of_the_scores():
 
 
 def test_intervals_can_be_switched_off_and_few_families_say_why():
-    what, vectors = faces(4)
-    off = evaluated(what, vectors, effort=EvaluationOptions(num_replicates=0)).figures
+    comparisons, vectors = faces(4)
+    off = evaluated(comparisons, vectors, effort=EvaluationOptions(num_replicates=0)).figures
     assert off["intervals"] is None
     assert "no intervals: switched off." in off["notes"]
-    few = evaluated(what, vectors).figures
+    few = evaluated(comparisons, vectors).figures
     assert few["intervals"] is None
     assert any(note.startswith("no intervals: ") and "4 families" in note for note in few["notes"])
     assert few["twin"]["intervals"] == {}
@@ -148,14 +157,14 @@ def test_intervals_can_be_switched_off_and_few_families_say_why():
 def test_images_embeddings_and_scores_give_one_report(made, tmp_path, suffix):
     if suffix == "parquet":
         pytest.importorskip("pyarrow", reason="needs the extra parquet")
-    what, vectors, found = made
-    write_embeddings(tmp_path / "e.npz", what, vectors, {"decision": decision_to(DECISION)})
+    comparisons, vectors, found = made
+    write_embeddings(tmp_path / "e.npz", comparisons, vectors, {"decision": decision_to(DECISION)})
     system = EmbeddingsSystem(read_embeddings(tmp_path / "e.npz"), DataFiles(), Sampling())
     scored = system.scored(None, "test")
     assert system.stored() == DECISION
     effort = EvaluationOptions(num_replicates=100, num_worst=3, num_folds=3)
-    again = evaluate(scored.source, scored.what, system.stored(), effort, scored.vectors)
-    write_scores(tmp_path / f"s.{suffix}", scored.source, scored.what)
+    again = evaluate(scored.source, scored.comparisons, system.stored(), effort, scored.vectors)
+    write_scores(tmp_path / f"s.{suffix}", scored.source, scored.comparisons)
     table = read_scores(tmp_path / f"s.{suffix}")
     third_what = join_scores(table, None)
     third = evaluate(listed_source(third_what, table.scores), third_what, DECISION, effort)
@@ -183,12 +192,12 @@ def test_hostile_vectors_are_one_line(made, vectors, message):
 
 
 def test_one_class_is_one_line():
-    what, vectors = faces(6, images_each=1)
+    comparisons, vectors = faces(6, images_each=1)
     with pytest.raises(MetricError, match="genuine scores: there are none"):
-        evaluated(what, vectors)
-    what, vectors = faces(1, people_each=1)
+        evaluated(comparisons, vectors)
+    comparisons, vectors = faces(1, people_each=1)
     with pytest.raises(MetricError, match="impostor scores: there are none"):
-        evaluated(what, vectors)
+        evaluated(comparisons, vectors)
 
 
 def test_a_decision_survives_json_and_damage_is_named():
@@ -227,18 +236,21 @@ def test_tables_are_written_and_old_ones_removed(made, tmp_path):
 
 
 def test_examples_show_the_worst_pairs(tmp_path):
-    what, vectors = faces(3, images_each=2)
+    comparisons, vectors = faces(3, images_each=2)
     rng = np.random.default_rng(0)
     names = []
-    for number, name in enumerate(what.names):
+    for number, name in enumerate(comparisons.names):
         path = tmp_path / "faces" / name.removeprefix("/data/")
         path.parent.mkdir(parents=True, exist_ok=True)
         if number:  # the first file is missing
             Image.fromarray(rng.integers(0, 256, (40, 30, 3), dtype=np.uint8)).save(path)
         names.append(str(path))
-    what = type(what)("x", names, what.people, what.families, None, {})
+    comparisons = type(comparisons)("x", names, comparisons.people, comparisons.families, None, {})
     found = evaluate(
-        pair_source(what, vectors), what, Decision(0.0), EvaluationOptions(num_replicates=0, num_worst=40)
+        pair_source(comparisons, vectors),
+        comparisons,
+        Decision(0.0),
+        EvaluationOptions(num_replicates=0, num_worst=40),
     )
     home = tmp_path / "examples"
     readable = [pair for pair in found.false_matches if names[0] not in (pair.first, pair.second)]

@@ -21,8 +21,8 @@ from twin_dcal.metrics.templates import TemplateDecision, calibrate_templates
 
 @pytest.fixture(scope="module")
 def scored():
-    what, vectors = faces(4, images_each=5)
-    return Scored(what, pair_source(what, vectors), vectors)
+    comparisons, vectors = faces(4, images_each=5)
+    return Scored(comparisons, pair_source(comparisons, vectors), vectors)
 
 
 def test_a_listed_template_is_the_mean_of_its_images(scored, tmp_path):
@@ -34,11 +34,11 @@ def test_a_listed_template_is_the_mean_of_its_images(scored, tmp_path):
     )
     found = as_templates(scored, Templates.of(str(table), 0))
     unit = (scored.vectors / np.linalg.norm(scored.vectors, axis=1, keepdims=True)).tolist()
-    row = {name.removeprefix("/data/root/"): at for at, name in enumerate(scored.what.names)}
+    row = {name.removeprefix("/data/root/"): at for at, name in enumerate(scored.comparisons.names)}
     members = [["F00a/0.jpg", "F00a/3.jpg"], ["F00b/1.jpg"], ["F01a/0.jpg", "F01a/1.jpg"], ["F00a/1.jpg"]]
     rows = [[unit[row[name]] for name in group] for group in members]
-    scores = {(one, two): score for one, two, score, _ in all_listed(found.what, found.vectors)}
-    kinds = {(one, two): kind for one, two, _, kind in all_listed(found.what, found.vectors)}
+    scores = {(one, two): score for one, two, score, _ in all_listed(found.comparisons, found.vectors)}
+    kinds = {(one, two): kind for one, two, _, kind in all_listed(found.comparisons, found.vectors)}
     for (one, two), score in scores.items():
         weights = [1] * len(rows[one]), [1] * len(rows[two])
         expected = template_score(rows[one], rows[two], "mean", weights, [(0, 16, 1)], dot)
@@ -46,24 +46,24 @@ def test_a_listed_template_is_the_mean_of_its_images(scored, tmp_path):
     assert {pair: kinds[pair] for pair in ((0, 3), (0, 1), (0, 2))} == {
         (0, 3): "genuine", (0, 1): "twin", (0, 2): "unrelated",
     }  # fmt: skip
-    assert found.what.names[0] == "/data/root/F00a/0.jpg", "called by one of its images"
-    assert found.what.protocol["images_per_template"] == [1, 2]
-    assert any("5 people have too few images" in text for text in found.what.warnings)
+    assert found.comparisons.names[0] == "/data/root/F00a/0.jpg", "called by one of its images"
+    assert found.comparisons.protocol["images_per_template"] == [1, 2]
+    assert any("5 people have too few images" in text for text in found.comparisons.warnings)
 
 
 def test_dealt_templates_use_each_image_at_most_once(scored):
     found = as_templates(scored, Templates.of("2", 3))
-    assert len(found.what.names) == 8 * 2, "of five images two templates of two, one is left"
-    assert len(set(found.what.names)) == len(found.what.names)
+    assert len(found.comparisons.names) == 8 * 2, "of five images two templates of two, one is left"
+    assert len(set(found.comparisons.names)) == len(found.comparisons.names)
     again, other = (as_templates(scored, Templates.of("2", seed)) for seed in (3, 4))
     np.testing.assert_array_equal(again.vectors, found.vectors)
     assert not np.array_equal(other.vectors, found.vectors)
-    sizes = as_templates(scored, Templates.of("1-3", 0)).what.protocol["images_per_template"]
+    sizes = as_templates(scored, Templates.of("1-3", 0)).comparisons.protocol["images_per_template"]
     assert sizes == [1, 3]
     single = as_templates(scored, Templates.of("1", 0))
-    assert sorted(single.what.names) == sorted(scored.what.names), "one each: all images"
-    assert sorted(score for *_, score, _ in all_listed(single.what, single.vectors)) == pytest.approx(
-        sorted(score for *_, score, _ in all_listed(scored.what, scored.vectors)), abs=1e-6
+    assert sorted(single.comparisons.names) == sorted(scored.comparisons.names), "one each: all images"
+    assert sorted(score for *_, score, _ in all_listed(single.comparisons, single.vectors)) == pytest.approx(
+        sorted(score for *_, score, _ in all_listed(scored.comparisons, scored.vectors)), abs=1e-6
     )
 
 
@@ -136,5 +136,5 @@ def test_a_model_is_judged_at_its_threshold_for_so_many(tiny_faces, tmp_path, ca
 
 
 def _people():
-    what, vectors = faces(6, images_each=4)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), what.people, what.families
+    comparisons, vectors = faces(6, images_each=4)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True), comparisons.people, comparisons.families

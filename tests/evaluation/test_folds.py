@@ -17,21 +17,23 @@ IMPOSTORS = {"twin": ("twin",), "unrelated": ("unrelated",), "all": ("twin", "un
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("metric", ["eer", "accuracy", "far=0.1"])
 def test_figures_are_those_of_a_loop(metric, ties):
-    what, vectors = faces(10, images_each=3)
-    source = pair_source(what, vectors)
-    pairs = all_listed(what, vectors)
+    comparisons, vectors = faces(10, images_each=3)
+    source = pair_source(comparisons, vectors)
+    pairs = all_listed(comparisons, vectors)
     if ties:  # held-out scores that lie at the threshold
         pairs = [(one, other, round(score, 1), kind) for one, other, score, kind in pairs]
         first, second, scores, names = zip(*pairs, strict=True)
         kinds = [("genuine", "twin", "unrelated").index(name) for name in names]
-        source = ListedPairs(scores, kinds, first, second, people=what.people, families=what.families)
+        source = ListedPairs(
+            scores, kinds, first, second, people=comparisons.people, families=comparisons.families
+        )
     folds = cross_validate(source, 4, metric, seed=3)
     fold = family_folds(source.families, source.people, 4, 3)
-    fold_of_family = dict(zip(what.families.tolist(), fold.tolist(), strict=True))
+    fold_of_family = dict(zip(comparisons.families.tolist(), fold.tolist(), strict=True))
     for name, kinds in IMPOSTORS.items():
         section = folds["sections"][name]
         rates = oracle.held_out_rates(
-            pairs, fold_of_family, what.families, section["threshold"]["folds"], kinds
+            pairs, fold_of_family, comparisons.families, section["threshold"]["folds"], kinds
         )
         for key, values in zip(("accuracy", "fmr", "fnmr"), zip(*rates, strict=True), strict=True):
             assert section[key]["folds"] == pytest.approx(values)
@@ -41,8 +43,8 @@ def test_figures_are_those_of_a_loop(metric, ties):
 
 
 def test_a_threshold_is_chosen_without_the_fold_it_judges():
-    what, vectors = faces(10, images_each=3)
-    source = pair_source(what, vectors)
+    comparisons, vectors = faces(10, images_each=3)
+    source = pair_source(comparisons, vectors)
     fold = family_folds(source.families, source.people, 5, 0)
     told = cross_validate(source, 5, "eer", 0)["sections"]["twin"]["threshold"]["folds"]
     for held_out in range(5):
@@ -68,9 +70,9 @@ def test_what_cannot_be_folded_is_one_line():
 
 def test_a_section_that_a_fold_lacks_is_null_with_the_reason():
     """Twins in two of eight families: of four folds, two have no twin pairs to judge."""
-    what, vectors = faces(8)
-    single = np.char.endswith(what.people, "b") & (what.families > "F01")
-    kept = keep_people(what, np.unique(what.people[~single]).tolist())
+    comparisons, vectors = faces(8)
+    single = np.char.endswith(comparisons.people, "b") & (comparisons.families > "F01")
+    kept = keep_people(comparisons, np.unique(comparisons.people[~single]).tolist())
     source = pair_source(kept, vectors[~single])
     folds = cross_validate(source, 4, "eer", 0)
     assert folds["sections"]["twin"] is None

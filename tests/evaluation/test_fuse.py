@@ -19,25 +19,28 @@ from twin_dcal.evaluation.systems import Scored
 
 def two_systems(seed):
     """Two views of the same faces, each with noise of its own; families of another seed have other names."""
-    what, vectors = faces(8, images_each=3, seed=seed)
+    comparisons, vectors = faces(8, images_each=3, seed=seed)
     rename = lambda labels: np.char.add(f"s{seed}", labels)  # noqa: E731
-    names = [name.replace("/data/root", f"/data/root{seed}") for name in what.names]
-    what = type(what)(f"set {seed}", names, rename(what.people), rename(what.families), None, {})
+    names = [name.replace("/data/root", f"/data/root{seed}") for name in comparisons.names]
+    comparisons = type(comparisons)(
+        f"set {seed}", names, rename(comparisons.people), rename(comparisons.families), None, {}
+    )
     rng = np.random.default_rng(seed)
-    return what, [vectors + 0.7 * rng.normal(size=vectors.shape).astype(np.float32) for _ in range(2)]
+    return comparisons, [vectors + 0.7 * rng.normal(size=vectors.shape).astype(np.float32) for _ in range(2)]
 
 
-def runs_of(what, views):
+def runs_of(comparisons, views):
     return [
-        Run(name, Scored(what, pair_source(what, view), view)) for name, view in zip("ab", views, strict=True)
+        Run(name, Scored(comparisons, pair_source(comparisons, view), view))
+        for name, view in zip("ab", views, strict=True)
     ]
 
 
 def test_fused_scores_are_the_weighted_sum():
-    (what, views), (other, other_views) = two_systems(1), two_systems(2)
-    run, fusion = fused(runs_of(what, views), runs_of(other, other_views))
+    (comparisons, views), (other, other_views) = two_systems(1), two_systems(2)
+    run, fusion = fused(runs_of(comparisons, views), runs_of(other, other_views))
     assert run.name == "fusion of a, b"
-    by_pair = [{tuple(sorted(pair[:2])): pair[2] for pair in all_listed(what, view)} for view in views]
+    by_pair = [{tuple(sorted(pair[:2])): pair[2] for pair in all_listed(comparisons, view)} for view in views]
     (block,) = run.scored.source.blocks()
     for first, second, score in zip(
         block.first.tolist(), block.second.tolist(), block.score.tolist(), strict=True
@@ -45,14 +48,14 @@ def test_fused_scores_are_the_weighted_sum():
         key = tuple(sorted((first, second)))
         expected = sum(w * scores[key] for w, scores in zip(fusion.weights, by_pair, strict=True))
         assert score == pytest.approx(expected + fusion.intercept)
-    told = compare([*runs_of(what, views), run], EvaluationOptions(num_replicates=100))
+    told = compare([*runs_of(comparisons, views), run], EvaluationOptions(num_replicates=100))
     eer = {each["name"]: each["sections"]["all"]["eer"] for each in told["runs"]}
     assert eer["fusion of a, b"] < min(eer["a"], eer["b"])
 
 
 def test_what_cannot_be_fused_is_one_line():
-    (what, views), (other, other_views) = two_systems(1), two_systems(2)
-    runs = runs_of(what, views)
+    (comparisons, views), (other, other_views) = two_systems(1), two_systems(2)
+    runs = runs_of(comparisons, views)
     with pytest.raises(ManifestError, match="share people"):
         fused(runs, runs)
     with pytest.raises(ConfigError, match="--fuse has 1 and --compare 2 runs"):
@@ -64,9 +67,9 @@ def test_what_cannot_be_fused_is_one_line():
 
 def test_the_command_adds_the_fusion(tmp_path, capsys):
     for part, seed in (("test", 1), ("val", 2)):
-        what, (one, two) = two_systems(seed)
-        write_scores(tmp_path / f"a_{part}.csv", pair_source(what, one), what)
-        write_embeddings(tmp_path / f"b_{part}.npz", what, two, {})
+        comparisons, (one, two) = two_systems(seed)
+        write_scores(tmp_path / f"a_{part}.csv", pair_source(comparisons, one), comparisons)
+        write_embeddings(tmp_path / f"b_{part}.npz", comparisons, two, {})
     given = [str(tmp_path / name) for name in ("a_test.csv", "b_test.npz", "a_val.csv", "b_val.npz")]
     out = tmp_path / "out"
     assert main(["--compare", *given[:2], "--fuse", *given[2:], "--output_dir", str(out)]) == 0

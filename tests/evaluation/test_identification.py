@@ -25,13 +25,13 @@ from twin_dcal.report import protocols
 @pytest.fixture(scope="module")
 def made():
     """Six families of two, and one person without a twin who has one image."""
-    what, vectors = faces(6, images_each=3, noise=0.9)
+    comparisons, vectors = faces(6, images_each=3, noise=0.9)
     kept = [
         row
         for row in range(len(vectors))
-        if what.people[row] != "F05b" and (what.people[row] != "F04a" or row % 3 == 0)
+        if comparisons.people[row] != "F05b" and (comparisons.people[row] != "F04a" or row % 3 == 0)
     ]
-    return what.people[kept], what.families[kept], vectors[kept]
+    return comparisons.people[kept], comparisons.families[kept], vectors[kept]
 
 
 def unit(vector):
@@ -138,8 +138,8 @@ def test_what_cannot_be_searched_is_one_line(made):
 
 
 def test_an_evaluation_tells_it(tmp_path):
-    what, vectors = faces(6, images_each=3, noise=0.9)
-    write_embeddings(tmp_path / "e.npz", what, vectors, {})
+    comparisons, vectors = faces(6, images_each=3, noise=0.9)
+    write_embeddings(tmp_path / "e.npz", comparisons, vectors, {})
     system = EmbeddingsSystem(read_embeddings(tmp_path / "e.npz"), DataFiles(), Sampling())
     effort = EvaluationOptions(num_replicates=0, identification="mean")
     outcome = run(system, None, effort, Outputs(str(tmp_path / "out")))
@@ -152,7 +152,7 @@ def test_an_evaluation_tells_it(tmp_path):
         "Searching a gallery of everybody (identification)"
     ]
     assert rows[1].name == "The twin is at rank 1"
-    write_scores(tmp_path / "s.csv", pair_source(what, vectors), what)
+    write_scores(tmp_path / "s.csv", pair_source(comparisons, vectors), comparisons)
     scores = ScoresSystem(read_scores(tmp_path / "s.csv"), DataFiles())
     with pytest.raises(ConfigError, match="--identification needs embeddings"):
         run(scores, None, effort, Outputs(str(tmp_path / "other")))

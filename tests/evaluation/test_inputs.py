@@ -33,13 +33,13 @@ def people(source, *members):
 
 
 def test_a_data_set_is_all_pairs_of_its_split(tiny_faces):
-    what = read_comparisons(tiny_faces, NOTHING, "test")
-    assert what.known_people() == {"6a", "6b", "7a", "7b"}
-    assert what.known_families() == {"6a", "7a"}  # the smallest id of the family
-    assert len(what.names) == 24
-    assert what.pairs is None
-    assert what.family_of["0b"] == "0a"
-    assert read_comparisons(tiny_faces, NOTHING, "all").known_people() > what.known_people()
+    comparisons = read_comparisons(tiny_faces, NOTHING, "test")
+    assert comparisons.known_people() == {"6a", "6b", "7a", "7b"}
+    assert comparisons.known_families() == {"6a", "7a"}  # the smallest id of the family
+    assert len(comparisons.names) == 24
+    assert comparisons.pairs is None
+    assert comparisons.family_of["0b"] == "0a"
+    assert read_comparisons(tiny_faces, NOTHING, "all").known_people() > comparisons.known_people()
 
 
 def test_listed_pairs_take_their_kinds_from_the_data_set(tiny_faces, tmp_path):
@@ -89,33 +89,35 @@ def test_a_twin_known_to_one_side_only_is_found():
 
 
 def test_the_models_own_split_is_kept(caplog):
-    what = people("set", *((name, name) for name in "abcdef"))
+    comparisons = people("set", *((name, name) for name in "abcdef"))
     recorded = {"train": ["a", "b"], "val": ["c"], "test": ["d", "e", "f"]}
-    assert keep_to_split(what, "test", recorded).known_people() == {"d", "e", "f"}
-    assert keep_to_split(what, "val", recorded).known_people() == {"c"}
+    assert keep_to_split(comparisons, "test", recorded).known_people() == {"d", "e", "f"}
+    assert keep_to_split(comparisons, "val", recorded).known_people() == {"c"}
     with pytest.raises(ManifestError, match="leaves no val people"):
-        keep_to_split(what, "val", {**recorded, "val": []})
+        keep_to_split(comparisons, "val", {**recorded, "val": []})
     caplog.clear()
     some = people("set", ("a", "a"), ("x", "x"))
     assert keep_to_split(some, "test", recorded) is some
     assert "1 person with ids the model was trained on (a)" in caplog.text
-    assert keep_to_split(what, "test", {}) is what
+    assert keep_to_split(comparisons, "test", {}) is comparisons
 
 
 @pytest.fixture
 def stored(tmp_path):
-    what, vectors = faces(3, images_each=2)
-    write_embeddings(tmp_path / "e.npz", what, vectors, {})
-    return what, vectors, tmp_path / "e.npz"
+    comparisons, vectors = faces(3, images_each=2)
+    write_embeddings(tmp_path / "e.npz", comparisons, vectors, {})
+    return comparisons, vectors, tmp_path / "e.npz"
 
 
 def test_embeddings_bring_their_own_identities_or_join_a_data_set(stored, caplog):
-    what, vectors, path = stored
+    comparisons, vectors, path = stored
     caplog.set_level("INFO", logger="twin_dcal")
     own, mine = join_embeddings(read_embeddings(path), None)
-    assert own.people.tolist() == what.people.tolist()
+    assert own.people.tolist() == comparisons.people.tolist()
     assert np.array_equal(mine, vectors)
-    wanted = Comparisons("set", what.names[4:2:-1], np.array(["p", "q"]), np.array(["p", "q"]), None, {})
+    wanted = Comparisons(
+        "set", comparisons.names[4:2:-1], np.array(["p", "q"]), np.array(["p", "q"]), None, {}
+    )
     joined, theirs = join_embeddings(read_embeddings(path), wanted)
     assert joined is wanted
     assert np.array_equal(theirs, vectors[4:2:-1])
@@ -123,13 +125,13 @@ def test_embeddings_bring_their_own_identities_or_join_a_data_set(stored, caplog
 
 
 def test_an_image_missing_from_the_embeddings_has_a_vector_of_zeros(stored):
-    what, vectors, path = stored
+    comparisons, vectors, path = stored
     others = [f"/data/root/F09a/{number}.jpg" for number in range(12)]
-    more = Comparisons("set", [*what.names, *others[:1]], None, None, None, {})
+    more = Comparisons("set", [*comparisons.names, *others[:1]], None, None, None, {})
     joined, theirs = join_embeddings(read_embeddings(path), more)
     assert joined is more
     assert np.array_equal(theirs, [*vectors, np.zeros(vectors.shape[1])])
-    foreign = Comparisons("set", [*what.names, *others], None, None, None, {})
+    foreign = Comparisons("set", [*comparisons.names, *others], None, None, None, {})
     with pytest.raises(
         MetricError, match=r"e\.npz: 12 of 24 images of set missing, first: /data/root/F09a/0\.jpg"
     ):
@@ -160,10 +162,10 @@ def test_scores_take_kinds_from_the_data_set(tmp_path):
     for head, cells in (("img1,img2,score", ["", "", ""]), ("img1,img2,score,label", [",1", ",0", ",0"])):
         rows = ["1,p/2.jpg,0.9", "3,/else/set/p/1.jpg,0.5", "4,1,0.1"]
         table = scores_file(tmp_path, head, *(row + cell for row, cell in zip(rows, cells, strict=True)))
-        what = join_scores(table, SET)
-        assert what.pairs.kinds.tolist() == [PairKind.GENUINE, PairKind.TWIN, PairKind.UNRELATED]
-        assert what.names[0] == "/set/p/1.jpg"  # the data set's own path
-        assert what.families.tolist() == [
+        comparisons = join_scores(table, SET)
+        assert comparisons.pairs.kinds.tolist() == [PairKind.GENUINE, PairKind.TWIN, PairKind.UNRELATED]
+        assert comparisons.names[0] == "/set/p/1.jpg"  # the data set's own path
+        assert comparisons.families.tolist() == [
             "f",
             "f",
             "f",
@@ -198,11 +200,11 @@ def test_labels_against_the_data_set_are_named_by_line(tmp_path, lines, message)
 
 def test_scores_with_their_own_columns(tmp_path):
     head = "img1,img2,score,kind,person1,person2"
-    what = join_scores(
+    comparisons = join_scores(
         scores_file(tmp_path, head, "a,b,1,genuine,p,p", "a,c,0,twin,p,q", "b,c,0,other,p,q"), None
     )
-    assert what.pairs.kinds.tolist() == [PairKind.GENUINE, PairKind.TWIN, PairKind.OTHER]
-    assert what.families is None
+    assert comparisons.pairs.kinds.tolist() == [PairKind.GENUINE, PairKind.TWIN, PairKind.OTHER]
+    assert comparisons.families is None
     with pytest.raises(
         MetricError, match=r"line 2: genuine, but a \(person p\) and b \(person q\) are no genuine pair"
     ):
@@ -267,9 +269,9 @@ def own_faces(tiny_faces, tmp_path):
 
 def test_twins_of_a_list_come_from_what_lies_beside_it(own_faces, caplog):
     caplog.set_level("INFO")
-    what = read_comparisons(listed(own_faces, ROWS), NOTHING, "test")
-    assert what.pairs.kinds.tolist() == KINDS
-    assert what.families.tolist() == ["6a", "6a", "6a", "7a"]
+    comparisons = read_comparisons(listed(own_faces, ROWS), NOTHING, "test")
+    assert comparisons.pairs.kinds.tolist() == KINDS
+    assert comparisons.families.tolist() == ["6a", "6a", "6a", "7a"]
     assert "twins are told apart by twin_pairs_infor.json" in caplog.text
     (own_faces / "twin_pairs_infor.json").unlink()
     plain = read_comparisons(own_faces / "test_pairs.txt", NOTHING, "test")
@@ -283,16 +285,16 @@ def test_what_is_named_beside_a_list_is_used(tiny_faces, tmp_path, named):
     given = {"data_dir": "", "dataset_info": "dataset_infor.json", "twin_pairs": "twin_pairs_infor.json"}[
         named
     ]
-    what = read_comparisons(path, DataFiles(**{named: str(tiny_faces / given)}), "test")
-    assert what.pairs.kinds.tolist() == KINDS
+    comparisons = read_comparisons(path, DataFiles(**{named: str(tiny_faces / given)}), "test")
+    assert comparisons.pairs.kinds.tolist() == KINDS
     gone = DataFiles(**{named: str(tmp_path / "gone.json")})
     with pytest.raises(ManifestError, match=r"gone\.json"):
         read_comparisons(path, gone, "test")
 
 
 def test_a_list_finds_its_images_below_the_named_data_set(tiny_faces, tmp_path):
-    what = read_comparisons(listed(tmp_path, ROWS), DataFiles(data_dir=str(tiny_faces)), "test")
-    assert what.pairs.kinds.tolist() == KINDS
+    comparisons = read_comparisons(listed(tmp_path, ROWS), DataFiles(data_dir=str(tiny_faces)), "test")
+    assert comparisons.pairs.kinds.tolist() == KINDS
 
 
 def test_twin_pairs_that_cannot_be_joined_with_a_list_are_refused_or_told(tiny_faces, tmp_path, caplog):
@@ -303,11 +305,13 @@ def test_twin_pairs_that_cannot_be_joined_with_a_list_are_refused_or_told(tiny_f
     twins.write_text('[["6a", "6b"]]')
     with pytest.raises(ManifestError, match="1 label contradicts the people by name"):
         read_comparisons(path, DataFiles(twin_pairs=str(twins)), "test")
-    what = read_comparisons(path, NOTHING, "test")
-    assert what.people is None
-    assert len(what.warnings) == 1
-    assert what.warnings[0].startswith(f"twins are not told apart: {twins} beside the list cannot be used (")
-    assert what.warnings[0] in caplog.text
+    comparisons = read_comparisons(path, NOTHING, "test")
+    assert comparisons.people is None
+    assert len(comparisons.warnings) == 1
+    assert comparisons.warnings[0].startswith(
+        f"twins are not told apart: {twins} beside the list cannot be used ("
+    )
+    assert comparisons.warnings[0] in caplog.text
     with pytest.raises(ManifestError, match=r"twins are not told apart.*\(strict\)"):
         read_comparisons(path, DataFiles(strict=True), "test")
     twins.write_text('[["006a", "06b"]]')
@@ -317,12 +321,12 @@ def test_twin_pairs_that_cannot_be_joined_with_a_list_are_refused_or_told(tiny_f
 
 def test_ids_that_nearly_fit_are_a_warning_of_the_figures(own_faces):
     (own_faces / "twin_pairs_infor.json").write_text('[["6A", "6b"], ["7a", "7b"]]')
-    what = read_comparisons(own_faces, NOTHING, "test")
-    assert "'6A' (the data set has '6a')" in what.warnings[0]
-    source = pair_source(what, np.random.default_rng(0).normal(size=(len(what.names), 8)))
+    comparisons = read_comparisons(own_faces, NOTHING, "test")
+    assert "'6A' (the data set has '6a')" in comparisons.warnings[0]
+    source = pair_source(comparisons, np.random.default_rng(0).normal(size=(len(comparisons.names), 8)))
     assert (
-        what.warnings[0]
-        in evaluate(source, what, Decision(), EvaluationOptions(num_replicates=0)).figures["warnings"]
+        comparisons.warnings[0]
+        in evaluate(source, comparisons, Decision(), EvaluationOptions(num_replicates=0)).figures["warnings"]
     )
 
 
@@ -334,10 +338,10 @@ def test_lists_that_name_people_need_no_data_set(tmp_path, tiny_faces):
             (tmp_path / person / f"{person}_{number:04d}.png").write_bytes(image)
     path = tmp_path / "pairs.txt"
     path.write_text("2\n6a\t1\t2\n6b\t1\t2\n6a\t1\t6b\t2\n6a\t1\t7a\t2\n")
-    what = read_comparisons(path, NOTHING, "test")
-    assert what.known_people() == {"6a", "6b", "7a"}
+    comparisons = read_comparisons(path, NOTHING, "test")
+    assert comparisons.known_people() == {"6a", "6b", "7a"}
     genuine, unrelated = PairKind.GENUINE, PairKind.UNRELATED
-    assert what.pairs.kinds.tolist() == [genuine, genuine, unrelated, unrelated]
+    assert comparisons.pairs.kinds.tolist() == [genuine, genuine, unrelated, unrelated]
     named = read_comparisons(path, DataFiles(twin_pairs=str(tiny_faces / "twin_pairs_infor.json")), "test")
     assert named.pairs.kinds.tolist() == [genuine, genuine, PairKind.TWIN, unrelated]
 
@@ -349,9 +353,9 @@ def test_twin_pairs_beside_scores_and_embeddings_with_people(tmp_path):
         tmp_path, "img1,img2,score,person1,person2", "1,2,0.9,p,p", "1,3,0.5,p,q", "1,4,0.1,p,r"
     )
     assert join_scores(table, None).families is None
-    what = join_scores(table, None, str(twins))
-    assert what.pairs.kinds.tolist() == KINDS
-    assert what.family_of == {"p": "p", "q": "p"}
+    comparisons = join_scores(table, None, str(twins))
+    assert comparisons.pairs.kinds.tolist() == KINDS
+    assert comparisons.family_of == {"p": "p", "q": "p"}
     np.savez(
         tmp_path / "e.npz",
         features=np.eye(3),
@@ -376,4 +380,4 @@ def test_scores_of_validation_take_their_people_from_the_data_set(tmp_path, tiny
     (tmp_path / "val.csv").write_text(f"{head}\n4a/0.png,4a/1.png,0.9\n4a/0.png,4b/0.png,0.1\n")
     table = scores_file(tmp_path, head, "6a/0.png,6a/1.png,0.9", "6a/0.png,6b/1.png,0.2")
     system = ScoresSystem(table, DataFiles(data_dir=str(tiny_faces)))
-    assert system.scored(str(tmp_path / "val.csv"), "val").what.known_people() == {"4a", "4b"}
+    assert system.scored(str(tmp_path / "val.csv"), "val").comparisons.known_people() == {"4a", "4b"}

@@ -65,8 +65,8 @@ def by_loop(truth, scores):
     return accuracies, mean, deviation / math.sqrt(FOLDS)
 
 
-def folds_of(what, scores, effort=EFFORT):
-    return evaluate(listed_source(what, scores), what, Decision(0.2), effort).figures
+def folds_of(comparisons, scores, effort=EFFORT):
+    return evaluate(listed_source(comparisons, scores), comparisons, Decision(0.2), effort).figures
 
 
 def check(told, truth, scores):
@@ -89,9 +89,9 @@ def check(told, truth, scores):
 
 def test_pairs_txt_as_it_is(view_2):
     path, images, truth, scores = view_2
-    what = read_comparisons(path, DataFiles(data_root=str(images)), "test")
-    assert what.pairs.folds.tolist() == [fold for fold, _, _ in truth]
-    told = folds_of(what, scores)
+    comparisons = read_comparisons(path, DataFiles(data_root=str(images)), "test")
+    assert comparisons.pairs.folds.tolist() == [fold for fold, _, _ in truth]
+    told = folds_of(comparisons, scores)
     mean, error = check(told, truth, scores)
     text = format_table(told)
     assert "The list's own 10 folds, threshold by accuracy on the others (mean ± standard error):" in text
@@ -99,9 +99,12 @@ def test_pairs_txt_as_it_is(view_2):
     with pytest.raises(
         MetricError, match=r"5 folds: the list has 10 of its own, which are used; leave out --folds"
     ):
-        folds_of(what, scores, EvaluationOptions(num_replicates=0, num_folds=5))
-    assert folds_of(what, scores, EvaluationOptions(num_replicates=0, num_folds=10))["folds"] == told["folds"]
-    fewer, _ = without_images(what, {0: "damaged"})
+        folds_of(comparisons, scores, EvaluationOptions(num_replicates=0, num_folds=5))
+    assert (
+        folds_of(comparisons, scores, EvaluationOptions(num_replicates=0, num_folds=10))["folds"]
+        == told["folds"]
+    )
+    fewer, _ = without_images(comparisons, {0: "damaged"})
     assert len(fewer.pairs.folds) == len(fewer.pairs.kinds) < len(truth)
 
 
@@ -113,16 +116,16 @@ def test_a_column_of_folds_is_the_same(view_2, tmp_path, shuffled):
     rows = [(*truth[at][2], int(truth[at][1]), f"split {truth[at][0]}", scores[at]) for at in order]
     head = "img1,img2,label,fold,score\n"
     (tmp_path / "p.csv").write_text(head + "".join(",".join(map(str, row)) + "\n" for row in rows))
-    what = read_comparisons(tmp_path / "p.csv", DataFiles(data_root=str(images)), "test")
-    told = folds_of(what, [row[-1] for row in rows])
+    comparisons = read_comparisons(tmp_path / "p.csv", DataFiles(data_root=str(images)), "test")
+    told = folds_of(comparisons, [row[-1] for row in rows])
     check(told, *_in_order(truth, scores, order))
     scored = ScoresSystem(read_scores(tmp_path / "p.csv"), DataFiles()).scored(None, "test")
-    again = evaluate(scored.source, scored.what, Decision(0.2), EFFORT).figures["folds"]
+    again = evaluate(scored.source, scored.comparisons, Decision(0.2), EFFORT).figures["folds"]
     assert (
         again["sections"]["all"]["accuracy"]["folds"] == told["folds"]["sections"]["all"]["accuracy"]["folds"]
     )
-    write_embeddings(tmp_path / "e.npz", what, np.ones((len(what.names), 2), np.float32), {})
-    assert read_embeddings(tmp_path / "e.npz").pairs.folds.tolist() == what.pairs.folds.tolist()
+    write_embeddings(tmp_path / "e.npz", comparisons, np.ones((len(comparisons.names), 2), np.float32), {})
+    assert read_embeddings(tmp_path / "e.npz").pairs.folds.tolist() == comparisons.pairs.folds.tolist()
 
 
 def _in_order(truth, scores, order):
@@ -143,8 +146,8 @@ def test_folds_that_some_pairs_lack_are_an_error(view_2, tmp_path):
 def test_folds_dealt_by_family_say_how_few_impostor_pairs_they_use(view_2, tmp_path):
     """People of one fold of LFW are dealt into several: most impostor pairs are of people of two."""
     path, images, _, scores = view_2
-    what = read_comparisons(path, DataFiles(data_root=str(images)), "test")
-    unfolded = replace(what, pairs=replace(what.pairs, folds=None))
+    comparisons = read_comparisons(path, DataFiles(data_root=str(images)), "test")
+    unfolded = replace(comparisons, pairs=replace(comparisons.pairs, folds=None))
     told = folds_of(unfolded, scores, EvaluationOptions(num_replicates=0, num_folds=4))
     section = told["folds"]["sections"]["all"]
     used = sum(section["num_impostors"])

@@ -12,18 +12,18 @@ from twin_dcal.evaluation.metadata import find_metadata, metadata_of, read_metad
 
 
 @pytest.fixture
-def what():
+def comparisons():
     """F00a, F00b, F01a, F01b with two images each."""
     return faces(2, images_each=2)[0]
 
 
-def read(tmp_path, text, what):
+def read(tmp_path, text, comparisons):
     path = tmp_path / "metadata.csv"
     path.write_text(text)
-    return read_metadata(path, what)
+    return read_metadata(path, comparisons)
 
 
-def test_a_line_holds_for_all_images_of_a_person_and_an_image_comes_first(tmp_path, what):
+def test_a_line_holds_for_all_images_of_a_person_and_an_image_comes_first(tmp_path, comparisons):
     found = read(
         tmp_path,
         "person,image,zygosity,sex,age,session,date,quality\n"
@@ -31,7 +31,7 @@ def test_a_line_holds_for_all_images_of_a_person_and_an_image_comes_first(tmp_pa
         "F01b,,dizygotic,m,,,,\n"
         ",F00a/1.jpg,,,32.5,two,,0.25\n"
         "F00b,F00b/0.jpg,,,,,,0.5\n",
-        what,
+        comparisons,
     )
     assert found.texts["zygosity"].tolist() == ["identical"] * 2 + [""] * 4 + ["fraternal"] * 2
     assert found.texts["sex"].tolist() == ["f"] * 2 + [""] * 4 + ["m"] * 2
@@ -47,14 +47,14 @@ def test_a_line_holds_for_all_images_of_a_person_and_an_image_comes_first(tmp_pa
     assert (found.notes, found.warnings) == ((), ())
 
 
-def test_those_not_compared_are_noted_and_ids_written_otherwise_are_a_warning(tmp_path, what):
+def test_those_not_compared_are_noted_and_ids_written_otherwise_are_a_warning(tmp_path, comparisons):
     text = "person;sex\nF00a;f\n f00B;f\nF07a;m\nF07b;m\n"
-    found = read(tmp_path, text, what)
+    found = read(tmp_path, text, comparisons)
     assert found.notes == ("metadata.csv: 2 people not among those compared: F07a, F07b",)
     (warning,) = found.warnings
     assert "1 id fits nobody: 'f00B' (the data set has 'F00b')" in warning
     assert found.texts["sex"].tolist() == ["f", "f", *[""] * 6]
-    images = read(tmp_path, "path,pose\nF00a/0.jpg,left\nF00a/9.jpg,left\n", what)
+    images = read(tmp_path, "path,pose\nF00a/0.jpg,left\nF00a/9.jpg,left\n", comparisons)
     assert images.notes == ("metadata.csv: 1 image not among those compared: F00a/9.jpg",)
 
 
@@ -79,31 +79,31 @@ def test_those_not_compared_are_noted_and_ids_written_otherwise_are_a_warning(tm
         ("person,sex\n90001,f\n", "nobody who is compared is named there. It names: 90001"),
     ],
 )
-def test_what_cannot_be_read_is_named_with_its_line(tmp_path, what, text, reason):
+def test_what_cannot_be_read_is_named_with_its_line(tmp_path, comparisons, text, reason):
     with pytest.raises(MetricError, match=reason):
-        read(tmp_path, text, what)
+        read(tmp_path, text, comparisons)
 
 
-def test_it_is_found_beside_the_data(tmp_path, what):
+def test_it_is_found_beside_the_data(tmp_path, comparisons):
     (tmp_path / "data" / "test").mkdir(parents=True)
     assert find_metadata([None, str(tmp_path / "data" / "test")]) is None
     path = tmp_path / "data" / "metadata.csv"
     path.write_text("person,sex\nF00a,f\n")
     for place in ("data", "data/test", "data/dataset_infor.json"):
         assert find_metadata([None, str(tmp_path / place)]) == path
-    made, told = metadata_of(what, None, [str(tmp_path / "data")])
+    made, told = metadata_of(comparisons, None, [str(tmp_path / "data")])
     assert made.file == str(path)
     assert told == ()
 
 
-def test_named_and_useless_is_an_error_found_and_useless_a_warning(tmp_path, what):
+def test_named_and_useless_is_an_error_found_and_useless_a_warning(tmp_path, comparisons):
     path = tmp_path / "metadata.csv"
     path.write_text("image,label\na.jpg,3\n")  # of somebody else's making
     with pytest.raises(MetricError, match="none of the columns"):
-        metadata_of(what, str(path), [])
-    made, (told,) = metadata_of(what, None, [str(tmp_path)])
+        metadata_of(comparisons, str(path), [])
+    made, (told,) = metadata_of(comparisons, None, [str(tmp_path)])
     assert made is None
     assert "beside the data is not used" in told
-    assert metadata_of(what, None, [None, str(tmp_path / "elsewhere" / "x")]) == (None, ())
+    assert metadata_of(comparisons, None, [None, str(tmp_path / "elsewhere" / "x")]) == (None, ())
     with pytest.raises(MetricError, match="does not say whose images"):
-        read_metadata(path, replace(what, people=None))
+        read_metadata(path, replace(comparisons, people=None))

@@ -11,9 +11,9 @@ from twin_dcal.evaluation.embedding_files import write_embeddings
 
 @pytest.fixture
 def embeddings(tmp_path):
-    what, vectors = uneven(12, large=14)
+    comparisons, vectors = uneven(12, large=14)
     path = tmp_path / "e.npz"
-    write_embeddings(path, what, vectors, {})
+    write_embeddings(path, comparisons, vectors, {})
     return path
 
 
@@ -40,11 +40,11 @@ def test_limited_images_are_the_same_of_embeddings_and_of_scores(embeddings, tmp
 
 
 def test_metadata_beside_the_data_and_named(embeddings, tmp_path, capsys):
-    what, vectors = faces(14)
+    comparisons, vectors = faces(14)
     home = tmp_path / "data"
     home.mkdir()
-    write_embeddings(home / "e.npz", what, vectors, {})
-    people = sorted(set(what.people.tolist()))
+    write_embeddings(home / "e.npz", comparisons, vectors, {})
+    people = sorted(set(comparisons.people.tolist()))
     text = "person,zygosity\n" + "".join(
         f"{person},{'mz' if person < 'F07' else 'dz'}\n" for person in people
     )

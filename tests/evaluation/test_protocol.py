@@ -22,27 +22,37 @@ from twin_dcal.metrics.pair_stream import count_pairs
 from twin_dcal.metrics.pairs import PairKind
 
 
-def pairs_of(what):
+def pairs_of(comparisons):
     """{(low row, high row): kind} of listed comparisons."""
-    rows = zip(what.pairs.first.tolist(), what.pairs.second.tolist(), what.pairs.kinds.tolist(), strict=True)
+    rows = zip(
+        comparisons.pairs.first.tolist(),
+        comparisons.pairs.second.tolist(),
+        comparisons.pairs.kinds.tolist(),
+        strict=True,
+    )
     return {(min(one, other), max(one, other)): kind for one, other, kind in rows}
 
 
 def test_a_sample_has_every_genuine_and_twin_pair_and_only_true_unrelated_ones():
-    what, _ = faces(num_families=5, images_each=3, seed=3)
-    order = np.random.default_rng(0).permutation(len(what.names))
-    what = Comparisons(
-        "x", [what.names[i] for i in order], what.people[order], what.families[order], None, {}
+    comparisons, _ = faces(num_families=5, images_each=3, seed=3)
+    order = np.random.default_rng(0).permutation(len(comparisons.names))
+    comparisons = Comparisons(
+        "x",
+        [comparisons.names[i] for i in order],
+        comparisons.people[order],
+        comparisons.families[order],
+        None,
+        {},
     )
-    sampled = sample_unrelated(what, 40, seed=1)
+    sampled = sample_unrelated(comparisons, 40, seed=1)
     found = pairs_of(sampled)
     assert len(found) == len(sampled.pairs.first)  # no pair twice
     counts = Counter(found.values())
     assert counts[PairKind.UNRELATED] == 40
-    for one, other in itertools.combinations(range(len(what.names)), 2):
-        if what.people[one] == what.people[other]:
+    for one, other in itertools.combinations(range(len(comparisons.names)), 2):
+        if comparisons.people[one] == comparisons.people[other]:
             assert found[one, other] == PairKind.GENUINE
-        elif what.families[one] == what.families[other]:
+        elif comparisons.families[one] == comparisons.families[other]:
             assert found[one, other] == PairKind.TWIN
         else:
             assert found.get((one, other), PairKind.UNRELATED) == PairKind.UNRELATED
@@ -50,22 +60,22 @@ def test_a_sample_has_every_genuine_and_twin_pair_and_only_true_unrelated_ones()
 
 
 def test_a_sample_is_set_by_its_seed_and_scores_are_those_of_all_pairs():
-    what, vectors = faces(num_families=5)
-    one, again, other = (sample_unrelated(what, 50, seed=seed) for seed in (1, 1, 2))
+    comparisons, vectors = faces(num_families=5)
+    one, again, other = (sample_unrelated(comparisons, 50, seed=seed) for seed in (1, 1, 2))
     assert pairs_of(one) == pairs_of(again) != pairs_of(other)
-    every, some = count_pairs(pair_source(what, vectors)), count_pairs(pair_source(one, vectors))
+    every, some = count_pairs(pair_source(comparisons, vectors)), count_pairs(pair_source(one, vectors))
     np.testing.assert_allclose(some.genuine.values, every.genuine.values, atol=1e-6)
     assert some.twin.size == every.twin.size
     assert (some.unrelated.size, every.unrelated.size) == (50, 640)
 
 
 def test_few_unrelated_pairs_and_lists_stay_as_they_are():
-    what, _ = faces(num_families=3, images_each=2)
-    assert sample_unrelated(what, 1000, 0) is what
-    listed = sample_unrelated(what, 5, 0)
+    comparisons, _ = faces(num_families=3, images_each=2)
+    assert sample_unrelated(comparisons, 1000, 0) is comparisons
+    listed = sample_unrelated(comparisons, 5, 0)
     assert sample_unrelated(listed, 1, 0) is listed
     with pytest.raises(MetricError, match="at least 1"):
-        sample_unrelated(what, 0, 0)
+        sample_unrelated(comparisons, 0, 0)
 
 
 @given(st.integers(1, 60), st.data())
@@ -114,15 +124,15 @@ def test_every_fold_has_its_share_of_twin_families():
 
 
 def test_unknown_people_cannot_be_compared_in_all_pairs():
-    what, vectors = faces(2)
-    unknown = Comparisons("some.npz", what.names, None, None, None, {})
+    comparisons, vectors = faces(2)
+    unknown = Comparisons("some.npz", comparisons.names, None, None, None, {})
     with pytest.raises(MetricError, match=r"some\.npz: whose images these are is not known.*--data_dir"):
         pair_source(unknown, vectors)
 
 
 def test_keeping_people_keeps_their_images_and_families():
-    what, _ = faces(3)
-    kept = keep_people(what, ["F01b", "F02a"])
+    comparisons, _ = faces(3)
+    kept = keep_people(comparisons, ["F01b", "F02a"])
     assert kept.known_people() == {"F01b", "F02a"}
     assert kept.known_families() == {"F01", "F02"}
     assert all("F01b" in name or "F02a" in name for name in kept.names)

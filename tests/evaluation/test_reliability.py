@@ -46,8 +46,8 @@ def test_bins_hold_what_was_promised_and_what_came():
 
 
 def test_chunks_and_counts_make_no_difference(monkeypatch):
-    what, vectors = faces(6)
-    counts = count_pairs(pair_source(what, vectors))
+    comparisons, vectors = faces(6)
+    counts = count_pairs(pair_source(comparisons, vectors))
     whole = reliability(PLATT, counts.section("all"))
     monkeypatch.setattr(module, "SCORES_AT_ONCE", 11)
     parts = reliability(PLATT, counts.section("all"))
@@ -137,9 +137,11 @@ def test_held_out_pairs_are_of_held_out_families_only(monkeypatch):
     kinds, first, second = (
         np.concatenate([getattr(b, key) for b in blocks]) for key in ("kind", "first", "second")
     )
-    what, _ = faces(25, images_each=2)
+    comparisons, _ = faces(25, images_each=2)
     numbers = np.arange(kinds.size, dtype=float)  # a score names its pair
-    source = ListedPairs(numbers, kinds, first, second, people=what.people, families=what.families)
+    source = ListedPairs(
+        numbers, kinds, first, second, people=comparisons.people, families=comparisons.families
+    )
     seen = []
     monkeypatch.setattr(
         module, "fit_platt", lambda genuine, impostor, **_: seen.append(("fit", impostor)) or PLATT
@@ -164,8 +166,8 @@ def test_held_out_pairs_are_of_held_out_families_only(monkeypatch):
 
 
 def test_collecting_keeps_scores_and_families_together(monkeypatch):
-    what, vectors = faces(6, images_each=3)
-    source = pair_source(what, vectors)
+    comparisons, vectors = faces(6, images_each=3)
+    source = pair_source(comparisons, vectors)
     genuine, twin = collect(source, "twin")
     assert (genuine.scores.size, twin.scores.size) == (12 * 3, 6 * 9)
     assert (genuine.families[:, 0] == genuine.families[:, 1]).all()

@@ -43,20 +43,20 @@ def test_ours_come_back_to_the_last_bit(tmp_path, suffix, monkeypatch):
     if suffix == "parquet":
         pytest.importorskip("pyarrow", reason="needs the extra parquet")
     monkeypatch.setattr(score_files, "ROWS_AT_ONCE", 7)  # several parts of a block
-    what, vectors = faces(3, images_each=2)
-    what.names[0] = 'a "quoted", name\nof two lines.jpg'
-    source = pair_source(what, vectors)
+    comparisons, vectors = faces(3, images_each=2)
+    comparisons.names[0] = 'a "quoted", name\nof two lines.jpg'
+    source = pair_source(comparisons, vectors)
     path = tmp_path / "new" / f"scores.{suffix}"
-    write_scores(path, source, what)
+    write_scores(path, source, comparisons)
     table = read_scores(path)
     (block,) = source.blocks()
     assert table.scores.dtype == np.float32
     assert np.array_equal(table.scores, block.score)
     assert np.array_equal(table.kinds, block.kind)
     for rows, expected in ((table.first, block.first), (table.second, block.second)):
-        assert [table.names[row] for row in rows] == [what.names[row] for row in expected]
-    person_of = dict(zip(what.names, what.people.tolist(), strict=True))
-    family_of = dict(zip(what.names, what.families.tolist(), strict=True))
+        assert [table.names[row] for row in rows] == [comparisons.names[row] for row in expected]
+    person_of = dict(zip(comparisons.names, comparisons.people.tolist(), strict=True))
+    family_of = dict(zip(comparisons.names, comparisons.families.tolist(), strict=True))
     assert table.people.tolist() == [person_of[name] for name in table.names]
     assert table.families.tolist() == [family_of[name] for name in table.names]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -64,8 +64,8 @@ def test_ours_come_back_to_the_last_bit(tmp_path, suffix, monkeypatch):
 
 def test_64_bit_scores_stay_exact(tmp_path):
     scores = [0.1, 1 / 3, 12345.678901234567]
-    what = Comparisons("x", ["a", "b", "c"], None, None, None, {})
-    write_scores(tmp_path / "s.csv", ListedPairs(scores, [0, 3, 3], [0, 0, 1], [1, 2, 2]), what)
+    comparisons = Comparisons("x", ["a", "b", "c"], None, None, None, {})
+    write_scores(tmp_path / "s.csv", ListedPairs(scores, [0, 3, 3], [0, 0, 1], [1, 2, 2]), comparisons)
     table = read_scores(tmp_path / "s.csv")
     assert table.scores.tolist() == scores
     assert table.people is table.families is None
@@ -138,9 +138,9 @@ def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
     path = tmp_path / "s.parquet"
     path.write_bytes(b"PAR1")
     assert one_line(path) == ": parquet needs pyarrow: pip install 'twin-dcal[parquet]'. Or use a .csv file."
-    what = Comparisons("x", ["a", "b"], None, None, None, {})
+    comparisons = Comparisons("x", ["a", "b"], None, None, None, {})
     with pytest.raises(MetricError, match=r"pip install 'twin-dcal\[parquet\]'"):
-        write_scores(tmp_path / "out.parquet", ListedPairs([0.5], [0], [0], [1]), what)
+        write_scores(tmp_path / "out.parquet", ListedPairs([0.5], [0], [0], [1]), comparisons)
     assert not (tmp_path / "out.parquet").exists()
 
 

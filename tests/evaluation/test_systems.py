@@ -60,7 +60,7 @@ def test_no_image_is_embedded_more_often_than_needed(
     assert list(features) == apart
     assert passes == expected_passes
     for name, other in features.items():
-        wanted = one.scored_with(scored.what, name).vectors
+        wanted = one.scored_with(scored.comparisons, name).vectors
         np.testing.assert_allclose(other.vectors, wanted, atol=1e-6)
         np.testing.assert_allclose(np.linalg.norm(other.vectors, axis=1), 1, atol=1e-6)
     assert features.get(feature, features["sa"]) is scored
@@ -73,14 +73,14 @@ def test_images_that_cannot_be_read_are_left_out_by_name(
     whole, scored = (one.scored(str(folder), "test") for folder in (tiny_faces, damaged_faces))
     bad = str(damaged_faces / "test" / "6a" / "3.png")
     told = f"1 image left out, cannot be read: {bad}"
-    assert scored.what.warnings[-1] == told
+    assert scored.comparisons.warnings[-1] == told
     assert told in caplog.text
-    rows = [row for row, name in enumerate(whole.what.names) if not name.endswith("test/6a/3.png")]
-    assert [Path(name).name for name in scored.what.names] == [
-        Path(whole.what.names[row]).name for row in rows
+    rows = [row for row, name in enumerate(whole.comparisons.names) if not name.endswith("test/6a/3.png")]
+    assert [Path(name).name for name in scored.comparisons.names] == [
+        Path(whole.comparisons.names[row]).name for row in rows
     ]
-    np.testing.assert_array_equal(scored.what.people, whole.what.people[rows])
-    np.testing.assert_array_equal(scored.what.families, whole.what.families[rows])
+    np.testing.assert_array_equal(scored.comparisons.people, whole.comparisons.people[rows])
+    np.testing.assert_array_equal(scored.comparisons.families, whole.comparisons.families[rows])
     np.testing.assert_array_equal(scored.vectors, whole.vectors[rows])
     assert list(one.scored_apart(scored)) == ["sa", "glca", "combined"]
     with pytest.raises(ManifestError, match="6a/3.png"):
@@ -94,9 +94,12 @@ def test_pairs_of_an_image_that_cannot_be_read_are_left_out(tiny_config, damaged
     listed = [[f"test/{names[i]}.png", f"test/{names[j]}.png", label] for i, j, label in pairs]
     (damaged_faces / "pairs.json").write_text(json.dumps(listed))
     scored = one.scored(str(damaged_faces / "pairs.json"), "test")
-    assert [Path(name).parent.name for name in scored.what.names] == ["6a", "6b", "7a"]
-    assert (scored.what.pairs.first.tolist(), scored.what.pairs.second.tolist()) == ([0, 2], [1, 1])
-    assert scored.what.warnings[-1].endswith("6a/3.png; 2 of 4 pairs with such images")
+    assert [Path(name).parent.name for name in scored.comparisons.names] == ["6a", "6b", "7a"]
+    assert (scored.comparisons.pairs.first.tolist(), scored.comparisons.pairs.second.tolist()) == (
+        [0, 2],
+        [1, 1],
+    )
+    assert scored.comparisons.warnings[-1].endswith("6a/3.png; 2 of 4 pairs with such images")
     (damaged_faces / "pairs.json").write_text(json.dumps(listed[:1]))
     with pytest.raises(
         MetricError, match=r"nothing left to compare\. 1 image left out.*truncated or damaged"

@@ -50,8 +50,8 @@ def test_no_error_is_bounded_by_the_rule_of_three(num_unrelated, upper):
 class Given:
     """A system that has scores already."""
 
-    def __init__(self, what, vectors):
-        self.made = Scored(what, pair_source(what, vectors), vectors)
+    def __init__(self, comparisons, vectors):
+        self.made = Scored(comparisons, pair_source(comparisons, vectors), vectors)
 
     def scored(self, data, split):
         return self.made
@@ -63,13 +63,15 @@ def tuned() -> Tuning:
 
 
 def test_families_bound_it_where_they_are_known(tuned):
-    what, vectors = faces(24, images_each=3)
-    source = pair_source(what, vectors)
+    comparisons, vectors = faces(24, images_each=3)
+    source = pair_source(comparisons, vectors)
     choice = tuned.choice
     expected = family_intervals(source, threshold=choice.threshold).figures["unrelated"]["fmr"].high
     assert (choice.fmr_upper, choice.fmr_upper_by) == (expected, "families")
     assert choice.fmr_upper > choice.fmr
-    plain = tune_on(Given(what, vectors), None, "val", "far=0.01", EvaluationOptions(num_replicates=0)).choice
+    plain = tune_on(
+        Given(comparisons, vectors), None, "val", "far=0.01", EvaluationOptions(num_replicates=0)
+    ).choice
     assert plain.fmr_upper_by == "pairs"
     assert plain.threshold == choice.threshold
     assert count_pairs(source).unrelated.size == choice.num_impostors
@@ -86,9 +88,9 @@ def test_json_and_table_say_it(tuned):
 
 
 def test_an_evaluation_tells_what_became_of_the_fmr_asked_for(tuned):
-    what, vectors = faces(20, images_each=3, seed=7)
-    source = pair_source(what, vectors)
-    told = evaluate(source, what, tuned.decision(), EvaluationOptions()).figures
+    comparisons, vectors = faces(20, images_each=3, seed=7)
+    source = pair_source(comparisons, vectors)
+    told = evaluate(source, comparisons, tuned.decision(), EvaluationOptions()).figures
     achieved, section = told["achieved_fmr"], told["unrelated"]
     assert (achieved["impostors"], achieved["expected"]) == ("unrelated", 0.01)
     assert achieved["fmr"] == section["fmr"] > 0
@@ -97,14 +99,16 @@ def test_an_evaluation_tells_what_became_of_the_fmr_asked_for(tuned):
     assert achieved["sentence"] in " ".join(format_table(told).split())
 
     by_hand = Decision(tuned.choice.threshold, "--threshold")
-    assert evaluate(source, what, by_hand, EvaluationOptions()).figures["achieved_fmr"] is None
+    assert evaluate(source, comparisons, by_hand, EvaluationOptions()).figures["achieved_fmr"] is None
 
 
 @pytest.mark.parametrize(("expected", "words"), [(0.05, "may be chance"), (0.0001, "is more than chance")])
 def test_whether_it_may_be_chance(tuned, expected, words):
-    what, vectors = faces(20, images_each=3, seed=7)
+    comparisons, vectors = faces(20, images_each=3, seed=7)
     origin = tuned.choice.origin("val")
     error = {**origin["error_of_choice"], "error": 0.1, "freedom": 20.0, "expected_fmr": expected}
     decision = Decision(tuned.choice.threshold - 0.15, "x", origin={**origin, "error_of_choice": error})
-    told = evaluate(pair_source(what, vectors), what, decision, EvaluationOptions()).figures["achieved_fmr"]
+    told = evaluate(pair_source(comparisons, vectors), comparisons, decision, EvaluationOptions()).figures[
+        "achieved_fmr"
+    ]
     assert told["sentence"].endswith(f"the difference {words}."), told

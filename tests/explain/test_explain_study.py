@@ -44,11 +44,11 @@ def evaluate(*arguments):
 
 
 def test_pairs_go_round_the_families_most_alike_in_pose_first(synthetic):
-    what = read_comparisons(str(synthetic), DataFiles(), "test")
-    truth = find_truth(what)
-    person = dict(zip(what.names, what.people.tolist(), strict=True))
-    family = dict(zip(what.names, what.families.tolist(), strict=True))
-    pairs = choose_pairs(what, 30, 0, truth)
+    comparisons = read_comparisons(str(synthetic), DataFiles(), "test")
+    truth = find_truth(comparisons)
+    person = dict(zip(comparisons.names, comparisons.people.tolist(), strict=True))
+    family = dict(zip(comparisons.names, comparisons.families.tolist(), strict=True))
+    pairs = choose_pairs(comparisons, 30, 0, truth)
     kinds = Counter(pair.kind for pair in pairs)
     assert kinds == {"twin": 15, "genuine": 15}
     for pair in pairs:
@@ -59,27 +59,27 @@ def test_pairs_go_round_the_families_most_alike_in_pose_first(synthetic):
     assert max(counts.values()) - min(counts.values()) <= 1
     first_of = {pair.family: pair for pair in reversed(twins)}
     for name, pair in first_of.items():
-        members = [image for image in what.names if family[image] == name]
+        members = [image for image in comparisons.names if family[image] == name]
         best = min(truth.pose_apart(a, b) for a in members for b in members if person[a] < person[b])
         assert truth.pose_apart(pair.first, pair.second) == best
-    assert choose_pairs(what, 30, 0, truth) == pairs
-    assert choose_pairs(what, 30, 1, truth) != pairs
+    assert choose_pairs(comparisons, 30, 0, truth) == pairs
+    assert choose_pairs(comparisons, 30, 1, truth) != pairs
 
 
 def test_listed_pairs_without_people_are_taken_as_they_are(synthetic, tmp_path):
     alone = shutil.copytree(synthetic, tmp_path / "set")
     for description in ("twin_pairs_infor.json", "dataset_infor.json"):
         (alone / description).unlink()
-    what = read_comparisons(str(alone / "test_pairs.json"), DataFiles(), "test")
-    pairs = choose_pairs(what, 10, 0, None)
+    comparisons = read_comparisons(str(alone / "test_pairs.json"), DataFiles(), "test")
+    pairs = choose_pairs(comparisons, 10, 0, None)
     assert Counter(pair.kind for pair in pairs) == {"impostor": 5, "genuine": 5}
 
 
 def test_truth_is_found_for_syntwins_alone(synthetic, tiny_faces):
     assert find_truth(read_comparisons(str(tiny_faces), DataFiles(), "test")) is None
-    what = read_comparisons(str(synthetic), DataFiles(), "test")
-    truth = find_truth(what)
-    pair = choose_pairs(what, 2, 0, truth)[0]
+    comparisons = read_comparisons(str(synthetic), DataFiles(), "test")
+    truth = find_truth(comparisons)
+    pair = choose_pairs(comparisons, 2, 0, truth)[0]
     differences, faces = truth.differences(pair)
     for difference, face in zip(differences, faces, strict=True):
         assert difference.shape == face.shape == (32, 32)

@@ -328,11 +328,11 @@ def spoiled(embed):
 def test_the_drop_is_that_of_twins():
     people = np.array(["a", "a", "b", "b", "c", "c"])
     families = np.array(["f", "f", "f", "f", "g", "g"])
-    what = Comparisons("drawn", list("uvwxyz"), people, families, None, {"name": "all pairs"}, {})
+    comparisons = Comparisons("drawn", list("uvwxyz"), people, families, None, {"name": "all pairs"}, {})
     rows = np.eye(3, dtype=np.float32)
     apart = np.stack([rows[0], rows[0], rows[1], rows[1], rows[2], rows[2]])
     mixed = np.stack([rows[0], rows[1], rows[0], rows[1], rows[2], rows[2]])
-    found = compare_auc(what, apart, mixed, Threshold(0.5, {}))
+    found = compare_auc(comparisons, apart, mixed, Threshold(0.5, {}))
     # Of 3 genuine pairs (1, 0, 0 → one of them c's: 1) and 4 twin pairs, counted by hand.
     assert found.before == 1
     assert found.after == pytest.approx((1 * (2 + 0.5 * 2) + 2 * (0.5 * 2)) / 12)

@@ -45,9 +45,9 @@ def test_every_way_to_score_pairs_is_the_loop():
     for kind, scores in enumerate((by_kind.genuine, by_kind.twin, by_kind.unrelated)):
         np.testing.assert_allclose(np.sort(scores), np.sort(listed[kinds == kind]), atol=1e-5)
     labels = np.array([str(person) for person in people]), np.array([str(family) for family in families])
-    what = Comparisons("made", [str(n) for n in range(9)], *labels, None, {})
-    blocks = list(pair_source(what, rows, FUSION).blocks())
-    assert isinstance(pair_source(what, rows, FUSION), AllPairs)
+    comparisons = Comparisons("made", [str(n) for n in range(9)], *labels, None, {})
+    blocks = list(pair_source(comparisons, rows, FUSION).blocks())
+    assert isinstance(pair_source(comparisons, rows, FUSION), AllPairs)
     for block in blocks:
         np.testing.assert_allclose(block.score, expected[block.first, block.second], atol=1e-5)
 

@@ -12,9 +12,9 @@ from twin_dcal.metrics.paired import holm, paired_rates, rates_of
 
 @pytest.fixture(scope="module")
 def two():
-    what, vectors = faces(12, images_each=4)
+    comparisons, vectors = faces(12, images_each=4)
     noise = 0.6 * np.random.default_rng(5).normal(size=vectors.shape).astype(np.float32)
-    return pair_source(what, vectors), pair_source(what, vectors + noise)
+    return pair_source(comparisons, vectors), pair_source(comparisons, vectors + noise)
 
 
 def test_differences_are_those_of_the_figures(two):

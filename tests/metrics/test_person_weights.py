@@ -22,9 +22,9 @@ BY_PEOPLE = EvaluationOptions(weights="people")
 
 @pytest.fixture(scope="module")
 def made():
-    what, vectors = uneven(9, large=11)
-    found = evaluate(pair_source(what, vectors), what, Decision(0.55, "validation"), BY_PEOPLE)
-    return what, vectors, found.figures
+    comparisons, vectors = uneven(9, large=11)
+    found = evaluate(pair_source(comparisons, vectors), comparisons, Decision(0.55, "validation"), BY_PEOPLE)
+    return comparisons, vectors, found.figures
 
 
 def mean_of_people(listed, people, kind, wrong):
@@ -49,10 +49,12 @@ def weights_by_loops(listed, people, kind):
 
 
 def test_rates_at_the_threshold_are_means_over_people(made):
-    what, vectors, figures = made
-    listed, people = all_listed(what, vectors), what.people.tolist()
+    comparisons, vectors, figures = made
+    listed, people = all_listed(comparisons, vectors), comparisons.people.tolist()
     fnmr = mean_of_people(listed, people, "genuine", lambda score: oracle.wrong(score, "genuine", 0.55))
-    plain = evaluate(pair_source(what, vectors), what, Decision(0.55, "x"), EvaluationOptions()).figures
+    plain = evaluate(
+        pair_source(comparisons, vectors), comparisons, Decision(0.55, "x"), EvaluationOptions()
+    ).figures
     for name in ("twin", "unrelated"):
         fmr = mean_of_people(listed, people, name, lambda score: oracle.wrong(score, "twin", 0.55))
         section = figures[name]
@@ -66,8 +68,8 @@ def test_rates_at_the_threshold_are_means_over_people(made):
 
 @pytest.mark.parametrize("name", ["twin", "unrelated", "all"])
 def test_figures_over_all_thresholds_are_those_of_scikit_learn(made, name):
-    what, vectors, figures = made
-    listed, people = all_listed(what, vectors), what.people.tolist()
+    comparisons, vectors, figures = made
+    listed, people = all_listed(comparisons, vectors), comparisons.people.tolist()
     kinds = ("twin", "unrelated") if name == "all" else (name,)
     parts = [weights_by_loops(listed, people, kind) for kind in ("genuine", *kinds)]
     scores, weights = (np.concatenate([part[index] for part in parts]) for index in (0, 1))
@@ -97,10 +99,10 @@ def test_figures_over_all_thresholds_are_those_of_scikit_learn(made, name):
 
 
 def test_where_all_have_equally_many_images_nothing_changes():
-    what, vectors = faces(8, images_each=3)
+    comparisons, vectors = faces(8, images_each=3)
     decision = Decision(0.55, "x")
     plain, by_people = (
-        evaluate(pair_source(what, vectors), what, decision, effort).figures
+        evaluate(pair_source(comparisons, vectors), comparisons, decision, effort).figures
         for effort in (EvaluationOptions(), BY_PEOPLE)
     )
     for name in ("twin", "unrelated", "all"):
@@ -112,8 +114,8 @@ def test_where_all_have_equally_many_images_nothing_changes():
 
 def test_intervals_leave_out_families_of_the_weighted_pairs(made):
     """The jackknife's values of FMR and FNMR, again by loops, hidden in the interval's width: compared through it."""
-    what, vectors, figures = made
-    source = PersonWeighted(pair_source(what, vectors))
+    comparisons, vectors, figures = made
+    source = PersonWeighted(pair_source(comparisons, vectors))
     found = family_intervals(source, threshold=0.55)
     for name in ("fmr", "fnmr", "eer"):
         ends = found.figures["twin"][name]
@@ -123,8 +125,8 @@ def test_intervals_leave_out_families_of_the_weighted_pairs(made):
 
 
 def test_blocks_and_counters_do_not_matter(made, monkeypatch):
-    what, vectors, _ = made
-    source = pair_source(what, vectors)
+    comparisons, vectors, _ = made
+    source = pair_source(comparisons, vectors)
     whole = count_pairs(PersonWeighted(source))
     assert whole.is_weighted
     assert not count_pairs(source).is_weighted

@@ -25,12 +25,14 @@ def evaluation(
     """`num_families` twin pairs and `singles` people without a twin; images are `root`/person/number.png."""
     names, vectors = _embeddings(num_families, singles, images_each, dim, person, noise, seed)
     people = [name.split("/")[0] for name in names]
-    what = Comparisons(
+    comparisons = Comparisons(
         ABOUT["test_data"], [str(root / name) for name in names], np.array(people),
         np.array([person[:-1] for person in people]), None, {"name": "all pairs"},
     )  # fmt: skip
     effort = EvaluationOptions(num_replicates=num_replicates, num_folds=num_folds)
-    return evaluate(pair_source(what, vectors), what, _decision(threshold), effort, vectors, ABOUT)
+    return evaluate(
+        pair_source(comparisons, vectors), comparisons, _decision(threshold), effort, vectors, ABOUT
+    )
 
 
 def _decision(threshold):

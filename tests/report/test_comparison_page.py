@@ -30,11 +30,13 @@ def compared(tmp_path):
                 people.append(f"F{family}{twin}")
                 families.append(f"F{family}")
                 rows.append(own + 0.4 * rng.normal(size=8))
-    what = Comparisons("made", names, np.array(people), np.array(families), None, {"name": "all pairs"})
+    comparisons = Comparisons(
+        "made", names, np.array(people), np.array(families), None, {"name": "all pairs"}
+    )
     vectors = np.array(rows, np.float32)
-    write_embeddings(tmp_path / "a.npz", what, vectors, {})
+    write_embeddings(tmp_path / "a.npz", comparisons, vectors, {})
     noisy = vectors + 0.9 * rng.normal(size=vectors.shape).astype(np.float32)
-    write_embeddings(tmp_path / "<b>&.npz", what, noisy, {})
+    write_embeddings(tmp_path / "<b>&.npz", comparisons, noisy, {})
     return tmp_path
 
 

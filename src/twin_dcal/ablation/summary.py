@@ -43,7 +43,7 @@ def summarize(runs: Iterable[ScoredRun], effort: EvaluationOptions) -> Figures:
         # In the first run's order, so that families have the same numbers, and the same are left out.
         source = run.scores.scored.source if first is None else aligned(first, run.scores)[1]
         first = first or run.scores
-        warnings |= dict.fromkeys(run.scores.scored.what.warnings)
+        warnings |= dict.fromkeys(run.scores.scored.comparisons.warnings)
         figures = jackknife(source, effort.seed, intervals=effort.num_replicates > 0)
         jackknifed.setdefault(run.variant, []).append(figures)
         start = {"variant": run.variant.name, "branches": list(run.variant.branches), "runs": []}

@@ -160,7 +160,7 @@ def _explain(options: argparse.Namespace, system: "System", outcome: "Outcome") 
         threshold=outcome.evaluation.figures["threshold"],
     )  # fmt: skip
     explained = explain_evaluation(
-        system.loaded, outcome.what, outcome.evaluation, options.output_dir, wanted
+        system.loaded, outcome.comparisons, outcome.evaluation, options.output_dir, wanted
     )
     print(table(explained.findings))
     print(f"explanations: {', '.join(map(str, explained.files))}")

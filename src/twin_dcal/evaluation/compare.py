@@ -95,7 +95,7 @@ def open_stored(path: Path, files: DataFiles, sampling: Sampling) -> System:
 
 def aligned(first: Run, other: Run) -> tuple[PairSource, PairSource]:
     """Both runs' scores of the same pairs in the same order. MetricError where the pairs are not the same."""
-    a, b = first.scored.what, other.scored.what
+    a, b = first.scored.comparisons, other.scored.comparisons
     rows = rows_of_images(b.names, a.names, other.name, first.name)
     if len(rows) != len(b.names):
         raise MetricError(
@@ -136,7 +136,7 @@ def compare(runs: Sequence[Run], effort: EvaluationOptions) -> Figures:
             found = _difference_alone(told[0], figures)
         differences.append({"run": other.name, "against": runs[0].name, **found})
     _correct(differences)
-    compared = fingerprint(runs[0].scored.what)
+    compared = fingerprint(runs[0].scored.comparisons)
     return {
         "schema_version": SCHEMA_VERSION,
         "compared_sha256": compared,
@@ -182,10 +182,12 @@ def listed_together(runs: Sequence[Run]) -> list[ListedRun]:
     """The pairs of every run in one order, by the image rows of the first. MetricError unless they are the same."""
     first = runs[0]
     if len(runs) == 1:
-        return [_listed(first.scored, np.arange(len(first.scored.what.names)))]
+        return [_listed(first.scored, np.arange(len(first.scored.comparisons.names)))]
     found: list[ListedRun] = []
     for other in runs[1:]:
-        rows = rows_of_images(other.scored.what.names, first.scored.what.names, other.name, first.name)
+        rows = rows_of_images(
+            other.scored.comparisons.names, first.scored.comparisons.names, other.name, first.name
+        )
         _refuse_other_people(first, other, rows)
         one, two = _listed_alike(first, other, rows)
         found = [*(found or [one]), two]
@@ -216,7 +218,7 @@ def _listed_alike(first: Run, other: Run, rows: NDArray[np.intp]) -> tuple[Liste
 def _refuse_other_people(first: Run, other: Run, rows: NDArray[np.intp]) -> None:
     """MetricError where the two name people or families differently in more than words."""
     for field in ("people", "families"):
-        mine, theirs = getattr(first.scored.what, field), getattr(other.scored.what, field)
+        mine, theirs = getattr(first.scored.comparisons, field), getattr(other.scored.comparisons, field)
         if mine is None or theirs is None:
             continue
         both = len({*zip(mine.tolist(), theirs[rows].tolist(), strict=True)})
@@ -240,7 +242,7 @@ def _alone(run: Run, effort: EvaluationOptions) -> Figures:
     for (name, figure), value in rates_of(counts).items():
         (headline if name == "headline" else sections[name])[figure] = value
     return {
-        "name": run.name, "sections": sections, "headline": headline, "warnings": list(run.scored.what.warnings),
+        "name": run.name, "sections": sections, "headline": headline, "warnings": list(run.scored.comparisons.warnings),
     }  # fmt: skip
 
 

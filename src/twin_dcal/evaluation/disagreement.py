@@ -57,7 +57,7 @@ def disagreement(first: Run, other: Run) -> tuple[Figures | None, list[Disagreed
             }  # fmt: skip
     pairs: list[DisagreedPair] = []
     scores = (one.scores.astype(np.float64), two.scores.astype(np.float64))
-    num_images = len(first.scored.what.names)
+    num_images = len(first.scored.comparisons.names)
     for wrong, names in ((1, (first.name, other.name)), (0, (other.name, first.name))):
         away = np.abs(scores[wrong] - at[wrong])
         for kind in PairKind:
@@ -92,7 +92,7 @@ def _threshold(run: Run) -> float:
 
 
 def _pair(run: Run, low: int, high: int, kind: PairKind, score: float) -> WorstPair:
-    what = run.scored.what
-    people: NDArray[np.str_] | None = what.people
+    comparisons = run.scored.comparisons
+    people: NDArray[np.str_] | None = comparisons.people
     one, other = ("", "") if people is None else (str(people[low]), str(people[high]))
-    return WorstPair(what.names[low], what.names[high], one, other, kind.name.lower(), score)
+    return WorstPair(comparisons.names[low], comparisons.names[high], one, other, kind.name.lower(), score)

@@ -51,32 +51,37 @@ class Embeddings:
     def comparisons(self) -> Comparisons:
         """What the file itself says was compared; all pairs where it lists none."""
         protocol = self.metadata.get("protocol", {"name": "all pairs"})
-        what = Comparisons(self.file, self.names, self.people, self.families, self.pairs, protocol)
-        return replace(what, failures=failures_from(self.metadata.get("failures"), self.file))
+        comparisons = Comparisons(self.file, self.names, self.people, self.families, self.pairs, protocol)
+        return replace(comparisons, failures=failures_from(self.metadata.get("failures"), self.file))
 
 
 def write_embeddings(
-    path: str | Path, what: Comparisons, vectors: NDArray[np.float32], metadata: Mapping[str, Any]
+    path: str | Path, comparisons: Comparisons, vectors: NDArray[np.float32], metadata: Mapping[str, Any]
 ) -> None:
     """Write vectors (N, D) of what was compared; the file appears whole or not at all, readable by its owner only."""
     arrays: dict[str, Any] = {
         "features": np.asarray(vectors, dtype=np.float32),
-        "image_paths": np.array(what.names, dtype=np.str_),
-        "ids": np.array(short_ids(what.names), dtype=np.str_),
+        "image_paths": np.array(comparisons.names, dtype=np.str_),
+        "ids": np.array(short_ids(comparisons.names), dtype=np.str_),
         "feature_type": np.array(str(metadata.get("feature_type", ""))),
     }
-    if what.people is not None:
-        arrays["people"] = what.people
-    if what.families is not None:
-        arrays["families"] = what.families
-    if what.pairs is not None:
-        pairs = what.pairs
+    if comparisons.people is not None:
+        arrays["people"] = comparisons.people
+    if comparisons.families is not None:
+        arrays["families"] = comparisons.families
+    if comparisons.pairs is not None:
+        pairs = comparisons.pairs
         arrays |= {"pair_first": pairs.first, "pair_second": pairs.second, "pair_kinds": pairs.kinds}
         if pairs.folds is not None:
             arrays["pair_folds"] = pairs.folds
-    about = {"format": FORMAT, "format_version": FORMAT_VERSION, **metadata, "protocol": dict(what.protocol)}
-    if what.failures is not None:
-        about["failures"] = asdict(what.failures)
+    about = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        **metadata,
+        "protocol": dict(comparisons.protocol),
+    }
+    if comparisons.failures is not None:
+        about["failures"] = asdict(comparisons.failures)
     arrays["metadata"] = np.array(json.dumps(about, ensure_ascii=False, allow_nan=False))
     with replacing(path) as file:
         np.savez(file, **arrays)  # no array of objects among them, so no pickle

@@ -37,12 +37,14 @@ class ErrorAnalysis:
     false_non_matches: Sequence[WorstPair]
 
 
-def analyze_errors(source: PairSource, what: Comparisons, threshold: float, num_worst: int) -> ErrorAnalysis:
+def analyze_errors(
+    source: PairSource, comparisons: Comparisons, threshold: float, num_worst: int
+) -> ErrorAnalysis:
     """Walk all pairs once.
 
     Args: num_worst: pairs to keep of each kind of error (false matches: of each kind of pair).
     """
-    images = _ImageSums(len(what.names), threshold)
+    images = _ImageSums(len(comparisons.names), threshold)
     near = _FamilyScores()
     worst = {kind: _Worst(num_worst, highest=kind != PairKind.GENUINE) for kind in PairKind}
     for block in source.blocks():
@@ -50,14 +52,14 @@ def analyze_errors(source: PairSource, what: Comparisons, threshold: float, num_
             part = block.only(kind)
             wrong = images.add(part, kind)
             worst[kind].add(part, wrong)
-            if kind in (PairKind.GENUINE, PairKind.TWIN) and what.families is not None:
+            if kind in (PairKind.GENUINE, PairKind.TWIN) and comparisons.families is not None:
                 near.add(part, kind)
-    matches = [pair for kind in _IMPOSTORS for pair in worst[kind].pairs(what, kind)]
+    matches = [pair for kind in _IMPOSTORS for pair in worst[kind].pairs(comparisons, kind)]
     return ErrorAnalysis(
-        families=_family_table(what, images, near),
-        people=_person_table(what, images),
+        families=_family_table(comparisons, images, near),
+        people=_person_table(comparisons, images),
         false_matches=sorted(matches, key=lambda pair: -pair.score),
-        false_non_matches=worst[PairKind.GENUINE].pairs(what, PairKind.GENUINE),
+        false_non_matches=worst[PairKind.GENUINE].pairs(comparisons, PairKind.GENUINE),
     )
 
 
@@ -137,26 +139,26 @@ class _Worst:
         both = np.concatenate([self._kept, new])
         self._kept = both[np.lexsort((both[:, 2], both[:, 1], -both[:, 0]))[: self._size]]
 
-    def pairs(self, what: Comparisons, kind: PairKind) -> list[WorstPair]:
-        people = what.people
+    def pairs(self, comparisons: Comparisons, kind: PairKind) -> list[WorstPair]:
+        people = comparisons.people
         found = []
         for badness, low, high in self._kept.tolist():
             rows = int(low), int(high)
-            first, second = (what.names[row] for row in rows)
+            first, second = (comparisons.names[row] for row in rows)
             one, other = ("" if people is None else str(people[row]) for row in rows)
             found.append(WorstPair(first, second, one, other, kind.name.lower(), self._sign * badness))
         return found
 
 
-def _family_table(what: Comparisons, images: _ImageSums, near: _FamilyScores) -> list[FamilyErrors]:
-    if what.people is None or what.families is None:
+def _family_table(comparisons: Comparisons, images: _ImageSums, near: _FamilyScores) -> list[FamilyErrors]:
+    if comparisons.people is None or comparisons.families is None:
         return []
-    names, family = np.unique(what.families, return_inverse=True)
+    names, family = np.unique(comparisons.families, return_inverse=True)
     pairs, errors = (_grouped(table, family, names.size) for table in (images.pairs, images.errors))
     num_images = np.bincount(family, minlength=names.size)
     aucs = near.auc_of(family)
     members: list[list[str]] = [[] for _ in names]
-    for person, number in sorted({*zip(what.people.tolist(), family.tolist(), strict=True)}):
+    for person, number in sorted({*zip(comparisons.people.tolist(), family.tolist(), strict=True)}):
         members[number].append(person)
     genuine, twin = PairKind.GENUINE, PairKind.TWIN
     return [
@@ -174,10 +176,10 @@ def _family_table(what: Comparisons, images: _ImageSums, near: _FamilyScores) ->
     ]
 
 
-def _person_table(what: Comparisons, images: _ImageSums) -> list[PersonErrors]:
-    if what.people is None:
+def _person_table(comparisons: Comparisons, images: _ImageSums) -> list[PersonErrors]:
+    if comparisons.people is None:
         return []
-    names, first, person = np.unique(what.people, return_index=True, return_inverse=True)
+    names, first, person = np.unique(comparisons.people, return_index=True, return_inverse=True)
     unrelated = [PairKind.UNRELATED, PairKind.OTHER]
     sums = {
         name: _grouped(table, person, names.size)
@@ -199,7 +201,7 @@ def _person_table(what: Comparisons, images: _ImageSums) -> list[PersonErrors]:
     return [
         PersonErrors(
             person=str(name),
-            family="" if what.families is None else str(what.families[first[number]]),
+            family="" if comparisons.families is None else str(comparisons.families[first[number]]),
             num_images=int(num_images[number]),
             num_genuine=int(pairs[genuine, number]) // 2,
             num_false_non_matches=int(errors[genuine, number]) // 2,

@@ -93,7 +93,7 @@ class EvaluationOptions:
 
 def evaluate(
     source: PairSource,
-    what: Comparisons,
+    comparisons: Comparisons,
     decision: Decision,
     effort: EvaluationOptions,
     vectors: NDArray[np.float32] | None = None,
@@ -113,14 +113,14 @@ def evaluate(
         threshold = choose_threshold(counts, "eer").threshold
     intervals = intervals_of(weighing, counts, threshold, effort)
     given = None if decision.threshold is None else threshold
-    found = analyze_errors(source, what, threshold, effort.num_worst)
+    found = analyze_errors(source, comparisons, threshold, effort.num_worst)
     figures = evaluation_figures(counts, given, decision.source, intervals, behind(found.people), pairs=pairs)
-    figures = _in_order(figures, what, effort, about or {})
+    figures = _in_order(figures, comparisons, effort, about or {})
     figures["achieved_fmr"] = achieved_fmr(decision.origin, figures, intervals)
-    figures["failures"] = failure_figures(what.failures, figures)
+    figures["failures"] = failure_figures(comparisons.failures, figures)
     figures["warnings"] += [f"threshold: {text}" for text in decision.warnings]
     told, figures["calibration"] = _calibrated(decision.calibration, pairs)
-    listed = _own_folds(what)
+    listed = _own_folds(comparisons)
     if effort.num_folds or listed is not None:
         figures["folds"] = _folds(source, listed, effort)
         figures["notes"] += figures["folds"].pop("notes")
@@ -139,13 +139,13 @@ def evaluate(
         false_non_matches=found.false_non_matches,
         families=found.families,
         people=found.people,
-        points=_points(what, vectors),
+        points=_points(comparisons, vectors),
     )
 
 
-def _own_folds(what: Comparisons) -> NDArray[np.int64] | None:
+def _own_folds(comparisons: Comparisons) -> NDArray[np.int64] | None:
     """The folds of a list; None where it has none, or all pairs are in one."""
-    folds = None if what.pairs is None else what.pairs.folds
+    folds = None if comparisons.pairs is None else comparisons.pairs.folds
     return None if folds is None or np.unique(folds).size < 2 else folds
 
 
@@ -197,21 +197,21 @@ def intervals_of(
 
 
 def _in_order(
-    figures: Figures, what: Comparisons, effort: EvaluationOptions, about: Mapping[str, Any]
+    figures: Figures, comparisons: Comparisons, effort: EvaluationOptions, about: Mapping[str, Any]
 ) -> Figures:
     """The figures with what they are of in front."""
     notes = figures["notes"]
     if not effort.num_replicates:
         notes = [*notes, "no intervals: switched off."]
-    warnings = [*figures["warnings"], *what.warnings]
-    first = {"schema_version": figures["schema_version"], **about, "protocol": _protocol(what)}
+    warnings = [*figures["warnings"], *comparisons.warnings]
+    first = {"schema_version": figures["schema_version"], **about, "protocol": _protocol(comparisons)}
     return {**first, **figures, "notes": notes, "warnings": warnings, "calibration": None, "folds": None}
 
 
-def _protocol(what: Comparisons) -> Figures:
-    known = {"num_people": what.people, "num_families": what.families}
+def _protocol(comparisons: Comparisons) -> Figures:
+    known = {"num_people": comparisons.people, "num_families": comparisons.families}
     counts = {name: None if labels is None else int(np.unique(labels).size) for name, labels in known.items()}
-    return {**what.protocol, "num_images": len(what.names), **counts}
+    return {**comparisons.protocol, "num_images": len(comparisons.names), **counts}
 
 
 def _about_metadata(metadata: Metadata) -> Figures:
@@ -258,10 +258,10 @@ def _histograms(counts: CountedPairs) -> Histograms:
     return Histograms(edges, binned)
 
 
-def _points(what: Comparisons, vectors: NDArray[np.float32] | None) -> Points | None:
-    if vectors is None or what.people is None or what.families is None:
+def _points(comparisons: Comparisons, vectors: NDArray[np.float32] | None) -> Points | None:
+    if vectors is None or comparisons.people is None or comparisons.families is None:
         return None
     every = max(1, -(-len(vectors) // MAX_POINTS))
     unit = normalize_rows(vectors[::every])
-    people, families = (labels[::every].tolist() for labels in (what.people, what.families))
-    return Points(unit, people, families, [Path(name) for name in what.names[::every]])
+    people, families = (labels[::every].tolist() for labels in (comparisons.people, comparisons.families))
+    return Points(unit, people, families, [Path(name) for name in comparisons.names[::every]])

@@ -26,17 +26,17 @@ def fused(runs: Sequence[Run], validation: Sequence[Run]) -> tuple[Run, ScoreFus
             "in the order of --compare."
         )
     for run, other in zip(runs, validation, strict=True):
-        refuse_shared_families(run.scored.what, other.scored.what)
+        refuse_shared_families(run.scored.comparisons, other.scored.comparisons)
     listed = listed_together(validation)
     fusion = fit_score_fusion(_scores([pairs.scores for pairs in listed]), listed[0].kinds)
     listed = listed_together(runs)
-    what = runs[0].scored.what
-    low, high = listed[0].keys // len(what.names), listed[0].keys % len(what.names)
+    comparisons = runs[0].scored.comparisons
+    low, high = listed[0].keys // len(comparisons.names), listed[0].keys % len(comparisons.names)
     source = ListedPairs(
         fusion(_scores([pairs.scores for pairs in listed])), listed[0].kinds, low, high,
-        people=what.people, families=what.families,
+        people=comparisons.people, families=comparisons.families,
     )  # fmt: skip
-    return Run(named([run.name for run in runs]), Scored(what, source, None)), fusion
+    return Run(named([run.name for run in runs]), Scored(comparisons, source, None)), fusion
 
 
 def _scores(of_systems: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:

@@ -68,53 +68,55 @@ def read_comparisons(source: str | Path, files: DataFiles, split: str) -> Compar
     names = [str(path) for path in pairs.paths]
     kinds = np.where(pairs.same, PairKind.GENUINE, PairKind.OTHER).astype(np.int8)
     protocol = {"name": "listed", "num_pairs": pairs.num_pairs}
-    what = Comparisons(
+    comparisons = Comparisons(
         str(source), names, None, None, PairRows(pairs.first, pairs.second, kinds, pairs.folds), protocol
     )
-    what = _whose(what, pairs, files)
-    if files.strict and what.warnings:
-        raise ManifestError(f"{source}: {'; '.join(what.warnings)} (strict)")
-    return what
+    comparisons = _whose(comparisons, pairs, files)
+    if files.strict and comparisons.warnings:
+        raise ManifestError(f"{source}: {'; '.join(comparisons.warnings)} (strict)")
+    return comparisons
 
 
-def _whose(what: Comparisons, pairs: PairList, files: DataFiles) -> Comparisons:
+def _whose(comparisons: Comparisons, pairs: PairList, files: DataFiles) -> Comparisons:
     """Listed pairs with people and families, as far as anything tells them."""
     if files.data_set is not None:
-        return with_labels(what, pairs, _read_data_set(files.data_set, files, "all", told=False))
+        return with_labels(comparisons, pairs, _read_data_set(files.data_set, files, "all", told=False))
     if pairs.people is not None:
-        return with_people(what, pairs, pairs.people, named_twin_files(files.twin_pairs))
+        return with_people(comparisons, pairs, pairs.people, named_twin_files(files.twin_pairs))
     if files.twin_pairs:
-        return _by_what_lies_beside(what, pairs, files, named_twin_files(files.twin_pairs))
-    found = _twin_files_beside(Path(what.source).expanduser().parent)
+        return _by_what_lies_beside(comparisons, pairs, files, named_twin_files(files.twin_pairs))
+    found = _twin_files_beside(Path(comparisons.source).expanduser().parent)
     try:
-        return _by_what_lies_beside(what, pairs, files, found) if found else what
+        return _by_what_lies_beside(comparisons, pairs, files, found) if found else comparisons
     except ManifestError as error:
         text = (
             f"twins are not told apart: {', '.join(map(str, found))} beside the list cannot be used ({error})"
         )
         logger.warning("%s", text)
-        return replace(what, warnings=(text,))
+        return replace(comparisons, warnings=(text,))
 
 
-def keep_to_split(what: Comparisons, split: str, recorded: Mapping[str, Sequence[str]]) -> Comparisons:
+def keep_to_split(comparisons: Comparisons, split: str, recorded: Mapping[str, Sequence[str]]) -> Comparisons:
     """Leave out the people the model was trained on, where they are met again.
 
     A data set without splits of its own holds everybody: of one with all people of the model's recorded split, that
     split's `split` people are taken. People who are met otherwise may only share an id: that is a warning.
     """
-    met = what.known_people() & set(recorded.get("train", ()))
+    met = comparisons.known_people() & set(recorded.get("train", ()))
     everybody = {person for people in recorded.values() for person in people}
-    if met and what.pairs is None and everybody <= what.known_people():
+    if met and comparisons.pairs is None and everybody <= comparisons.known_people():
         if not recorded[split]:
-            raise ManifestError(f"{what.source}: the model's split leaves no {split} people in it")
-        logger.warning("%s defines no split: the model's own is used, its %s people", what.source, split)
-        return keep_people(what, recorded[split])
+            raise ManifestError(f"{comparisons.source}: the model's split leaves no {split} people in it")
+        logger.warning(
+            "%s defines no split: the model's own is used, its %s people", comparisons.source, split
+        )
+        return keep_people(comparisons, recorded[split])
     if met:
         logger.warning(
             "%s has %s with ids the model was trained on (%s). If they are the same people, these figures tell "
-            "nothing about others.", what.source, plural(len(met), "person", "people"), first_few(sorted(met)),
+            "nothing about others.", comparisons.source, plural(len(met), "person", "people"), first_few(sorted(met)),
         )  # fmt: skip
-    return what
+    return comparisons
 
 
 def refuse_shared_families(test: Comparisons, validation: Comparisons) -> None:
@@ -146,10 +148,10 @@ def join_embeddings(
     for a file that does not say whose its images are.
     """
     if data is None:
-        what = with_twins(embeddings.comparisons(), twin_pairs)
-        if what.pairs is None and (what.people is None or what.families is None):
+        comparisons = with_twins(embeddings.comparisons(), twin_pairs)
+        if comparisons.pairs is None and (comparisons.people is None or comparisons.families is None):
             raise MetricError(f"{embeddings.file}: it does not say whose its images are. {NAME_IT}")
-        return what, embeddings.vectors
+        return comparisons, embeddings.vectors
     rows = rows_of_images(embeddings.names, data.names, embeddings.file, data.source, some_missing=True)
     if len(rows) < len(embeddings.names):
         logger.info(
@@ -172,18 +174,18 @@ def join_scores(table: ScoreTable, data: Comparisons | None, twin_pairs: str | N
     names, rows = list(table.names), table.rows(table.kinds)
     protocol = {"name": "listed", "num_pairs": int(table.scores.size)}
     if data is None:
-        what = with_twins(
+        comparisons = with_twins(
             Comparisons(table.file, names, table.people, table.families, rows, protocol), twin_pairs
         )
     else:
         if data.people is None or data.families is None:
             raise MetricError(f"{data.source}: a list of pairs does not say whose images are. {NAME_IT}")
         at = rows_of_names(table.names, data.names, table.file, data.source)
-        what = Comparisons(
+        comparisons = Comparisons(
             table.file, [data.names[row] for row in at], data.people[at], data.families[at], rows, protocol,
             data.family_of, data.warnings,
         )  # fmt: skip
-    return replace(what, pairs=table.rows(_kinds(table, what.people, what.families)))
+    return replace(comparisons, pairs=table.rows(_kinds(table, comparisons.people, comparisons.families)))
 
 
 def _kinds(
@@ -241,28 +243,30 @@ def _twin_files_beside(folder: Path) -> list[Path]:
 
 
 def _by_what_lies_beside(
-    what: Comparisons, pairs: PairList, files: DataFiles, twin_files: Sequence[Path]
+    comparisons: Comparisons, pairs: PairList, files: DataFiles, twin_files: Sequence[Path]
 ) -> Comparisons:
     """Listed pairs with the people of the data set in the list's folder, or else of the folders that images are in."""
-    folder = Path(what.source).expanduser().parent
+    folder = Path(comparisons.source).expanduser().parent
     labelled: Comparisons | None = None
     if is_data_set(folder):
         data = _read_data_set(folder, replace(files, twin_pairs=str(twin_files[0])), "all", told=False)
-        if not images_missing(what, data):
-            labelled = with_labels(what, pairs, data)
+        if not images_missing(comparisons, data):
+            labelled = with_labels(comparisons, pairs, data)
     if labelled is None:
         people = [path.resolve().parent.name for path in pairs.paths]
-        labelled = with_people(what, pairs, people, twin_files)
-    logger.info("%s: twins are told apart by %s", what.source, ", ".join(path.name for path in twin_files))
+        labelled = with_people(comparisons, pairs, people, twin_files)
+    logger.info(
+        "%s: twins are told apart by %s", comparisons.source, ", ".join(path.name for path in twin_files)
+    )
     return labelled
 
 
-def _families(what: Comparisons, other: Comparisons) -> set[str]:
+def _families(comparisons: Comparisons, other: Comparisons) -> set[str]:
     """Families of those compared, named as far as either set knows the family of a person."""
-    if what.families is None:
+    if comparisons.families is None:
         return set()
-    families = what.known_families()
-    return families | {other.family_of[p] for p in what.known_people() if p in other.family_of}
+    families = comparisons.known_families()
+    return families | {other.family_of[p] for p in comparisons.known_people() if p in other.family_of}
 
 
 def _tell(findings: Sequence[str]) -> None:

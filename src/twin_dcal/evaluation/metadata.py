@@ -57,7 +57,7 @@ def find_metadata(places: Iterable[str | None]) -> Path | None:
     return None
 
 
-def read_metadata(path: str | Path, what: Comparisons) -> Metadata:
+def read_metadata(path: str | Path, comparisons: Comparisons) -> Metadata:
     """Read a table and match it with the images compared.
 
     A line names a person, and holds for all their images, or an image, which comes before the person's. Names of
@@ -66,15 +66,15 @@ def read_metadata(path: str | Path, what: Comparisons) -> Metadata:
     one person or image, and a table that means nobody who is compared.
     """
     path = Path(path).expanduser()
-    if what.people is None:
-        raise MetricError(f"{path}: {what.source} does not say whose images are compared")
+    if comparisons.people is None:
+        raise MetricError(f"{path}: {comparisons.source} does not say whose images are compared")
     rows = read_rows(path, MetricError)
     try:
         first, named = next(rows)
     except StopIteration:
         raise MetricError(f"{path}: empty. Give headings and a line for each person or image.") from None
     at = _columns(path, headings(named, f"{path}, line {first}", MetricError))
-    table = _Matched(path, what, at)
+    table = _Matched(path, comparisons, at)
     for line, cells in rows:
         table.add(f"{path}, line {line}", [*cells, *[""] * (len(named) - len(cells))])
     return table.finished()
@@ -97,12 +97,12 @@ def _columns(path: Path, names: Sequence[str]) -> dict[str, int]:
 class _Matched:
     """Values of people and of images as lines are read."""
 
-    def __init__(self, path: Path, what: Comparisons, at: Mapping[str, int]) -> None:
-        assert what.people is not None
-        self._path, self._what, self._at = path, what, at
-        self._people: Sequence[str] = what.people.tolist()
+    def __init__(self, path: Path, comparisons: Comparisons, at: Mapping[str, int]) -> None:
+        assert comparisons.people is not None
+        self._path, self._what, self._at = path, comparisons, at
+        self._people: Sequence[str] = comparisons.people.tolist()
         self._known = set(self._people)
-        self._images = ImageNames(what.names)
+        self._images = ImageNames(comparisons.names)
         self._of_person: dict[str, dict[str, str | float]] = {}
         self._of_image: dict[int, dict[str, str | float]] = {}
         self._unknown_people: list[str] = []
@@ -213,18 +213,18 @@ def _value(name: str, text: str, place: str) -> str | float:
 
 
 def metadata_of(
-    what: Comparisons, named: str | None, places: Iterable[str | None]
+    comparisons: Comparisons, named: str | None, places: Iterable[str | None]
 ) -> tuple[Metadata | None, tuple[str, ...]]:
     """The metadata of some comparisons, and warnings. What is named and cannot be used is an error, what lies beside
     the data a warning."""
     if named is not None:
-        made = read_metadata(named, what)
+        made = read_metadata(named, comparisons)
         return made, made.warnings
     found = find_metadata(places)
     if found is None:
         return None, ()
     try:
-        made = read_metadata(found, what)
+        made = read_metadata(found, comparisons)
     except TwinDcalError as error:
         return None, (f"{found} beside the data is not used ({error})",)
     return made, made.warnings

@@ -68,59 +68,67 @@ class Comparisons:
         return set() if self.families is None else set(np.unique(self.families).tolist())
 
 
-def fingerprint(what: Comparisons) -> str:
+def fingerprint(comparisons: Comparisons) -> str:
     """SHA-256 of which images are compared with which and whose they are said to be. Another choice of pairs of one
     data set has another one, and so has a list whose content changed under its name."""
     digest = hashlib.sha256()
-    for labels in (what.names, what.people, what.families):
+    for labels in (comparisons.names, comparisons.people, comparisons.families):
         told = "" if labels is None else "\0".join(map(str, labels))
         digest.update(f"{len(told)} {told}".encode(errors="surrogateescape"))
-    if what.pairs is not None:
-        pairs = what.pairs
+    if comparisons.pairs is not None:
+        pairs = comparisons.pairs
         for rows in (pairs.first, pairs.second, pairs.kinds, pairs.folds):
             digest.update(b"" if rows is None else np.ascontiguousarray(rows, np.int64).tobytes())
     return digest.hexdigest()
 
 
-def pair_source(what: Comparisons, vectors: ArrayLike, fusion: Fusion | None = None) -> PairSource:
+def pair_source(comparisons: Comparisons, vectors: ArrayLike, fusion: Fusion | None = None) -> PairSource:
     """The comparisons with their cosines, or what `fusion` makes of them.
 
     Args: vectors (N, D), one row per name, any length but zero.
 
     MetricError for bad vectors or labels (see AllPairs, ListedPairs).
     """
-    if what.pairs is None:
-        if what.people is None or what.families is None:
+    if comparisons.pairs is None:
+        if comparisons.people is None or comparisons.families is None:
             raise MetricError(
-                f"{what.source}: whose images these are is not known, so no pair is genuine or impostor. Name the data "
-                "set (--data_dir or --dataset_info), or list the pairs with labels."
+                f"{comparisons.source}: whose images these are is not known, so no pair is genuine or impostor. "
+                "Name the data set (--data_dir or --dataset_info), or list the pairs with labels."
             )
-        return AllPairs(np.asarray(vectors), what.people, what.families, fusion)
-    first, second = what.pairs.first, what.pairs.second
-    return listed_source(what, pair_scores(vectors, first, second, fusion))
+        return AllPairs(np.asarray(vectors), comparisons.people, comparisons.families, fusion)
+    first, second = comparisons.pairs.first, comparisons.pairs.second
+    return listed_source(comparisons, pair_scores(vectors, first, second, fusion))
 
 
-def listed_source(what: Comparisons, scores: ArrayLike) -> PairSource:
+def listed_source(comparisons: Comparisons, scores: ArrayLike) -> PairSource:
     """Listed comparisons with given scores (P,)."""
-    assert what.pairs is not None
-    pairs = what.pairs
+    assert comparisons.pairs is not None
+    pairs = comparisons.pairs
     return ListedPairs(
-        scores, pairs.kinds, pairs.first, pairs.second, people=what.people, families=what.families
+        scores,
+        pairs.kinds,
+        pairs.first,
+        pairs.second,
+        people=comparisons.people,
+        families=comparisons.families,
     )
 
 
-def keep_people(what: Comparisons, people: Sequence[str]) -> Comparisons:
+def keep_people(comparisons: Comparisons, people: Sequence[str]) -> Comparisons:
     """All pairs of some people's images. Only for comparisons of all pairs."""
-    assert what.people is not None
-    rows = np.flatnonzero(np.isin(what.people, list(people)))
-    families = None if what.families is None else what.families[rows]
+    assert comparisons.people is not None
+    rows = np.flatnonzero(np.isin(comparisons.people, list(people)))
+    families = None if comparisons.families is None else comparisons.families[rows]
     return replace(
-        what, names=[what.names[row] for row in rows.tolist()], people=what.people[rows], families=families
+        comparisons,
+        names=[comparisons.names[row] for row in rows.tolist()],
+        people=comparisons.people[rows],
+        families=families,
     )
 
 
 def without_images(
-    what: Comparisons, faults: Mapping[int, str], reason: str = "cannot be read"
+    comparisons: Comparisons, faults: Mapping[int, str], reason: str = "cannot be read"
 ) -> tuple[Comparisons, Rows]:
     """The comparisons without images that failed and the pairs they are in, which `failures` and the warnings tell, and
     the rows kept.
@@ -128,68 +136,76 @@ def without_images(
     Args: faults: row to what is wrong with it; reason: what that is called where they are listed. MetricError if
     nothing is left to compare.
     """
-    is_kept = np.ones(len(what.names), bool)
+    is_kept = np.ones(len(comparisons.names), bool)
     is_kept[list(faults)] = False
     rows = np.flatnonzero(is_kept)
-    (found,) = left_out("image", "images", reason, [what.names[row] for row in faults])
+    (found,) = left_out("image", "images", reason, [comparisons.names[row] for row in faults])
     told = found.text
     failed = np.zeros(len(PairKind), np.int64)
-    if what.pairs is not None:
-        whole = is_kept[what.pairs.first] & is_kept[what.pairs.second]
+    if comparisons.pairs is not None:
+        whole = is_kept[comparisons.pairs.first] & is_kept[comparisons.pairs.second]
         told += f"; {np.count_nonzero(~whole)} of {plural(whole.size, 'pair')} with such images"
-        failed = np.bincount(what.pairs.kinds[~whole], minlength=len(PairKind))
-        what = replace(what, pairs=what.pairs.only(whole))
-    elif what.people is not None and what.families is not None:
-        failed = number_of_pairs(what.people, what.families) - number_of_pairs(
-            what.people[rows], what.families[rows]
+        failed = np.bincount(comparisons.pairs.kinds[~whole], minlength=len(PairKind))
+        comparisons = replace(comparisons, pairs=comparisons.pairs.only(whole))
+    elif comparisons.people is not None and comparisons.families is not None:
+        failed = number_of_pairs(comparisons.people, comparisons.families) - number_of_pairs(
+            comparisons.people[rows], comparisons.families[rows]
         )
-    if not rows.size or (what.pairs is not None and not len(what.pairs.kinds)):
-        raise MetricError(f"{what.source}: nothing left to compare. {told}. {next(iter(faults.values()))}")
-    failures = failures_of(what.people, is_kept, failed, what.failures)
-    kept = replace(_of_images(what, is_kept), warnings=(*what.warnings, told), failures=failures)
+    if not rows.size or (comparisons.pairs is not None and not len(comparisons.pairs.kinds)):
+        raise MetricError(
+            f"{comparisons.source}: nothing left to compare. {told}. {next(iter(faults.values()))}"
+        )
+    failures = failures_of(comparisons.people, is_kept, failed, comparisons.failures)
+    kept = replace(
+        _of_images(comparisons, is_kept), warnings=(*comparisons.warnings, told), failures=failures
+    )
     return kept, rows
 
 
-def without_scores(what: Comparisons, failed: NDArray[np.bool_]) -> Comparisons:
+def without_scores(comparisons: Comparisons, failed: NDArray[np.bool_]) -> Comparisons:
     """Listed comparisons without pairs that have no score, and without images of which no pair has one: they failed.
 
     Args: failed (P,), some but not all of them.
     """
-    assert what.pairs is not None
-    scored = what.pairs.only(~failed)
-    is_kept = seen_in((scored.first, scored.second), len(what.names))
-    by_kind = np.bincount(what.pairs.kinds[failed], minlength=len(PairKind))
+    assert comparisons.pairs is not None
+    scored = comparisons.pairs.only(~failed)
+    is_kept = seen_in((scored.first, scored.second), len(comparisons.names))
+    by_kind = np.bincount(comparisons.pairs.kinds[failed], minlength=len(PairKind))
     told = (
         f"{plural(int(failed.sum()), 'pair has', 'pairs have')} no score and "
         f"{plural(int((~is_kept).sum()), 'image')} none in any pair: they count as failures to acquire"
     )
-    failures = failures_of(what.people, is_kept, by_kind, what.failures)
+    failures = failures_of(comparisons.people, is_kept, by_kind, comparisons.failures)
     return replace(
-        _of_images(replace(what, pairs=scored), is_kept), warnings=(*what.warnings, told), failures=failures
+        _of_images(replace(comparisons, pairs=scored), is_kept),
+        warnings=(*comparisons.warnings, told),
+        failures=failures,
     )
 
 
-def _of_images(what: Comparisons, is_kept: NDArray[np.bool_]) -> Comparisons:
+def _of_images(comparisons: Comparisons, is_kept: NDArray[np.bool_]) -> Comparisons:
     """The comparisons with fewer images, all of whose pairs are gone."""
     rows = np.flatnonzero(is_kept)
-    pairs = what.pairs
+    pairs = comparisons.pairs
     if pairs is not None:
         place = np.cumsum(is_kept) - 1
         pairs = replace(pairs, first=place[pairs.first], second=place[pairs.second])
     return replace(
-        what, names=[what.names[row] for row in rows.tolist()], pairs=pairs,
-        people=None if what.people is None else what.people[rows],
-        families=None if what.families is None else what.families[rows],
+        comparisons, names=[comparisons.names[row] for row in rows.tolist()], pairs=pairs,
+        people=None if comparisons.people is None else comparisons.people[rows],
+        families=None if comparisons.families is None else comparisons.families[rows],
     )  # fmt: skip
 
 
-def keep_images(what: Comparisons, rows: Rows) -> Comparisons:
+def keep_images(comparisons: Comparisons, rows: Rows) -> Comparisons:
     """Some of the images, given by ascending rows, and of a list the pairs within them."""
-    is_kept = np.zeros(len(what.names), bool)
+    is_kept = np.zeros(len(comparisons.names), bool)
     is_kept[rows] = True
-    if what.pairs is not None:
-        what = replace(what, pairs=what.pairs.only(pairs_within(what.pairs, rows)))
-    return _of_images(what, is_kept)
+    if comparisons.pairs is not None:
+        comparisons = replace(
+            comparisons, pairs=comparisons.pairs.only(pairs_within(comparisons.pairs, rows))
+        )
+    return _of_images(comparisons, is_kept)
 
 
 def pairs_within(pairs: PairRows, rows: Rows) -> NDArray[np.bool_]:
@@ -199,7 +215,7 @@ def pairs_within(pairs: PairRows, rows: Rows) -> NDArray[np.bool_]:
     return np.asarray(is_kept[pairs.first] & is_kept[pairs.second])
 
 
-def sample_unrelated(what: Comparisons, max_unrelated: int, seed: int) -> Comparisons:
+def sample_unrelated(comparisons: Comparisons, max_unrelated: int, seed: int) -> Comparisons:
     """All genuine and twin pairs, and at most `max_unrelated` unrelated ones: drawn without replacement, each
     as likely as any other.
 
@@ -207,15 +223,15 @@ def sample_unrelated(what: Comparisons, max_unrelated: int, seed: int) -> Compar
     """
     if max_unrelated < 1:
         raise MetricError(f"--max_unrelated {max_unrelated}: keep at least 1 unrelated pair.")
-    if what.pairs is not None or what.people is None or what.families is None:
-        return what
-    order = np.lexsort((what.people, what.families))
-    person_end, family_end = _run_ends(what.people[order]), _run_ends(what.families[order])
+    if comparisons.pairs is not None or comparisons.people is None or comparisons.families is None:
+        return comparisons
+    order = np.lexsort((comparisons.people, comparisons.families))
+    person_end, family_end = _run_ends(comparisons.people[order]), _run_ends(comparisons.families[order])
     rows = np.arange(order.size)
     num_unrelated = order.size - family_end
     total = int(num_unrelated.sum())
     if total <= max_unrelated:
-        return what
+        return comparisons
     ranks = distinct_numbers(total, max_unrelated, np.random.default_rng((seed, 0)))
     begins = np.concatenate([[0], np.cumsum(num_unrelated)])
     row = np.searchsorted(begins, ranks, side="right") - 1
@@ -230,13 +246,13 @@ def sample_unrelated(what: Comparisons, max_unrelated: int, seed: int) -> Compar
         kinds=np.repeat(np.array([kind for *_, kind in parts], np.int8), [len(first) for first, *_ in parts]),
     )
     protocol = {
-        **what.protocol,
+        **comparisons.protocol,
         "name": "sampled",
         "max_unrelated": max_unrelated,
         "of_unrelated": total,
         "seed": seed,
     }
-    return replace(what, pairs=pairs, protocol=protocol)
+    return replace(comparisons, pairs=pairs, protocol=protocol)
 
 
 def distinct_numbers(total: int, size: int, rng: np.random.Generator) -> Rows:

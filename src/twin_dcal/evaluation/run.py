@@ -69,7 +69,7 @@ class Outcome:
     evaluation: Evaluation
     report: Path
     tuning: Tuning | None
-    what: Comparisons
+    comparisons: Comparisons
     features: Mapping[str, Figures] = field(default_factory=dict)
 
 
@@ -101,11 +101,13 @@ def _run(
     test = system.scored(data, "test")
     tuning = None if tune is None else tune_on(system, test, *tune, effort)
     decision = given or (tuning.decision() if tuning else system.stored())
-    data_told = {"test_data": test.what.source, "compared_sha256": fingerprint(test.what)}
+    data_told = {"test_data": test.comparisons.source, "compared_sha256": fingerprint(test.comparisons)}
     about = {"twin_dcal": __version__, **system.about(), **data_told}
-    known, told = metadata_of(test.what, metadata, (system.files.data_set, data, test.what.source))
-    what = replace(test.what, warnings=(*test.what.warnings, *told))
-    evaluation = evaluate(test.source, what, decision, effort, test.vectors, about, known)
+    known, told = metadata_of(
+        test.comparisons, metadata, (system.files.data_set, data, test.comparisons.source)
+    )
+    comparisons = replace(test.comparisons, warnings=(*test.comparisons.warnings, *told))
+    evaluation = evaluate(test.source, comparisons, decision, effort, test.vectors, about, known)
     features = _features(system, test, effort) if compare_features else {}
     more: dict[str, Any] = {} if tuning is None else {"tuning": _told(tuning)}
     if features:
@@ -116,7 +118,7 @@ def _run(
         more["speed"] = _speed(system, test)
     evaluation = replace(evaluation, figures={**evaluation.figures, **more})
     report = _write(evaluation, test, decision, about, outputs)
-    return Outcome(evaluation, report, tuning, test.what, features)
+    return Outcome(evaluation, report, tuning, test.comparisons, features)
 
 
 def embed_only(
@@ -149,11 +151,11 @@ def tune_on(
         raise ConfigError("--optimize_threshold needs --val_data (never the test data)")
     validation = system.scored(data, "val")
     if test is not None:
-        if validation.what.people is None or test.what.people is None:
+        if validation.comparisons.people is None or test.comparisons.people is None:
             logger.warning(
                 "%s: whether it shares people with the test set cannot be checked; name the data set", data
             )
-        refuse_shared_families(test.what, validation.what)
+        refuse_shared_families(test.comparisons, validation.comparisons)
     counts = count_pairs(validation.source)
     choice = choose_threshold(counts, metric)
     choice = over_families(choice, intervals_of(validation.source, counts, choice.threshold, effort))
@@ -166,19 +168,29 @@ def tune_on(
 
 
 def _templates(validation: Scored, told: str, metric: str, seed: int) -> tuple[TemplateDecision, ...]:
-    what = validation.what
-    if validation.vectors is None or what.people is None or what.families is None:
+    comparisons = validation.comparisons
+    if validation.vectors is None or comparisons.people is None or comparisons.families is None:
         return ()
     vectors = normalize_rows(validation.vectors)
     return calibrate_templates(
-        vectors, what.people, what.families, told, fusion=validation.fusion, metric=metric, seed=seed
+        vectors,
+        comparisons.people,
+        comparisons.families,
+        told,
+        fusion=validation.fusion,
+        metric=metric,
+        seed=seed,
     )
 
 
 def _described(validation: Scored) -> str:
-    what = validation.what
-    people = "" if what.people is None else f"{plural(len(what.known_people()), 'person', 'people')}, "
-    return f"{what.source}: {people}{plural(len(what.names), 'image')}"
+    comparisons = validation.comparisons
+    people = (
+        ""
+        if comparisons.people is None
+        else f"{plural(len(comparisons.known_people()), 'person', 'people')}, "
+    )
+    return f"{comparisons.source}: {people}{plural(len(comparisons.names), 'image')}"
 
 
 def save_tuning(system: System, tuning: Tuning) -> None:
@@ -217,10 +229,10 @@ def _features(system: System, test: Scored, effort: EvaluationOptions) -> dict[s
 
 
 def _identified(test: Scored, template: Template, threshold: float | None) -> Figures:
-    if test.vectors is None or test.what.people is None:
+    if test.vectors is None or test.comparisons.people is None:
         raise ConfigError("--identification needs embeddings, and whose images they are")
-    families = test.what.people if test.what.families is None else test.what.families
-    found = search(test.vectors, test.what.people, families, template, test.fusion)
+    families = test.comparisons.people if test.comparisons.families is None else test.comparisons.families
+    found = search(test.vectors, test.comparisons.people, families, template, test.fusion)
     return identification_figures(found, template, threshold)
 
 
@@ -229,7 +241,7 @@ def _speed(system: System, test: Scored) -> Figures:
         raise ConfigError("--benchmark_speed needs --model")
     from .speed import measure_speed
 
-    return measure_speed(system.loaded, test.what.names, system.feature_type, system.batch_size)
+    return measure_speed(system.loaded, test.comparisons.names, system.feature_type, system.batch_size)
 
 
 def _write(
@@ -245,8 +257,11 @@ def _write(
         path = Path(outputs.embeddings) if outputs.embeddings else folder / "embeddings.npz"
         fusion = None if test.fusion is None else test.fusion.to_dict()
         write_embeddings(
-            path, test.what, test.vectors, {**about, "decision": decision_to(decision), "fusion": fusion}
+            path,
+            test.comparisons,
+            test.vectors,
+            {**about, "decision": decision_to(decision), "fusion": fusion},
         )
     if outputs.scores is not None:
-        write_scores(outputs.scores, test.source, test.what)
+        write_scores(outputs.scores, test.source, test.comparisons)
     return report

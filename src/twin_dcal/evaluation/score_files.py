@@ -109,7 +109,7 @@ def read_scores(path: str | Path, strict: bool = False) -> ScoreTable:
     return _without_repeats(table, strict)
 
 
-def write_scores(path: str | Path, source: PairSource, what: Comparisons) -> None:
+def write_scores(path: str | Path, source: PairSource, comparisons: Comparisons) -> None:
     """Write every pair with its kind, score, and people and families where known, as .csv or .parquet.
 
     A score is written so that reading it gives the same number. The file appears whole or not at all, readable by its
@@ -119,8 +119,8 @@ def write_scores(path: str | Path, source: PairSource, what: Comparisons) -> Non
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise MetricError(f"{path}: scores are written to .csv or .parquet files.")
-    what = _written(what)
-    tables = (_columns(part, what) for block in source.blocks() for part in _parts(block))
+    comparisons = _written(comparisons)
+    tables = (_columns(part, comparisons) for block in source.blocks() for part in _parts(block))
     with replacing(path) as file:
         if suffix == ".csv":
             _write_csv(file, tables)
@@ -128,17 +128,17 @@ def write_scores(path: str | Path, source: PairSource, what: Comparisons) -> Non
             _write_parquet(file, tables, str(path))
 
 
-def _written(what: Comparisons) -> Comparisons:
+def _written(comparisons: Comparisons) -> Comparisons:
     """The comparisons with all names as text that a file can hold."""
 
     def labels(given: Labels | None) -> Labels | None:
         return None if given is None else np.array([written(label) for label in given.tolist()], np.str_)
 
     return replace(
-        what,
-        names=[written(name) for name in what.names],
-        people=labels(what.people),
-        families=labels(what.families),
+        comparisons,
+        names=[written(name) for name in comparisons.names],
+        people=labels(comparisons.people),
+        families=labels(comparisons.families),
     )
 
 
@@ -147,12 +147,12 @@ def _parts(block: PairBlock) -> Iterator[PairBlock]:
         yield block.some(slice(start, start + ROWS_AT_ONCE))
 
 
-def _columns(block: PairBlock, what: Comparisons) -> dict[str, list[Any]]:
-    names = np.array(what.names, dtype=object)
+def _columns(block: PairBlock, comparisons: Comparisons) -> dict[str, list[Any]]:
+    names = np.array(comparisons.names, dtype=object)
     columns = {"img1": names[block.first].tolist(), "img2": names[block.second].tolist()}
     columns["kind"] = _KIND_NAMES[block.kind].tolist()
     columns["score"] = block.score.tolist()  # as Python floats: exact in decimal
-    for name, labels in (("person", what.people), ("family", what.families)):
+    for name, labels in (("person", comparisons.people), ("family", comparisons.families)):
         if labels is not None:
             columns |= {f"{name}1": labels[block.first].tolist(), f"{name}2": labels[block.second].tolist()}
     return columns

@@ -52,7 +52,7 @@ class Scored:
     """Comparisons and their scores; vectors (N, D) where the scores are cosines of embeddings at hand, or made of
     cosines by `fusion`."""
 
-    what: Comparisons
+    comparisons: Comparisons
     source: PairSource
     vectors: NDArray[np.float32] | None
     fusion: Fusion | None = None
@@ -99,15 +99,18 @@ class ModelSystem:
     def comparisons(self, data: str | None, split: str) -> Comparisons:
         if data is None:
             raise ConfigError("name what to evaluate on: --test_data, --data_dir or --dataset_info")
-        what = read_comparisons(data, self.files, split)
-        return self.sampling.of(keep_to_split(what, split, self.loaded.training.get("split", {})))[0]
+        comparisons = read_comparisons(data, self.files, split)
+        return self.sampling.of(keep_to_split(comparisons, split, self.loaded.training.get("split", {})))[0]
 
     def scored(self, data: str | None, split: str) -> Scored:
         scored = self.scored_with(self.comparisons(data, split), self.feature_type)
-        what = scored.what
-        return replace(scored, what=replace(what, warnings=(*self._doubts(what), *what.warnings)))
+        comparisons = scored.comparisons
+        return replace(
+            scored,
+            comparisons=replace(comparisons, warnings=(*self._doubts(comparisons), *comparisons.warnings)),
+        )
 
-    def _doubts(self, what: Comparisons) -> tuple[str, ...]:
+    def _doubts(self, comparisons: Comparisons) -> tuple[str, ...]:
         """Whether the model knows pictures like these at all, from some of them."""
         from twin_dcal.distributed import is_main
 
@@ -116,28 +119,30 @@ class ModelSystem:
             return told
         size, landmarks = self.loaded.preprocessing.image_size, self.loaded.preprocessing.landmarks
         if self.prepare is None:
-            told = (*told, *told_of_faces([Path(name) for name in what.names], size, landmarks))
+            told = (*told, *told_of_faces([Path(name) for name in comparisons.names], size, landmarks))
         if known is None:
             return told
-        found = looks_of_files(what.names, size, _LOOKED_AT, self.prepare)
+        found = looks_of_files(comparisons.names, size, _LOOKED_AT, self.prepare)
         return (*told, *known.told_of_many(found))
 
-    def scored_with(self, what: Comparisons, feature_type: FeatureType) -> Scored:
+    def scored_with(self, comparisons: Comparisons, feature_type: FeatureType) -> Scored:
         """Scores of given comparisons with one of the model's features, without the images that cannot be read."""
         from twin_dcal.embed import embed_images
 
         vectors, faults = embed_images(
-            self.loaded, what.names, batch_size=self.batch_size, num_workers=self.num_workers,
+            self.loaded, comparisons.names, batch_size=self.batch_size, num_workers=self.num_workers,
             feature_type=feature_type, strict=self.files.strict, prepare=self.prepare,
         )  # fmt: skip
         if faults:
-            what, rows = without_images(
-                what, faults, "cannot be read" if self.prepare is None else "cannot be read or show no face"
+            comparisons, rows = without_images(
+                comparisons,
+                faults,
+                "cannot be read" if self.prepare is None else "cannot be read or show no face",
             )
             vectors = vectors[rows]
-            logger.warning("%s", what.warnings[-1])
+            logger.warning("%s", comparisons.warnings[-1])
         fusion = self.loaded.fusion if feature_type == "combined" else None
-        return Scored(what, pair_source(what, vectors, fusion), vectors, fusion)
+        return Scored(comparisons, pair_source(comparisons, vectors, fusion), vectors, fusion)
 
     def scored_apart(self, scored: Scored) -> dict[FeatureType, Scored]:
         """What the model scored, and its other features on the same comparisons, with at most one more pass.
@@ -151,7 +156,7 @@ class ModelSystem:
             return {"sa": scored}
         combined = scored
         if self.feature_type != "combined":
-            combined = self.scored_with(scored.what, "combined")
+            combined = self.scored_with(scored.comparisons, "combined")
         assert combined.vectors is not None
         parts: dict[FeatureType, NDArray[np.float32]] = {
             "sa": combined.vectors[:, start : start + model.width]
@@ -162,9 +167,11 @@ class ModelSystem:
         for name, part in parts.items():
             lengths = np.linalg.norm(part, axis=1, keepdims=True)
             if not lengths.all():  # a fusion that leaves the branches out
-                cut[name] = self.scored_with(scored.what, name)
+                cut[name] = self.scored_with(scored.comparisons, name)
                 continue
-            cut[name] = Scored(scored.what, pair_source(scored.what, part / lengths), part / lengths)
+            cut[name] = Scored(
+                scored.comparisons, pair_source(scored.comparisons, part / lengths), part / lengths
+            )
         return {**cut, "combined": combined, self.feature_type: scored}
 
     def stored(self) -> Decision:
@@ -199,24 +206,26 @@ class EmbeddingsSystem:
         if data is None and embeddings.people is None:  # a file that is named as data, of another system
             data = self.files.data_set
         wanted = None if data is None else read_comparisons(data, self.files, split)
-        what, vectors = join_embeddings(embeddings, wanted, self.files.twin_pairs)
-        what = replace(what, warnings=(*told_of_model(embeddings.metadata.get("model")), *what.warnings))
-        what, rows = self.sampling.of(what)
+        comparisons, vectors = join_embeddings(embeddings, wanted, self.files.twin_pairs)
+        comparisons = replace(
+            comparisons, warnings=(*told_of_model(embeddings.metadata.get("model")), *comparisons.warnings)
+        )
+        comparisons, rows = self.sampling.of(comparisons)
         vectors, fusion = vectors[rows], fusion_from(embeddings.metadata.get("fusion"), embeddings.file)
         failed = np.flatnonzero(~vectors.any(axis=1))
         if failed.size:
             if self.files.strict:
                 raise MetricError(
                     f"{embeddings.file}: no vector for {plural(failed.size, 'image')}, first: "
-                    f"{what.names[failed[0]]} (strict)"
+                    f"{comparisons.names[failed[0]]} (strict)"
                 )
             faults = dict.fromkeys(failed.tolist(), "no vector")
-            what, rows = without_images(
-                what, faults, f"without a vector in {embeddings.file}: failures to acquire"
+            comparisons, rows = without_images(
+                comparisons, faults, f"without a vector in {embeddings.file}: failures to acquire"
             )
             vectors = vectors[rows]
-            logger.warning("%s", what.warnings[-1])
-        return Scored(what, pair_source(what, vectors, fusion), vectors, fusion)
+            logger.warning("%s", comparisons.warnings[-1])
+        return Scored(comparisons, pair_source(comparisons, vectors, fusion), vectors, fusion)
 
     def stored(self) -> Decision:
         return decision_from(self.embeddings.metadata.get("decision"), self.embeddings.file)
@@ -244,13 +253,13 @@ class ScoresSystem:
         elif split == "val":
             raise ConfigError("--optimize_threshold with --scores needs --val_data with a file of scores")
         labels = None if data is None else read_comparisons(data, self.files, "all")
-        what, scores = join_scores(table, labels, self.files.twin_pairs), table.scores
+        comparisons, scores = join_scores(table, labels, self.files.twin_pairs), table.scores
         if table.failed.any():
-            what, scores = without_scores(what, table.failed), scores[~table.failed]
-            logger.warning("%s", what.warnings[-1])
-        assert what.pairs is not None
-        kept, rows = self.sampling.of(what)
-        return Scored(kept, listed_source(kept, scores[pairs_within(what.pairs, rows)]), None)
+            comparisons, scores = without_scores(comparisons, table.failed), scores[~table.failed]
+            logger.warning("%s", comparisons.warnings[-1])
+        assert comparisons.pairs is not None
+        kept, rows = self.sampling.of(comparisons)
+        return Scored(kept, listed_source(kept, scores[pairs_within(comparisons.pairs, rows)]), None)
 
     def stored(self) -> Decision:
         return Decision()

@@ -99,14 +99,21 @@ class TemplateSystem:
 
 def as_templates(scored: Scored, wanted: Templates) -> Scored:
     """Fused features of images, and all pairs of them. ConfigError where there are no features or no people."""
-    what = scored.what
-    if scored.vectors is None or what.people is None or what.families is None or what.pairs is not None:
+    comparisons = scored.comparisons
+    if (
+        scored.vectors is None
+        or comparisons.people is None
+        or comparisons.families is None
+        or comparisons.pairs is not None
+    ):
         raise ConfigError(
             "--templates needs embeddings of people's images, all compared with all: --model or --embeddings with a "
             "data set, neither scores nor a list of pairs"
         )
     groups = list(
-        _dealt(what.people, wanted) if wanted.file is None else _listed(what.people, what.names, wanted.file)
+        _dealt(comparisons.people, wanted)
+        if wanted.file is None
+        else _listed(comparisons.people, comparisons.names, wanted.file)
     )
     if not groups:
         raise MetricError(f"--templates: nobody has {plural(wanted.fewest, 'image')}")
@@ -114,19 +121,26 @@ def as_templates(scored: Scored, wanted: Templates) -> Scored:
     vectors = np.stack([fused_features(unit[rows], fusion=scored.fusion) for rows in groups])
     first = np.array([rows[0] for rows in groups])
     counts = [len(rows) for rows in groups]
-    missing = sorted(what.known_people() - set(what.people[first].tolist()))
-    warnings = what.warnings
+    missing = sorted(comparisons.known_people() - set(comparisons.people[first].tolist()))
+    warnings = comparisons.warnings
     if missing:
         left = f"{plural(len(missing), 'person has', 'people have')} too few images for a template"
         warnings = (*warnings, f"{left}: {first_few(missing)}")
     protocol = {
-        **what.protocol, "name": f"{what.protocol.get('name', 'all pairs')} of templates", "num_templates": len(groups),
+        **comparisons.protocol,
+        "name": f"{comparisons.protocol.get('name', 'all pairs')} of templates",
+        "num_templates": len(groups),
         "images_per_template": [min(counts), max(counts)],
-    }  # fmt: skip
+    }
     fused = replace(
-        what, names=[what.names[row] for row in first], people=what.people[first], families=what.families[first],
-        protocol=protocol, warnings=warnings, failures=None,
-    )  # fmt: skip
+        comparisons,
+        names=[comparisons.names[row] for row in first],
+        people=comparisons.people[first],
+        families=comparisons.families[first],
+        protocol=protocol,
+        warnings=warnings,
+        failures=None,
+    )
     return Scored(fused, pair_source(fused, vectors, scored.fusion), vectors, scored.fusion)
 
 

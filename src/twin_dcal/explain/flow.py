@@ -53,21 +53,21 @@ class Explained:
 
 
 def explain_evaluation(
-    source: Explainable, what: Comparisons, evaluation: Evaluation, folder: str | Path, wanted: Wanted
+    source: Explainable, comparisons: Comparisons, evaluation: Evaluation, folder: str | Path, wanted: Wanted
 ) -> Explained:
     """Write explanations.json and .md, and figures of some pairs into visualizations/, readable by their owner only.
 
     ConfigError for comparisons without a genuine and an impostor pair to explain, and for a model without attention.
     """
     refuse_without_attention(source.model)
-    home, truth = Path(folder), find_truth(what)
-    pairs = choose_pairs(what, wanted.num_pairs, wanted.seed, truth)
+    home, truth = Path(folder), find_truth(comparisons)
+    pairs = choose_pairs(comparisons, wanted.num_pairs, wanted.seed, truth)
     if len({pair.kind for pair in pairs}) < 2:
         raise ConfigError(
-            f"{what.source}: --explain needs genuine pairs and impostors; use a set that has both"
+            f"{comparisons.source}: --explain needs genuine pairs and impostors; use a set that has both"
         )
     measured = study(source, pairs, truth, wanted.seed)
-    told = findings(measured) | {"data": what.source, "method": wanted.method}
+    told = findings(measured) | {"data": comparisons.source, "method": wanted.method}
     write_text(home / "explanations.json", json.dumps(told, indent=1) + "\n")
     write_text(home / "explanations.md", markdown(told))
     files = [home / "explanations.md", *_draw(source, pairs, truth, home / FIGURES_FOLDER, wanted)]

@@ -103,9 +103,9 @@ class EditedTruth:
         return (apart[0] * faces[0], apart[1] * faces[1]), faces
 
 
-def find_truth(what: Comparisons) -> KnownTruth | None:
+def find_truth(comparisons: Comparisons) -> KnownTruth | None:
     """The truth behind a set of SynTwins or of edited twins, None for any other data."""
-    source = Path(what.source)
+    source = Path(comparisons.source)
     for folder in (source, source.parent, source.parent.parent):
         try:
             if (folder / SETTINGS_NAME).is_file():
@@ -117,16 +117,18 @@ def find_truth(what: Comparisons) -> KnownTruth | None:
     return None
 
 
-def choose_pairs(what: Comparisons, num_pairs: int, seed: int, truth: KnownTruth | None) -> list[StudyPair]:
+def choose_pairs(
+    comparisons: Comparisons, num_pairs: int, seed: int, truth: KnownTruth | None
+) -> list[StudyPair]:
     """Half of them twins (or impostors, where twins are unknown), half genuine, going round the families.
 
     Twins whose pose is most alike come first where it is known; everything else is drawn at random. An image is in one
     pair of a kind at most, until a family has no other.
     """
     rng = np.random.default_rng((seed, 7))
-    queues = {kind: _queues(what, kind, rng, truth) for kind in KINDS}
+    queues = {kind: _queues(comparisons, kind, rng, truth) for kind in KINDS}
     if not queues["twin"]:
-        queues["twin"] = _queues(what, "impostor", rng, None)
+        queues["twin"] = _queues(comparisons, "impostor", rng, None)
     chosen: list[StudyPair] = []
     for kind in KINDS:
         share = num_pairs // 2 if kind == "genuine" else num_pairs - num_pairs // 2
@@ -135,11 +137,11 @@ def choose_pairs(what: Comparisons, num_pairs: int, seed: int, truth: KnownTruth
 
 
 def _queues(
-    what: Comparisons, kind: str, rng: np.random.Generator, truth: KnownTruth | None
+    comparisons: Comparisons, kind: str, rng: np.random.Generator, truth: KnownTruth | None
 ) -> list[list[StudyPair]]:
     """For each family, in random order, its pairs of a kind in the order they are taken."""
     by_family: dict[str, list[tuple[str, str]]] = {}
-    for family, first, second in _candidates(what, kind):
+    for family, first, second in _candidates(comparisons, kind):
         by_family.setdefault(family, []).append((first, second))
     queues = []
     for family in sorted(by_family):
@@ -151,26 +153,36 @@ def _queues(
     return [queues[index] for index in rng.permutation(len(queues))]
 
 
-def _candidates(what: Comparisons, kind: str) -> Iterator[tuple[str, str, str]]:
+def _candidates(comparisons: Comparisons, kind: str) -> Iterator[tuple[str, str, str]]:
     """(family, first, second) of every pair of a kind that is compared."""
-    if what.pairs is not None:
+    if comparisons.pairs is not None:
         wanted = {"genuine": (PairKind.GENUINE,), "twin": (PairKind.TWIN,)}.get(
             kind, (PairKind.OTHER, PairKind.UNRELATED)
         )
-        for row in np.flatnonzero(np.isin(what.pairs.kinds, wanted)).tolist():
-            first, second = int(what.pairs.first[row]), int(what.pairs.second[row])
-            family = what.names[first] if what.families is None else str(what.families[first])
-            yield family, what.names[first], what.names[second]
+        for row in np.flatnonzero(np.isin(comparisons.pairs.kinds, wanted)).tolist():
+            first, second = int(comparisons.pairs.first[row]), int(comparisons.pairs.second[row])
+            family = (
+                comparisons.names[first] if comparisons.families is None else str(comparisons.families[first])
+            )
+            yield family, comparisons.names[first], comparisons.names[second]
         return
-    assert what.people is not None
-    assert what.families is not None
-    order = np.argsort(what.families, kind="stable")
-    starts = np.flatnonzero(np.append(True, what.families[order][1:] != what.families[order][:-1]))
+    assert comparisons.people is not None
+    assert comparisons.families is not None
+    order = np.argsort(comparisons.families, kind="stable")
+    starts = np.flatnonzero(
+        np.append(True, comparisons.families[order][1:] != comparisons.families[order][:-1])
+    )
     for rows in np.split(order, starts[1:]):
         for at, first in enumerate(rows.tolist()):
             for second in rows[at + 1 :].tolist():
-                if (what.people[first] == what.people[second]) == (kind == "genuine") and kind != "impostor":
-                    yield str(what.families[first]), what.names[first], what.names[second]
+                if (comparisons.people[first] == comparisons.people[second]) == (
+                    kind == "genuine"
+                ) and kind != "impostor":
+                    yield (
+                        str(comparisons.families[first]),
+                        comparisons.names[first],
+                        comparisons.names[second],
+                    )
 
 
 def _fresh_first(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

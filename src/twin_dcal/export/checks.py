@@ -73,14 +73,19 @@ def smallest_cosine(one: Features, other: Features) -> float:
 
 
 def compare_auc(
-    what: Comparisons, before: Features, after: Features, threshold: Threshold | None, fusion: Fusion | None = None
-) -> TwinAuc:  # fmt: skip
+    comparisons: Comparisons,
+    before: Features,
+    after: Features,
+    threshold: Threshold | None,
+    fusion: Fusion | None = None,
+) -> TwinAuc:
     """Twin AUC of two sets of features (N, E) of the same images. ManifestError without genuine and twin pairs."""
-    sources = pair_source(what, before, fusion), pair_source(what, after, fusion)
+    sources = pair_source(comparisons, before, fusion), pair_source(comparisons, after, fusion)
     counts = [count_pairs(source) for source in sources]
     if not counts[0].has("twin"):
         raise ManifestError(
-            f"{what.source}: no pair of twins, and int8 is judged by telling twins apart; name a set with twin_pairs"
+            f"{comparisons.source}: no pair of twins, and int8 is judged by telling twins apart; "
+            "name a set with twin_pairs"
         )
     then, now = (each.section("twin") for each in counts)
     rates: dict[str, tuple[float, float]] = {}
@@ -90,7 +95,7 @@ def compare_auc(
     low, high, num_families = _interval(*sources)
     return TwinAuc(
         error_rates.auc(then), error_rates.auc(now), low, high, then.num_genuine, then.num_impostors, num_families,
-        smallest_cosine(before, after), what.source, rates,
+        smallest_cosine(before, after), comparisons.source, rates,
     )  # fmt: skip
 
 

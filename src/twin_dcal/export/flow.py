@@ -106,8 +106,8 @@ def _export(
 
 
 def _validation(val_data: str, files: DataFiles, loaded: LoadedModel) -> Comparisons:
-    what = read_comparisons(val_data, files, "val")
-    return keep_to_split(what, "val", loaded.training.get("split", {}))
+    comparisons = read_comparisons(val_data, files, "val")
+    return keep_to_split(comparisons, "val", loaded.training.get("split", {}))
 
 
 def _checked(
