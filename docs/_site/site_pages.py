@@ -226,4 +226,5 @@ def python_page() -> str:
     """Public names, in full by mkdocstrings."""
     parts = ["# Python\n\nWhat `import twin_dcal` offers. Everything else may change without notice."]
     parts += [f"::: twin_dcal{home}.{name}" for name, home in sorted(twin_dcal._HOME.items())]
+    parts.append("::: twin_dcal.errors\n    options: {show_root_heading: true, show_root_full_path: true}")
     return "\n\n".join(parts) + "\n"

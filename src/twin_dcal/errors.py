@@ -3,7 +3,16 @@
 Commands print the message alone and exit with 2; anything else that escapes is a bug of ours (exit code 70).
 """
 
+import re
+
 from .names import printable
+
+_VERBS = (
+    "add ask call check choose correct delete draw enrol enroll evaluate export fit give go install keep leave look "
+    "make mend move name open pass pip prepare put restore resume run save scale score see send set start store take "
+    "train try unset use widen write"
+)
+_ADVICE = re.compile(rf"(?:; |\. )((?:{_VERBS.replace(' ', '|')})\b)", re.IGNORECASE)
 
 
 class TwinDcalError(Exception):
@@ -12,6 +21,13 @@ class TwinDcalError(Exception):
 
     def __str__(self) -> str:
         return printable(super().__str__())
+
+    @property
+    def hint(self) -> str | None:
+        """What to do next: the message's last clause ("; use …" or ". Use …") that begins with one of the verbs above,
+        to the end. None for a message without one."""
+        found = _ADVICE.split(str(self))
+        return "".join(found[-2:]) if len(found) > 1 else None
 
 
 class ConfigError(TwinDcalError):
