@@ -132,6 +132,19 @@ def test_from_two_photos_to_a_decision(opened, web_engine):
         assert face.evaluate("face => face.complete && face.naturalWidth") == 64
 
 
+def test_what_the_browser_cannot_draw_leaves_no_broken_picture(opened):
+    page = opened()
+    face = page.locator(".face").first
+    drop(page, 0, 40)
+    page.locator(".face.undrawn").wait_for(state="attached")
+    assert face.evaluate("face => getComputedStyle(face).visibility") == "hidden"
+    before = "frame => getComputedStyle(frame, '::after').content"
+    assert page.locator(".frame").first.evaluate(before) == '"No preview"'
+    page.get_by_label("First photo", exact=True).first.set_input_files(file(ONE))
+    page.locator(".face:not(.undrawn)").first.wait_for()
+    assert page.locator(".frame").first.evaluate(before) == "none"
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (390, "dark")])
 def test_axe_finds_nothing(opened, width, scheme):
     page = opened(viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=True)

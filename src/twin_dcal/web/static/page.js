@@ -3,7 +3,7 @@
 import { hasCamera, takePhoto } from "./camera.js";
 import { MAPS, allPass, drawCurve, drawMap, drawMatches, largest, ratesAt } from "./drawing.js";
 import { showFaces } from "./faces.js";
-import { showList, showTiles } from "./templates.js";
+import { draw, showList, showTiles } from "./templates.js";
 import { KINDS, factsOf, likelihood, number, percent, sides } from "./words.js";
 
 const SIDES = [0, 1];
@@ -259,8 +259,7 @@ function showSide(side, urls) {
     face.removeAttribute("src");
     showTiles(tiles, urls, urls.map((_, at) => state.answer?.photographs?.[side][at].outlier ?? false));
   } else {
-    face.onload = face.onerror = () => urls[0].startsWith("blob:") && URL.revokeObjectURL(urls[0]);
-    face.src = urls[0];
+    draw(face, urls[0]);
     tiles.replaceChildren();
   }
   show(face, !several);

@@ -10,14 +10,22 @@ function made(name, kind, text = "") {
   return part;
 }
 
+// What this browser cannot draw (HEIC, a damaged file) leaves an empty place until the server has read it, no broken picture.
+export function draw(image, source) {
+  image.onload = image.onerror = ({ type }) => {
+    image.classList.toggle("undrawn", type === "error");
+    if (source.startsWith("blob:")) URL.revokeObjectURL(source);
+  };
+  image.src = source;
+}
+
 // `sources`: addresses of pictures; `outliers`: whether each does not look like the others.
 export function showTiles(box, sources, outliers) {
   box.style.setProperty("--columns", Math.ceil(Math.sqrt(sources.length)));
   box.replaceChildren(...sources.map((source, at) => {
     const tile = made("span", outliers[at] ? "tile outlier" : "tile");
     const image = Object.assign(document.createElement("img"), { alt: "" });
-    image.onload = image.onerror = () => source.startsWith("blob:") && URL.revokeObjectURL(source);
-    image.src = source;
+    draw(image, source);
     tile.append(image, made("b", "", String(at + 1)));
     return tile;
   }));
