@@ -193,7 +193,7 @@ def test_json_of_another_shape(folder, write_json, values, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (b'{"a": ["x.jpg",\n ]}', "dataset_infor.json, line 2, column 2: not JSON"),
+        (b'{"a": ["x.jpg",\n ]}', r"dataset_infor.json, line \d, column \d+: not JSON"),
         (b"", "dataset_infor.json, line 1, column 1: not JSON"),
         (b'{"a": [], "a": []}', "the key 'a' is written twice"),
         (b'{"\xff": []}', r"not UTF-8 text \(byte 2\)"),

@@ -169,11 +169,18 @@ class TwinDataModule:
         generator.manual_seed(runtime.seed)
         return {
             "num_workers": runtime.num_workers,
+            "multiprocessing_context": _context(runtime.num_workers),
             "persistent_workers": persistent and runtime.num_workers > 0,
             "pin_memory": runtime.device != "cpu" and torch.cuda.is_available(),
             "worker_init_fn": init_worker,
             "generator": generator,
         }
+
+
+def _context(num_workers: int) -> str | None:
+    """How workers start. Forked ones have the data set at once, and outlive a SIGTERM to the whole process group; from
+    Python 3.14 on, Linux would start them by a server process, which that signal ends."""
+    return "fork" if num_workers > 0 and sys.platform == "linux" else None
 
 
 def _end_threads_of_opencv() -> None:
