@@ -56,7 +56,18 @@ def expected_worst(pairs, kind, threshold, size):
     sign = 1 if kind == "genuine" else -1
     wrong = [pair for pair in pairs if pair[3] == kind and oracle.wrong(pair[2], kind, threshold)]
     wrong.sort(key=lambda pair: (sign * pair[2], min(pair[:2]), max(pair[:2])))
-    return [(min(pair[:2]), max(pair[:2]), pair[2]) for pair in wrong[:size]]
+    return [(min(pair[:2]), max(pair[:2]), pair[2]) for pair in wrong[: 10 * size]]
+
+
+def first_of_their_kind(worst, people, size):
+    """Those of (row, row, score) of which no earlier one that is told has the same people or one of the pictures."""
+    told = []
+    for pair in worst:
+        same_people = [{people[row] for row in pair[:2]} == {people[row] for row in old[:2]} for old in told]
+        same_pictures = [set(pair[:2]) & set(old[:2]) for old in told]
+        if not any(same_people) and not any(same_pictures):
+            told.append(pair)
+    return told[:size]
 
 
 @pytest.mark.parametrize("size", [1, 4, 1000])
@@ -71,9 +82,8 @@ def test_worst_pairs_do_not_depend_on_blocks(block, size):
     for pair in found.false_matches:
         got[pair.kind].append(pair)
     for kind, worst in got.items():
-        assert [(number[p.first], number[p.second], p.score) for p in worst] == expected_worst(
-            pairs, kind, 0.5, size
-        )
+        expected = first_of_their_kind(expected_worst(pairs, kind, 0.5, size), comparisons.people, size)
+        assert [(number[p.first], number[p.second], p.score) for p in worst] == expected
         for pair in worst:
             assert (pair.first_person, pair.second_person) == tuple(
                 comparisons.people[number[name]] for name in (pair.first, pair.second)
@@ -88,7 +98,7 @@ def test_of_equal_scores_the_first_images_are_kept_in_any_order():
     for order in (slice(None), slice(None, None, -1)):
         source = ListedPairs(np.full(28, 0.5), np.full(28, 3), first[order], second[order])
         kept = analyze_errors(Split(source, 5), comparisons, 0.1, 3).false_matches
-        assert [pair.first + pair.second for pair in kept] == ["ab", "ac", "ad"]
+        assert [pair.first + pair.second for pair in kept] == ["ab", "cd", "ef"]
 
 
 def test_a_score_at_the_threshold_is_a_match_in_any_precision():
@@ -108,7 +118,8 @@ def test_a_score_at_the_threshold_is_a_match_in_any_precision():
         )
         assert len(analyze_errors(source, comparisons, threshold, 5).false_non_matches) == missed
         exact = [float(score) >= threshold for score in scores]
-        assert len(analyze_errors(source, comparisons, threshold, 5).false_matches) == sum(exact[1:])
+        matches = analyze_errors(source, comparisons, threshold, 5).false_matches
+        assert len(matches) == any(exact[1:])  # both are of the same two people
 
 
 def test_unknown_people_leave_names_only():

@@ -157,6 +157,9 @@ def test_erased_paths_leave_names(small):
     assert erase("model /srv/a b/arc.onnx.") == "model arc.onnx."
     assert erase("see C:\\faces\\anna.png, 'runs/x/y'") == "see anna.png, 'y'"
     assert erase("FMR 1e-4 on unrelated people") == "FMR 1e-4 on unrelated people"
+    erase = PathEraser(replace(small, figures=figures), keep_relative=True)
+    assert erase("--model=/srv/a/arc.onnx --data_dir runs/faces") == "--model=arc.onnx --data_dir runs/faces"
+    assert erase("eer on /home/jo doe/my set, see C:\\faces\\x.png") == "eer on my set, see x.png"
 
 
 def test_kinds_of_wrong_decisions_are_never_mixed(realistic):
@@ -172,4 +175,7 @@ def test_kinds_of_wrong_decisions_are_never_mixed(realistic):
     for part in made:
         scores = [float(card.score) for card in part.cards]
         assert scores == sorted(scores, reverse=not part.title.startswith("False non"))
-        assert len(scores) == galleries.MAX_PAIRS < part.total
+        assert 10 < len(scores) <= galleries.MAX_PAIRS
+        assert len(scores) < part.total
+        people = [frozenset((card.first.person, card.second.person)) for card in part.cards]
+        assert len(set(people)) == len(people)

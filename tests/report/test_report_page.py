@@ -217,6 +217,15 @@ def test_without_images_there_is_no_image_and_no_path(faces, tmp_path):
     assert "no images and no file paths" in page.text
 
 
+def test_a_page_says_when_and_how_it_was_made_without_absolute_paths(faces):
+    root, made = faces
+    made = replace(made, figures={**made.figures, "test_data": str(root)})
+    told = "2026-11-28, by dcal-evaluate --model runs/a/best_model.pth --data_dir "
+    page = report_page(made, root=root, made=f"{told}{root}")
+    assert f"{told}{root.name}</dd>" in page
+    assert str(root) not in page
+
+
 def test_blurred_reports_hold_other_pixels_and_no_paths(faces, written, tmp_path):
     root, made = faces
     told = write_report(made, tmp_path, blur=True, root=root, formats=()).read_text()

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import shlex
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
 
 
 def body(arguments: Sequence[str] | None) -> int:
-    options = parser().parse_options(arguments)
+    known = parser()
+    options = known.parse_options(arguments)
+    options.typed = shlex.join([known.prog, *(sys.argv[1:] if arguments is None else arguments)])
     if options.model and source_of(options) is None and not only_tunes(options):
         options.data_dir = default_data_folder()
     if options.dataset_info and not options.test_data and options.data_root is None:
@@ -184,6 +188,7 @@ def _show(options: argparse.Namespace, outcome: "Outcome", overlays: "Overlays |
         page = write_report(
             outcome.evaluation, folder, images=not options.no_images, blur=options.blur_images,
             root=options.data_root or options.data_dir, seed=options.seed, overlays=overlays,
+            made=f"{time.strftime('%Y-%m-%d')}, by {options.typed}",
         )  # fmt: skip
     print(summary_line(outcome.evaluation.figures, page))
 

@@ -13,13 +13,14 @@ from twin_dcal.metrics.pair_stream import count_pairs
 from twin_dcal.metrics.pairs import PairKind
 
 from .compare import Run, listed_together
+from .error_analysis import CHOSEN_FROM, varied
 from .result import Figures, WorstPair
 
 ASKED_FMR = 1e-3
 MAX_PAIRS = 20_000_000
 """More are not looked at: all of them are in memory."""
 NUM_SHOWN = 12
-"""Pairs of each kind and direction that are told."""
+"""Pairs of each kind and direction that are told, no two of the same people or with the same picture."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,15 @@ def disagreement(first: Run, other: Run) -> tuple[Figures | None, list[Disagreed
         away = np.abs(scores[wrong] - at[wrong])
         for kind in PairKind:
             found = np.flatnonzero(right[1 - wrong] & ~right[wrong] & (one.kinds == kind))
-            for row in found[np.argsort(-away[found], kind="stable")[:NUM_SHOWN]].tolist():
-                low, high = divmod(int(one.keys[row]), num_images)
-                pair = _pair(first, low, high, kind, float(scores[wrong][row]))
-                pairs.append(DisagreedPair(pair, *names, float(scores[1 - wrong][row])))
+            worst = found[np.argsort(-away[found], kind="stable")[: NUM_SHOWN * CHOSEN_FROM]].tolist()
+            made = {
+                _pair(first, *divmod(int(one.keys[row]), num_images), kind, float(scores[wrong][row])): row
+                for row in worst
+            }
+            pairs += [
+                DisagreedPair(pair, *names, float(scores[1 - wrong][made[pair]]))
+                for pair in varied(made, NUM_SHOWN)
+            ]
     finite = [value if math.isfinite(value) else None for value in at]
     return {
         "run": other.name, "against": first.name, "fmr_asked": ASKED_FMR, "thresholds": finite[::-1], "kinds": kinds,

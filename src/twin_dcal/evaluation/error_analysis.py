@@ -4,7 +4,7 @@ Animals of Doddington's zoo (Doddington et al., "Sheep, goats, lambs and wolves"
 biometric menagerie", IEEE TPAMI 32(2), 2010): see `animals`. Legend: N images, P people, K kinds of pair.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ from .result import FamilyErrors, PersonErrors, WorstPair
 
 MAX_COLLECTED = 20_000_000
 """Genuine and twin scores kept for the AUC of each family; of more, that AUC is left out."""
+CHOSEN_FROM = 10
+"""Times as many of the worst pairs are kept as are told, so that few show the same people or pictures."""
 
 _IMPOSTORS = (PairKind.TWIN, PairKind.UNRELATED, PairKind.OTHER)
 
@@ -42,11 +44,11 @@ def analyze_errors(
 ) -> ErrorAnalysis:
     """Walk all pairs once.
 
-    Args: num_worst: pairs to keep of each kind of error (false matches: of each kind of pair).
+    Args: num_worst: pairs to tell of each kind of error (false matches: of each kind of pair), as `varied` chooses.
     """
     images = _ImageSums(len(comparisons.names), threshold)
     near = _FamilyScores()
-    worst = {kind: _Worst(num_worst, highest=kind != PairKind.GENUINE) for kind in PairKind}
+    worst = {kind: _Worst(num_worst * CHOSEN_FROM, highest=kind != PairKind.GENUINE) for kind in PairKind}
     for block in source.blocks():
         for kind in block.kinds():
             part = block.only(kind)
@@ -54,13 +56,29 @@ def analyze_errors(
             worst[kind].add(part, wrong)
             if kind in (PairKind.GENUINE, PairKind.TWIN) and comparisons.families is not None:
                 near.add(part, kind)
-    matches = [pair for kind in _IMPOSTORS for pair in worst[kind].pairs(comparisons, kind)]
+    told = {kind: varied(worst[kind].pairs(comparisons, kind), num_worst) for kind in PairKind}
+    matches = [pair for kind in _IMPOSTORS for pair in told[kind]]
     return ErrorAnalysis(
         families=_family_table(comparisons, images, near),
         people=_person_table(comparisons, images),
         false_matches=sorted(matches, key=lambda pair: -pair.score),
-        false_non_matches=worst[PairKind.GENUINE].pairs(comparisons, PairKind.GENUINE),
+        false_non_matches=told[PairKind.GENUINE],
     )
+
+
+def varied(pairs: Iterable[WorstPair], most: int) -> list[WorstPair]:
+    """The first `most` pairs of which each shows two people (or, of genuine pairs, a person) that none before it does,
+    in two pictures that none before it does: the rest would show the same again. Where nobody knows who is on them,
+    only the pictures count."""
+    told: list[WorstPair] = []
+    shown: set[object] = set()
+    for pair in pairs:
+        people = {frozenset((pair.first_person, pair.second_person))} if pair.first_person else set()
+        seen = {*people, pair.first, pair.second}
+        if len(told) < most and not seen & shown:
+            told.append(pair)
+            shown |= seen
+    return told
 
 
 class _ImageSums:

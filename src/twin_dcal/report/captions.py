@@ -28,7 +28,8 @@ _READINGS: Mapping[str, tuple[str, str]] = {
     "det": (
         "DET curve",
         "Down and to the left is better: the two error rates against each other, on scales that make normally "
-        "distributed scores a straight line. Dots on the diagonal are equal error rates, rings the decision threshold.",
+        "distributed scores a straight line. {bands}Dots on the diagonal are equal error rates, rings the decision "
+        "threshold.",
     ),
     "histograms": (
         "Scores by kind of pair",
@@ -73,7 +74,9 @@ def caption(name: str, evaluation: Evaluation, *, level: str, method: str = "") 
     title, reading = _READINGS[name]
     on = (evaluation.figures.get("calibration") or {}).get("on")
     reading = reading.format(
-        bands=f"Bands are {level} intervals, wide where few errors are left. " if level else "",
+        bands=f"Bands are {level} intervals, where 30 errors of each kind stand behind them. "
+        if level
+        else "",
         method=_METHODS.get(method, ""),
         level=level or "95 %",
         impostors="twin impostors" if on == "twin" else "impostors",

@@ -161,7 +161,7 @@ def _roc_bottom(evaluation: Evaluation, lowest: float) -> float:
     for name, curve in evaluation.curves.items():
         start = max(lowest, 1 / _num_impostors(evaluation.figures, name, curve))
         tars.append(1 - _value_at(start, curve.fmr, curve.fnmr))
-        tars += (1 - curve.fnmr_high[curve.band_fmr >= start]).tolist()
+        tars += (1 - _band(evaluation, name)[2]).tolist()
     least = float(np.nanmin(tars))
     return 0.9 if least >= 0.92 else 0.5 if least >= 0.55 else 0.0
 
@@ -189,8 +189,7 @@ def _drawn(evaluation: Evaluation, name: str, across: Scale, up: Scale, *, genui
     height = 1 - fnmr if genuine_up else np.clip(fnmr, up.low / 10, 1 - 1e-6)
     x, y = across.forward(fmr), up.forward(height)
     kept = thin(x, y)
-    known = np.isfinite(curve.fnmr_low) & np.isfinite(curve.fnmr_high) & (curve.band_fmr >= start)
-    at, low, high = curve.band_fmr[known], curve.fnmr_low[known], curve.fnmr_high[known]
+    at, low, high = _band(evaluation, name)
     bounds = (
         (1 - high, 1 - low)
         if genuine_up
@@ -199,6 +198,20 @@ def _drawn(evaluation: Evaluation, name: str, across: Scale, up: Scale, *, genui
     band = across.forward(np.clip(at, None, across.high)), up.forward(bounds[0]), up.forward(bounds[1])
     firm = float(across.forward(np.array([min(max(MIN_ERRORS / count, start), across.high)]))[0])
     return _Drawn(name, x[kept], y[kept], band, firm)
+
+
+def _band(evaluation: Evaluation, name: str) -> tuple[Rates, Rates, Rates]:
+    """FMRs, and the interval of FNMR at each, where `MIN_ERRORS` errors of both kinds stand behind it: with fewer it
+    flares from one end of the scale to the other and says nothing."""
+    curve = evaluation.curves[name]
+    nonzero = curve.fnmr[curve.fnmr > 0]
+    told = (evaluation.figures.get(name) or {}).get("num_genuine")
+    num_genuine = float(told or (1 / nonzero.min() if nonzero.size else 1))
+    fnmr = np.array([_value_at(rate, curve.fmr, curve.fnmr) for rate in curve.band_fmr])
+    known = np.isfinite(curve.fnmr_low) & np.isfinite(curve.fnmr_high)
+    known &= curve.band_fmr * _num_impostors(evaluation.figures, name, curve) * _ROUNDING >= MIN_ERRORS
+    known &= fnmr * num_genuine * _ROUNDING >= MIN_ERRORS
+    return curve.band_fmr[known], curve.fnmr_low[known], curve.fnmr_high[known]
 
 
 def between(start: float, end: float, fmr: Rates, fnmr: Rates) -> tuple[Rates, Rates]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +22,14 @@ Overlays = Mapping[tuple[str, str], tuple[NDArray[np.uint8], NDArray[np.uint8]]]
 """Of some pairs, by the two paths: each picture with what made the pair alike or different, (S, S, 3) uint8."""
 
 _KINDS: Mapping[str, tuple[str, str, str]] = {
-    "twin": ("False matches: twins", "Twins with the highest scores.", "twins"),
+    "twin": ("False matches: twins", "Twins with the highest scores", "twins"),
     "unrelated": (
         "False matches: unrelated people",
-        "People of two families with the highest scores.",
+        "People of two families with the highest scores",
         "unrelated",
     ),
-    "other": ("False matches", "Pairs of different people with the highest scores.", "different people"),
-    "genuine": ("False non-matches", "Pairs of one person with the lowest scores.", "same person"),
+    "other": ("False matches", "Pairs of different people with the highest scores", "different people"),
+    "genuine": ("False non-matches", "Pairs of one person with the lowest scores", "same person"),
 }
 """Of each kind of wrong decision: the gallery's title, what is in it, and what a pair is."""
 
@@ -120,21 +120,32 @@ def short_path(path: str, root: Path | None) -> str:
 
 
 class PathEraser:
-    """Texts without file paths: of each path only the last name stays."""
+    """Texts without file paths: of each path only the last name stays; relative ones stay whole where they may."""
 
-    def __init__(self, evaluation: Evaluation) -> None:
+    def __init__(self, evaluation: Evaluation, *, keep_relative: bool = False) -> None:
         figures = evaluation.figures
         known = {str(figures.get("test_data") or "")}
         for told in (figures.get(name) for name in ("model", "embeddings", "scores")):
             known.add(str(told.get("path") or "") if isinstance(told, Mapping) else str(told or ""))
         for pair in (*evaluation.false_matches, *evaluation.false_non_matches):
             known |= {pair.first, pair.second}
-        self._known = sorted((path for path in known if "/" in path or "\\" in path), key=len, reverse=True)
+        self._keep_relative = keep_relative
+        paths = (path for path in known if ("/" in path or "\\" in path) and not self._stays(path))
+        self._known = sorted(paths, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
         for path in self._known:  # whole, since there may be spaces in them
             text = text.replace(path, _last(path))
-        return re.sub(r"[^\s\"'(),;]*[/\\][^\s\"'(),;]*", lambda found: _last(found[0]), text)
+        return re.sub(
+            r"[^\s\"'(),;=]*[/\\][^\s\"'(),;]*",
+            lambda found: found[0] if self._stays(found[0]) else _last(found[0]),
+            text,
+        )
+
+    def _stays(self, path: str) -> bool:
+        return (
+            self._keep_relative and not PurePosixPath(path).is_absolute() and not PureWindowsPath(path).anchor
+        )
 
 
 def _last(path: str) -> str:

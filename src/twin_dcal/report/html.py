@@ -68,6 +68,7 @@ def write_report(
     root: str | Path | None = None,
     seed: int = 0,
     overlays: Overlays | None = None,
+    made: str = "",
 ) -> Path:
     """Write `report.html` and the plots under `visualizations/`; the page's path.
 
@@ -76,7 +77,8 @@ def write_report(
     Args: images: False leaves out images and file paths. blur: pixelates and blurs images for good, and leaves out
         file paths. formats: of the plot files, any of "png", "pdf", "svg". root: where relative image paths begin;
         paths below it are shown relative to it. seed: of the projection and of which images it shows. overlays:
-        explanations of some of the worst pairs, shown beside images that are not blurred.
+        explanations of some of the worst pairs, shown beside images that are not blurred. made: when and by which
+        command, told as it is but for paths.
     ConfigError for an unknown format. Files appear whole or not at all, readable by their owner only.
     """
     unknown = [form for form in formats if form not in FORMATS]
@@ -91,7 +93,9 @@ def write_report(
                 file.write(data)
     base = None if root is None else Path(root)
     page = home / PAGE_NAME
-    text = report_page(evaluation, plots, images=images, blur=blur, title=title, root=base, overlays=overlays)
+    text = report_page(
+        evaluation, plots, images=images, blur=blur, title=title, root=base, overlays=overlays, made=made
+    )
     write_text(page, text)
     return page
 
@@ -124,11 +128,11 @@ def report_page(
     title: str = "Verification report",
     root: Path | None = None,
     overlays: Overlays | None = None,
+    made: str = "",
 ) -> str:
     """The page's text. Arguments as in `write_report`."""
     figures = evaluation.figures
-    travels = blur or not images
-    name_of: Callable[[str], str] = PathEraser(evaluation) if travels else str
+    name_of = PathEraser(evaluation, keep_relative=images and not blur)
     whose, is_narrow = content.whose(figures)
     families, people = content.family_rows(evaluation.families), content.person_rows(evaluation.people)
     return template("report.html.jinja").render(
@@ -140,7 +144,11 @@ def report_page(
         is_narrow=is_narrow,
         cards=content.cards(figures),
         level=content.level_name(figures),
-        compared=[*content.compared(evaluation, name_of), *protocols.failures(figures)],
+        compared=[
+            *content.compared(evaluation, name_of),
+            *protocols.failures(figures),
+            *([("Made", name_of(made))] if made else []),
+        ],
         warnings=[name_of(str(text)) for text in figures.get("warnings") or ()],
         notes=[name_of(str(text)) for text in figures.get("notes") or ()],
         groups=[*content.figure_rows(figures), *protocols.groups(figures)],
