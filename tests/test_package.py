@@ -60,7 +60,7 @@ def test_import_is_quiet():
         "import twin_dcal\n"
         "after = random.getstate(), list(warnings.filters), list(logging.root.handlers), logging.root.level\n"
         "assert before == after\n"
-        "heavy = {'torch', 'numpy', 'timm', 'PIL', 'pydantic', 'tensorboard'} & sys.modules.keys()\n"
+        "heavy = {'torch', 'numpy', 'timm', 'PIL', 'pydantic', 'tensorboard', 'faiss'} & sys.modules.keys()\n"
         "assert not heavy, heavy\n"
         "assert 'twin_dcal' not in logging.root.manager.loggerDict"
     )

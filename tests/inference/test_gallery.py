@@ -311,8 +311,8 @@ def test_the_command(model_path, tiny_faces, photos, tmp_path, capsys):
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()[:3]] == ["rank", "1", "2"]
     assert "(twin " in out
-    code, out, _ = run("--photo", *photos[:2], "--json", "--threshold", "1")
-    assert (code, json.loads(out)["hits"][0]["same_person"]) == (1, False)
+    code, out, _ = run("--photo", *photos[:2], "--json", "--threshold", "1", "--exact")
+    assert (code, json.loads(out)["hits"][0]["same_person"], json.loads(out)["exact"]) == (1, False, True)
     code, out, _ = run("--photo", photos[0], "--person", "6a")
     assert out.startswith("decision ")
     assert "second 6" in out

@@ -89,7 +89,7 @@ def test_many_people_without_faiss_is_one_line(monkeypatch):
 
     monkeypatch.setattr(matching, "MANY", 10)
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ConfigError, match="pip install faiss-cpu"):
+    with pytest.raises(ConfigError, match=r"pip install 'twin-dcal\[faiss\]'"):
         find_lookalikes([str(n) for n in range(12)], unit(np.random.default_rng(0), 12, 4), Limits(3))
 
 

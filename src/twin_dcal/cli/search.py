@@ -50,6 +50,11 @@ def parser() -> Parser:
     option("fuse", choices=["quality", "mean", "max", "scores"], default="quality", help="as in dcal-verify")
     option("threshold", type=float, help="decide at this similarity (-1 to 1) instead of the stored one")
     align_option(parser)
+    option(
+        "exact",
+        action="store_true",
+        help="compare with everybody, also of 100,000 people and with FAISS installed",
+    )
     option("json", action="store_true", help="print the result of a search as JSON")
     option("device", default="auto", help="auto, cpu, cuda, cuda:0")
     return parser
@@ -110,7 +115,7 @@ def _look(gallery: "Gallery", options: argparse.Namespace) -> int:
             else f"{told(decided)}\n{photographs_table(decided)}"
         )  # fmt: skip
         return 0 if decided.same_person else 1
-    found = gallery.search(options.photo, options.top, fuse=options.fuse)
+    found = gallery.search(options.photo, options.top, fuse=options.fuse, exact=options.exact)
     print(json.dumps(found.to_dict(), indent=2) if options.json else _table(found))
     return 0 if found.hits[0].same_person else 1
 
@@ -124,6 +129,9 @@ def _table(found: "SearchResult") -> str:
             f"{hit.rank:4}  {hit.similarity:+10.4f}  {score:>5}  {'same' if hit.same_person else 'different':9}  "
             f"{hit.num_photographs:6,}  {hit.person}{twins}"
         )
+    if not found.exact:
+        enrolled = plural(found.num_people, "person", "people")
+        lines.append(f"a shortlist of {enrolled} was compared; --exact compares with everybody")
     lines += [f"warning  {text}" for text in found.warnings]
     return one_a_line(lines)
 

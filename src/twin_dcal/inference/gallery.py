@@ -4,7 +4,6 @@ Legend: N photographs, P people, E feature width.
 """
 
 import time
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -15,15 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from twin_dcal.data.families import connected_families
 from twin_dcal.errors import ConfigError, ImageError, ModelError
-from twin_dcal.metrics.fusion import similarity_matrix
-from twin_dcal.metrics.templates import fused_features
 from twin_dcal.model_file.provenance import told_of_training
 from twin_dcal.plural import plural
 from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.progress import ProgressBar
-from twin_dcal.spelling import nearest
 
 from .aligning import FaceInfo
 from .gallery_file import (
@@ -31,16 +26,16 @@ from .gallery_file import (
     Photograph,
     Stored,
     check_new_person,
-    check_person,
     check_twins,
     refuse_shared,
     told_align,
 )
 from .given import as_pairs
 from .images import ImageInput
+from .people import People, most_alike
 from .pictures import Picture, digests_of, path_of
 from .result import Hit, SearchResult, TemplateResult
-from .templates import Fuse, Side, check_fuse, rule_of
+from .templates import Fuse, check_fuse, rule_of
 
 if TYPE_CHECKING:
     from .engine import TwinInferenceEngine
@@ -57,14 +52,6 @@ class Added:
     num_added: int
     num_known: int
     left_out: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class _People:
-    """People by name (P,), the rows of each, and the features of all in their order."""
-
-    names: list[str]
-    rows: list[NDArray[np.intp]]
 
 
 class Gallery:
@@ -182,7 +169,7 @@ class Gallery:
         if not several:
             raise ConfigError("no photograph to delete is named")
         with self._changing():
-            self._known(person)
+            self._people.number(person)
             own = [row for row, each in enumerate(self.photographs) if each.person == person]
             gone: set[int] = set()
             for photograph in several:
@@ -196,12 +183,13 @@ class Gallery:
 
     def search(
         self, photographs: ImageInput | Sequence[ImageInput], top: int = 10, *, fuse: Fuse = "quality",
-        face: FaceChoice = "largest",
+        face: FaceChoice = "largest", exact: bool = False,
     ) -> SearchResult:  # fmt: skip
-        """The people most alike: all are compared, exactly; of equal ones the first by name.
+        """The people most alike; of equal ones the first by name.
 
-        Args: photographs: one or several of the person who is looked for; fuse: as in `TwinInferenceEngine.verify`.
-        ConfigError for an empty gallery.
+        Args: photographs: one or several of the person who is looked for; fuse: as in `TwinInferenceEngine.verify`;
+        exact: compare with everybody, also where FAISS is installed and there are 100,000 people or more, of whom a
+        shortlist is compared else (docs/people.md). Similarities are the same. ConfigError for an empty gallery.
         """
         began = time.perf_counter()
         self._check_align()
@@ -211,8 +199,9 @@ class Gallery:
         if not self.people:
             raise ConfigError("the gallery is empty; enroll somebody")
         [side] = self._engine.sides([(photographs, "query", face)])
-        scores = self._scores(side, fuse)
-        order = np.lexsort((np.arange(scores.size), -scores))
+        shortlist = None if exact else self._people.shortlist(side, fuse, top)
+        scores = self._people.scores(side, fuse, shortlist)
+        order = most_alike(scores, max(top, 2))
         hits = tuple(
             self._hit(rank, int(at), scores, len(side.paths), fuse)
             for rank, at in enumerate(order[:top], start=1)
@@ -221,7 +210,8 @@ class Gallery:
             *told_of_training(self._engine.source.training), *self._doubts(hits, order, scores, len(side.paths), fuse),
             *side.warnings(),
         )  # fmt: skip
-        return SearchResult(hits, warnings, len(self), 1000 * (time.perf_counter() - began))
+        elapsed_ms = 1000 * (time.perf_counter() - began)
+        return SearchResult(hits, warnings, len(self), shortlist is None, elapsed_ms)
 
     def verify(
         self, photographs: ImageInput | Sequence[ImageInput], person: str, *, fuse: Fuse = "quality",
@@ -231,59 +221,31 @@ class Gallery:
         began = time.perf_counter()
         self._check_align()
         check_fuse(fuse)
-        rows = self._people.rows[self._known(person)]
+        people = self._people
+        number = people.number(person)
         [one] = self._engine.sides([(photographs, "img1", face)])
-        result = self._engine.decide_sides(one, self._side("img2", rows), fuse, began)
-        twins = self._twins_of(person)
+        result = self._engine.decide_sides(one, people.side("img2", number), fuse, began)
+        twins = people.twins_of(number)
         if not twins:
             return result
-        scores = self._scores(one, fuse)
-        nearest_twin = max(twins, key=lambda name: scores[self._known(name)])
-        margin = result.similarity - float(scores[self._known(nearest_twin)])
-        told = f"{person} is a twin: {nearest_twin} is {abs(margin):.3f} {'less' if margin >= 0 else 'more'} alike"
+        scores = people.scores(one, fuse, twins)
+        nearest = max(twins, key=lambda twin: scores[twin])
+        margin = result.similarity - float(scores[nearest])
+        told = (
+            f"{person} is a twin: {people.names[nearest]} is {abs(margin):.3f} "
+            f"{'less' if margin >= 0 else 'more'} alike"
+        )
         return replace(result, warnings=(*result.warnings, told))
 
     @cached_property
-    def _people(self) -> _People:
-        rows: dict[str, list[int]] = {}
-        for row, each in enumerate(self.photographs):
-            rows.setdefault(each.person, []).append(row)
-        names = sorted(rows)
-        return _People(names, [np.array(rows[name], np.intp) for name in names])
-
-    def _side(self, name: str, rows: NDArray[np.intp]) -> Side:
-        """The photographs of an enrolled person; of their faces the quality is known alone."""
-        chosen = [self.photographs[row] for row in rows.tolist()]
-        seen = [FaceInfo(None if each.quality is None else {"quality": each.quality}) for each in chosen]
-        return Side(name, [each.path for each in chosen], self._stored.features[rows], seen)
-
-    @cached_property
-    def _means(self) -> dict[Fuse, NDArray[np.float32]]:
-        """(P, E) mean features of everybody, for each way of weighting that was asked for."""
-        return {}
-
-    def _scores(self, side: Side, fuse: Fuse) -> NDArray[np.float32]:
-        """(P,) similarity of a side to everybody."""
-        fusion = self._engine.source.fusion
-        if fuse in ("quality", "mean"):
-            if fuse not in self._means:
-                self._means[fuse] = np.stack([
-                    fused_features(each.features, each.weights(fuse), fusion)
-                    for each in (self._side("", rows) for rows in self._people.rows)
-                ])  # fmt: skip
-            query = fused_features(side.features, side.weights(fuse), fusion)
-            found = similarity_matrix(query[None], self._means[fuse], fusion)[0]
-        else:
-            of_all = similarity_matrix(side.features, self._stored.features, fusion)
-            taken = np.max if fuse == "max" else np.mean
-            found = np.array([taken(of_all[:, rows]) for rows in self._people.rows], np.float32)
-        return np.asarray(np.clip(found, -1, 1), np.float32)
+    def _people(self) -> People:
+        return People(self._stored, self._engine.source.fusion)
 
     def _hit(self, rank: int, at: int, scores: NDArray[np.float32], count: int, fuse: Fuse) -> Hit:
         person, similarity = self.people[at], float(scores[at])
         deciding = self._engine.deciding.of_templates(rule_of(fuse), (count, len(self._people.rows[at])))
         rates, calibration = deciding.rates(similarity), deciding.calibration
-        twins = {name: float(scores[self._known(name)]) for name in self._twins_of(person)}
+        twins = {self.people[twin]: float(scores[twin]) for twin in self._people.twins_of(at)}
         return Hit(
             rank, person, similarity, similarity >= deciding.required(),
             None if calibration is None else float(calibration(similarity)), deciding.required(),
@@ -306,20 +268,6 @@ class Gallery:
             f"rank 1 is {first.person} and rank 2 the twin {second}, {first.margin:.3f} less alike: which of the two "
             "it is rests on this margin alone",
         )
-
-    def _twins_of(self, person: str) -> list[str]:
-        """Enrolled people of the same family."""
-        families = connected_families(self.twins)
-        family = families.get(person)
-        return [name for name in self.people if name != person and family and families.get(name) == family]
-
-    def _known(self, person: str) -> int:
-        """Number of a person. ConfigError, with the nearest name, for one who is not enrolled."""
-        check_person(person)
-        at = bisect_left(self.people, person)
-        if at == len(self.people) or self.people[at] != person:
-            raise ConfigError(f"nobody is enrolled as '{person}'{nearest(person, self.people)}")
-        return at
 
     def _add_some(
         self, listed: Sequence[tuple[str, ImageInput]], digests: Sequence[str | ImageError], start: int
@@ -350,8 +298,7 @@ class Gallery:
     def _take(self, stored: Stored) -> None:
         if stored is not self._stored:
             self._stored = stored
-            for name in ("_people", "_means"):
-                self.__dict__.pop(name, None)
+            self.__dict__.pop("_people", None)
 
     def _check_align(self) -> None:
         """ModelError where the engine has aligned faces in another way since the gallery was made or opened."""

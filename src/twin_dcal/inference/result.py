@@ -140,11 +140,15 @@ class Hit:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The people most like a photograph, the most alike first, and what a reader should know."""
+    """The people most like a photograph, the most alike first, and what a reader should know.
+
+    exact: whether everybody was compared, or a shortlist by FAISS (docs/people.md).
+    """
 
     hits: tuple[Hit, ...]
     warnings: tuple[str, ...]
     num_people: int
+    exact: bool
     elapsed_ms: float
 
     def to_dict(self) -> dict[str, Any]:

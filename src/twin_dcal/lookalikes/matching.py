@@ -115,7 +115,8 @@ def _nearest_by_faiss(means_PE: Vectors, count: int) -> NDArray[np.intp]:
         faiss = import_module("faiss")
     except ImportError:
         raise ConfigError(
-            f"{len(means_PE):,} people: above {MANY:,} neighbours are searched with FAISS. pip install faiss-cpu"
+            f"{len(means_PE):,} people: above {MANY:,} neighbours are searched with FAISS: "
+            "pip install 'twin-dcal[faiss]'"
         ) from None
     index = faiss.IndexFlatIP(means_PE.shape[1])
     index.add(means_PE)
