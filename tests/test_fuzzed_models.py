@@ -43,8 +43,8 @@ def test_a_sample(groups, name):
     group = groups[name]
     tallies, _ = fuzz_models.tallied(group, fuzz_models.cases_of(group, seed=1, share=0.005))
     assert set(tallies) == set(group.kinds)
-    assert [told for tally in tallies.values() for told in tally.other] == []
-    assert sum(tally.refused for tally in tallies.values()) > 0
+    assert [told for kind_counts in tallies.values() for told in kind_counts.other] == []
+    assert sum(kind_counts.refused for kind_counts in tallies.values()) > 0
 
 
 def test_operators_without_bounds_take_no_memory(groups):
@@ -93,9 +93,9 @@ def test_what_the_watch_sees(tmp_path):
     assert ends(tmp_path, fall)[0] == "the process ended with -9"
     (seen,) = watched([Case("any", "file", lambda: bytes(100))], touch)
     assert seen.peak > 290 * 2**20
-    tally = fuzz_models.Tally()
-    fuzz_models._count(tally, seen, 0, "any")
-    assert len(tally.other) == 1
+    kind_counts = fuzz_models.Tally()
+    fuzz_models._count(kind_counts, seen, 0, "any")
+    assert len(kind_counts.other) == 1
 
 
 def test_a_mutation_that_fails_is_told_as_such_and_the_next_file_is_read():

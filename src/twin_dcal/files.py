@@ -37,7 +37,7 @@ class FileTooLargeError(OSError):
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
-def told_full(error: OSError, place: object = None) -> OSError:
+def disk_full_error(error: OSError, place: object = None) -> OSError:
     """An error that names what was written in place of what the system said, if it is about space. Args: place: if it
     names none itself."""
     if isinstance(error, DiskFullError | FileTooLargeError) or error.errno not in (*_FULL, errno.EFBIG):
@@ -53,7 +53,7 @@ def writing(place: object) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        told = told_full(error, place)
+        told = disk_full_error(error, place)
         if told is error:
             raise
         raise told from error
@@ -177,7 +177,7 @@ UNFINISHED = ".unfinished"
 """The folder of notes in a set of pictures that dcal-synth is making, or was stopped at."""
 
 
-def told_unfinished(folder: str | Path) -> str:
+def unfinished_message(folder: str | Path) -> str:
     """What readers say of such a set."""
     return f"{folder} holds an unfinished set. Finish it with dcal-synth … --resume."
 

@@ -13,7 +13,7 @@ from twin_dcal.cli import ablate, evaluate, export, extract, lookalikes, prepare
 from twin_dcal.cli import train as train_command
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.explain import figure
-from twin_dcal.model_file.provenance import told_of_model
+from twin_dcal.model_file.provenance import model_warnings
 from twin_dcal.training.run import train
 from twin_dcal.verify import picture
 
@@ -181,7 +181,7 @@ def test_training_tuning_and_exporting_end_with_it(drawn, tmp_path, monkeypatch,
     ],
 )  # fmt: skip
 def test_what_embeddings_say_of_their_model(metadata, told):
-    assert len(told_of_model(metadata.get("model"))) == told
+    assert len(model_warnings(metadata.get("model"))) == told
 
 
 def test_what_uses_a_model_to_prepare_data_says_it(drawn, tmp_path, monkeypatch, capsys):

@@ -16,7 +16,7 @@ from twin_dcal.errors import ModelError
 from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.model_file.entries import read_familiarity
 from twin_dcal.model_file.familiarity import MIN_IMAGES, NUM_LOOKS, Familiarity, looks, looks_of_files
-from twin_dcal.model_file.provenance import told_of_attention, told_of_training
+from twin_dcal.model_file.provenance import attention_warnings, training_warnings
 from twin_dcal.training.provenance import are_drawn
 from twin_dcal.training.run import train
 
@@ -82,13 +82,13 @@ def test_distances_are_those_of_mahalanobis_where_pictures_abound():
 
 def test_a_set_is_warned_about_where_clearly_more_are_beyond_than_expected(statement):
     near, far = (looks(picture(2000, noise=noise)) for noise in (6, 0))
-    assert statement.told_of_many([near] * 95 + [far] * 5) == ()
-    (text,) = statement.told_of_many([near] * 90 + [far] * 10)
+    assert statement.many_unlike_warning([near] * 95 + [far] * 5) == ()
+    (text,) = statement.many_unlike_warning([near] * 90 + [far] * 10)
     assert text.startswith("10 % of 100 pictures looked at are unlike those")
-    assert statement.told_of_many(np.empty((0, NUM_LOOKS))) == ()
+    assert statement.many_unlike_warning(np.empty((0, NUM_LOOKS))) == ()
     few = replace(statement, num_validation=24)  # whose furthest is the limit: 1 in 25 is expected beyond it
-    assert few.told_of_many([near] * 80 + [far] * 20) == ()
-    assert few.told_of_many([near] * 79 + [far] * 21) != ()
+    assert few.many_unlike_warning([near] * 80 + [far] * 20) == ()
+    assert few.many_unlike_warning([near] * 79 + [far] * 21) != ()
 
 
 def test_too_few_pictures_say_nothing():
@@ -195,16 +195,16 @@ def test_drawn_training_data_are_told(tiny_faces, tiny_config, tmp_path):
     assert are_drawn(images)
     assert not are_drawn([*images, *sorted(tiny_faces.glob("train/*/*.png"))])  # photographs among them
     result = train(tiny_config.override({"training.num_epochs": 1, "data.data_dir": str(drawn)}))
-    (told,) = told_of_training(load_model(result.best_model).training)
+    (told,) = training_warnings(load_model(result.best_model).training)
     assert "knows no real face" in told
 
 
 def test_a_network_that_knew_faces_before_is_not_said_to_know_none():
     for start in ("face network", "other model"):
-        (told,) = told_of_training({"faces": "drawn", "start": start})
+        (told,) = training_warnings({"faces": "drawn", "start": start})
         assert "not for real ones" in told
         assert "knows no real face" not in told
-    assert told_of_training({"start": "face network"}) == ()
+    assert training_warnings({"start": "face network"}) == ()
 
 
 def test_every_result_of_a_model_of_drawn_faces_says_so(told):
@@ -216,7 +216,7 @@ def test_every_result_of_a_model_of_drawn_faces_says_so(told):
 
 
 def test_attention_of_a_face_network_as_it_was_is_called_untrained():
-    (told,) = told_of_attention({"start": "face network", "step": 0})
+    (told,) = attention_warnings({"start": "face network", "step": 0})
     assert "never trained" in told
-    assert told_of_attention({"start": "face network", "step": 5}) == ()
-    assert told_of_attention({"step": 0}) == ()
+    assert attention_warnings({"start": "face network", "step": 5}) == ()
+    assert attention_warnings({"step": 0}) == ()

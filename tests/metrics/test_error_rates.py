@@ -380,12 +380,12 @@ def test_d_prime_without_spread_is_infinite():
 
 
 def test_ranks_and_neighbours_of_a_tally():
-    tally = counted([3, 1, 3, 3, 2])
-    assert tally.at_ranks([0, 1, 2, 3, 4]).tolist() == [1, 2, 3, 3, 3]
+    kind_counts = counted([3, 1, 3, 3, 2])
+    assert kind_counts.at_ranks([0, 1, 2, 3, 4]).tolist() == [1, 2, 3, 3, 3]
     assert ScoreCounts(np.array([1.0, 2, 3, 3, 3])).at_ranks([0, 2, 4]).tolist() == [1, 3, 3]
-    assert (tally.lowest, tally.highest, tally.size) == (1, 3, 5)
-    assert tally.num_below([1, 2.5, 4]).tolist() == [0, 2, 5]
-    assert tally.num_at_or_below([1, 2.5, 4]).tolist() == [1, 2, 5]
+    assert (kind_counts.lowest, kind_counts.highest, kind_counts.size) == (1, 3, 5)
+    assert kind_counts.num_below([1, 2.5, 4]).tolist() == [0, 2, 5]
+    assert kind_counts.num_at_or_below([1, 2.5, 4]).tolist() == [1, 2, 5]
 
 
 def test_counted_classes_that_cannot_be_told_apart_are_errors():

@@ -173,9 +173,9 @@ def test_edges_are_dense_where_rates_are_small(monkeypatch, threshold):
     exact = family_jackknife.choose_edges(counts, threshold)
     assert 500 < exact.size < 1000 < sum(counts.of(kind).size for kind in NAMES)
     for kind in ("twin", "unrelated"):
-        tally = getattr(counts, kind)
-        assert set(tally.at_ranks(tally.size - 1 - np.arange(10)).tolist()) <= set(exact.tolist())
-        assert tally.lowest in exact
+        kind_counts = getattr(counts, kind)
+        assert set(kind_counts.at_ranks(kind_counts.size - 1 - np.arange(10)).tolist()) <= set(exact.tolist())
+        assert kind_counts.lowest in exact
     assert set(counts.genuine.at_ranks(np.arange(10)).tolist()) <= set(exact.tolist())
     assert (np.diff(exact) > 0).all()
     if threshold is not None and math.isfinite(threshold):

@@ -96,10 +96,10 @@ def test_counters_and_arrays_hold_the_same_scores(monkeypatch, count_from):
     counts = count_pairs(source)
     _, _, scores, kinds = listed(source)
     for kind in PairKind:
-        tally, want = counts.of(kind), Counter(scores[kinds == kind].tolist())
-        values, each = tally.distinct()
+        kind_counts, want = counts.of(kind), Counter(scores[kinds == kind].tolist())
+        values, each = kind_counts.distinct()
         assert dict(zip(values.tolist(), each.tolist(), strict=True)) == want
-        assert tally.size == sum(want.values())
+        assert kind_counts.size == sum(want.values())
         assert values.dtype == np.float32
     assert (counts.unrelated.below is None) == (count_from == 10**9)  # counters, or the scores themselves
     assert counts.other.size == 0

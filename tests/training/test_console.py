@@ -6,7 +6,7 @@ import pytest
 
 from twin_dcal.cli import evaluate_options, train
 from twin_dcal.config import TwinVerificationConfig
-from twin_dcal.training.console import EpochTable, best_note, figures_told, validated_kinds
+from twin_dcal.training.console import EpochTable, best_note, format_figures, validated_kinds
 
 TRAINED = {
     "train/loss": 4.0561,
@@ -87,9 +87,9 @@ def test_figures_in_words():
         "all_eer": 0.2,
         "all_auc": 0.9,
     }
-    assert figures_told(figures) == "twin EER 42.1 %, AUC 0.598 · unrelated EER 1.57 %, AUC 0.999"
-    assert figures_told({"all_eer": 0.2, "all_auc": 1.0}) == "all EER 20.0 %, AUC 1.00"
-    assert figures_told({}) == ""
+    assert format_figures(figures) == "twin EER 42.1 %, AUC 0.598 · unrelated EER 1.57 %, AUC 0.999"
+    assert format_figures({"all_eer": 0.2, "all_auc": 1.0}) == "all EER 20.0 %, AUC 1.00"
+    assert format_figures({}) == ""
 
 
 def test_a_run_tells_its_table_and_what_to_type_next(tiny_faces, tmp_path, caplog, capsys):

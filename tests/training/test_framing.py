@@ -126,13 +126,13 @@ def test_photographs_are_told_from_aligned_crops(monkeypatch, spread, moved, kno
     places = iter(TEMPLATES["ours"] + shift for shift in shifts)
     monkeypatch.setattr(framing, "_landmarks", lambda paths, size: [next(places) for _ in paths])
     monkeypatch.setattr(framing, "is_available", lambda: True)
-    told = framing.told_of_faces([Path("a.jpg")] * 100, 64, TEMPLATES["ours"] if known else None)
+    told = framing.framing_warnings([Path("a.jpg")] * 100, 64, TEMPLATES["ours"] if known else None)
     assert [text.split(",")[0] for text in told] == (["the pictures look like photographs"] if warns else [])
 
 
 def test_without_a_detector_or_with_few_faces_nothing_is_told(monkeypatch):
     monkeypatch.setattr(framing, "is_available", lambda: True)
     monkeypatch.setattr(framing, "_landmarks", lambda paths, size: [])
-    assert framing.told_of_faces([Path("a.jpg")] * 100, 64, None) == ()
+    assert framing.framing_warnings([Path("a.jpg")] * 100, 64, None) == ()
     monkeypatch.setattr(framing, "is_available", lambda: False)
-    assert framing.told_of_faces([Path("a.jpg")] * 100, 64, None) == ()
+    assert framing.framing_warnings([Path("a.jpg")] * 100, 64, None) == ()

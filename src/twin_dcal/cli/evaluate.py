@@ -77,7 +77,7 @@ def _tune(options: argparse.Namespace) -> int:
     """Choose the threshold, print it, and store it where asked to."""
     from twin_dcal.evaluation import run as evaluation
     from twin_dcal.evaluation.systems import ModelSystem
-    from twin_dcal.model_file.provenance import told_of_training
+    from twin_dcal.model_file.provenance import training_warnings
 
     system = _system(options)
     tuning = evaluation.tune_on(
@@ -85,7 +85,7 @@ def _tune(options: argparse.Namespace) -> int:
     )
     print(tuning.choice.described(tuning.data))
     assert isinstance(system, ModelSystem)
-    for warning in filter(None, (*told_of_training(system.loaded.training), tuning.choice.warning)):
+    for warning in filter(None, (*training_warnings(system.loaded.training), tuning.choice.warning)):
         print(f"Warning: {warning}")
     if options.save:
         evaluation.save_tuning(system, tuning)

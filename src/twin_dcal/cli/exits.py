@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from twin_dcal.errors import TwinDcalError
-from twin_dcal.files import told_full, writing
+from twin_dcal.files import disk_full_error, writing
 from twin_dcal.names import printable
 
 DONE = 0
@@ -159,7 +159,7 @@ def told(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):
         return UNREAD
     if isinstance(error, OSError):  # a full disk, a folder that cannot be made: the message names it
-        return _mistake(str(told_full(error)))
+        return _mistake(str(disk_full_error(error)))
     if (limit := _limit(error)) is not None:
         return _mistake(f"this machine, or a limit set for it, does not allow it: {limit}")
     if (variable := _wrong_variable(error)) is not None:

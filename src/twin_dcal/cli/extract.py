@@ -121,7 +121,7 @@ def _extract(
     from twin_dcal.distributed import is_main
     from twin_dcal.extraction.beside import Wanted, write_beside
     from twin_dcal.extraction.extract import extract
-    from twin_dcal.model_file.provenance import told_of_training
+    from twin_dcal.model_file.provenance import training_warnings
 
     done = extract(
         engine, images, output, feature_type=options.feature_type, batch_size=options.batch_size,
@@ -142,7 +142,7 @@ def _extract(
     print(f"{plural(done.num_images, 'feature')}: {_few(done.files)}")
     for path in written:
         print(path)
-    for text in told_of_training(engine.source.training):
+    for text in training_warnings(engine.source.training):
         tell(f"warning: {text}")
 
 

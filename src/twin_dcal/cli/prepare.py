@@ -141,7 +141,7 @@ def _tell(job: "Job", done: "Prepared", doubts: Sequence[str]) -> None:
 def _model(options: argparse.Namespace) -> tuple["Embed | None", float, tuple[str, ...]]:
     """What tells whether a crop fits its person, from which cosine on it does, and why it may tell wrongly."""
     from twin_dcal.errors import ConfigError
-    from twin_dcal.model_file.provenance import told_of_training
+    from twin_dcal.model_file.provenance import training_warnings
 
     if options.model is None:
         if options.min_cosine is not None:
@@ -158,7 +158,7 @@ def _model(options: argparse.Namespace) -> tuple["Embed | None", float, tuple[st
     if options.min_cosine is not None and not -1 <= options.min_cosine <= 1:
         raise ConfigError(f"--min_cosine {options.min_cosine:g}: a cosine lies between -1 and 1")
     threshold = engine.threshold if options.min_cosine is None else options.min_cosine
-    return embed, threshold, told_of_training(engine.source.training)  # type: ignore[return-value]
+    return embed, threshold, training_warnings(engine.source.training)  # type: ignore[return-value]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -108,9 +108,9 @@ def body(arguments: Sequence[str] | None) -> int:
     if result is None:
         print("configuration and data are usable; nothing was trained (--validate_only)")
         return 0
-    from twin_dcal.training.console import figures_told
+    from twin_dcal.training.console import format_figures
 
-    told = figures_told(result.best_figures)
+    told = format_figures(result.best_figures)
     print(f"best model: {result.best_model}" + (f"\n  on validation: {told}" if told else ""))
     for warning in result.warnings:
         tell(f"warning: {warning}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twin_dcal.config import DataConfig
 from twin_dcal.errors import ManifestError
-from twin_dcal.files import UNFINISHED, told_unfinished
+from twin_dcal.files import UNFINISHED, unfinished_message
 from twin_dcal.plural import plural
 
 from .checks import check_images
@@ -62,7 +62,7 @@ def _refuse_unfinished(data: DataConfig) -> None:
     """ManifestError for a set that dcal-synth is making or was stopped at: its twin pairs are written last."""
     folder = data.data_dir
     if folder is not None and (Path(folder) / UNFINISHED).is_dir():
-        raise ManifestError(told_unfinished(folder))
+        raise ManifestError(unfinished_message(folder))
 
 
 def load_face_data(data: DataConfig, seed: int) -> FaceData:

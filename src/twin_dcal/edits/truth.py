@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from twin_dcal.data.decode import decode_pixels, read_bytes
 from twin_dcal.data.formats import pixel_size
 from twin_dcal.errors import ConfigError, ImageError
-from twin_dcal.files import told_unfinished
+from twin_dcal.files import unfinished_message
 
 from .difference import face_area
 from .face import fit_camera
@@ -60,7 +60,7 @@ def read_truth(folder: str | Path) -> Truth:
     """ConfigError for a folder without a complete set."""
     folder = Path(folder)
     if not is_complete(folder):
-        raise ConfigError(told_unfinished(folder))
+        raise ConfigError(unfinished_message(folder))
     with (folder / META_NAME).open(encoding="utf-8") as lines:
         records = [json.loads(line) for line in lines]
     shots = tuple(

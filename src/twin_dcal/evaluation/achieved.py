@@ -6,7 +6,7 @@ from typing import Any
 from twin_dcal.metrics.carried import achieved_interval
 from twin_dcal.metrics.confidence import Spread
 from twin_dcal.metrics.intervals import Intervals
-from twin_dcal.metrics.thresholds import impostors_told
+from twin_dcal.metrics.thresholds import impostor_words
 from twin_dcal.percent import percent
 
 from .result import Figures
@@ -40,7 +40,7 @@ def achieved_fmr(origin: Mapping[str, Any], figures: Figures, intervals: Interva
         "fmr": fmr,
         "interval": [interval.low, interval.high],
         "sentence": (
-            f"The threshold was chosen on {impostors_told(on)} of other people {where}; here FMR is {percent(fmr)} "
+            f"The threshold was chosen on {impostor_words(on)} of other people {where}; here FMR is {percent(fmr)} "
             f"[{percent(interval.low).removesuffix(' %')}–{percent(interval.high)} with the error of the choice]: the "
             f"difference {chance}."
         ),

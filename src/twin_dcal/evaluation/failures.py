@@ -128,7 +128,7 @@ def _pairs(sizes: Counts) -> int:
     return int((sizes * (sizes - 1) // 2).sum())
 
 
-def seen_in(rows: Sequence[NDArray[np.int64]], num_images: int) -> NDArray[np.bool_]:
+def images_in(rows: Sequence[NDArray[np.int64]], num_images: int) -> NDArray[np.bool_]:
     """(N,) which images are in any of some pairs."""
     seen = np.zeros(num_images, bool)
     for side in rows:

@@ -18,7 +18,7 @@ from twin_dcal.metrics.pair_stream import AllPairs, ListedPairs, PairSource
 from twin_dcal.metrics.pairs import PairKind, pair_scores
 from twin_dcal.plural import plural
 
-from .failures import Failures, failures_of, number_of_pairs, seen_in
+from .failures import Failures, failures_of, images_in, number_of_pairs
 
 Labels = NDArray[np.str_]
 Rows = NDArray[np.int64]
@@ -169,7 +169,7 @@ def without_scores(comparisons: Comparisons, failed: NDArray[np.bool_]) -> Compa
     """
     assert comparisons.pairs is not None
     scored = comparisons.pairs.only(~failed)
-    is_kept = seen_in((scored.first, scored.second), len(comparisons.names))
+    is_kept = images_in((scored.first, scored.second), len(comparisons.names))
     by_kind = np.bincount(comparisons.pairs.kinds[failed], minlength=len(PairKind))
     told = (
         f"{plural(int(failed.sum()), 'pair has', 'pairs have')} no score and "

@@ -59,7 +59,7 @@ def reliability(calibration: Calibration, scores: TwoClasses, num_bins: int = NU
     mass = np.zeros((2, num_bins))
     promised, pairs = np.zeros(num_bins), np.zeros(num_bins, np.int64)
     brier = 0.0
-    for same, parts in ((1, (scores.genuine_tally,)), (0, scores.impostor_tallies)):
+    for same, parts in ((1, (scores.genuine_counts,)), (0, scores.impostor_counts)):
         weight = 0.5 / sum(part.size for part in parts)
         for part in parts:
             for values, counts in _chunks(part):

@@ -16,7 +16,7 @@ from twin_dcal.metrics.intervals import FMR_LEVELS, Interval, Intervals
 from twin_dcal.metrics.pair_stream import SECTIONS, CountedPairs
 from twin_dcal.metrics.pairs import PairScores
 from twin_dcal.metrics.score_counts import CountedScores
-from twin_dcal.metrics.thresholds import choose_threshold, counted, impostors_told
+from twin_dcal.metrics.thresholds import choose_threshold, counted, impostor_words
 from twin_dcal.plural import plural
 
 from . import behind
@@ -53,7 +53,7 @@ def evaluation_figures(
     if threshold is None:
         choice = choose_threshold(weighted, "eer")
         threshold = choice.threshold
-        threshold_source = f"EER on {impostors_told(choice.on)} of these very scores"
+        threshold_source = f"EER on {impostor_words(choice.on)} of these very scores"
         warnings.append("No stored threshold: accuracies use the EER threshold of these scores (optimistic).")
     present = [name for name in SECTIONS if name == "all" or pairs.has(name)]
     ordered = {name: Section(weighted.section(name), pairs.section(name)) for name in present}

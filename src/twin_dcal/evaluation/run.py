@@ -15,7 +15,7 @@ from twin_dcal.metrics.intervals import over_families
 from twin_dcal.metrics.pair_stream import count_pairs
 from twin_dcal.metrics.pairs import normalize_rows
 from twin_dcal.metrics.templates import TemplateDecision, calibrate_templates
-from twin_dcal.metrics.thresholds import ThresholdChoice, choose_threshold, impostors_told
+from twin_dcal.metrics.thresholds import ThresholdChoice, choose_threshold, impostor_words
 from twin_dcal.plural import plural
 
 from .earlier import make_room
@@ -47,7 +47,7 @@ class Tuning:
     templates: tuple[TemplateDecision, ...] = ()
 
     def decision(self) -> Decision:
-        on = f"{self.choice.metric} on {impostors_told(self.choice.on)} of {self.data}"
+        on = f"{self.choice.metric} on {impostor_words(self.choice.on)} of {self.data}"
         warnings = () if self.choice.warning is None else (self.choice.warning,)
         origin = self.choice.origin(self.data)
         return Decision(self.choice.threshold, on, self.calibration.calibration, warnings, origin)
@@ -101,8 +101,8 @@ def _run(
     test = system.scored(data, "test")
     tuning = None if tune is None else tune_on(system, test, *tune, effort)
     decision = given or (tuning.decision() if tuning else system.stored())
-    data_told = {"test_data": test.comparisons.source, "compared_sha256": fingerprint(test.comparisons)}
-    about = {"twin_dcal": __version__, **system.about(), **data_told}
+    data_summary = {"test_data": test.comparisons.source, "compared_sha256": fingerprint(test.comparisons)}
+    about = {"twin_dcal": __version__, **system.about(), **data_summary}
     known, told = metadata_of(
         test.comparisons, metadata, (system.files.data_set, data, test.comparisons.source)
     )

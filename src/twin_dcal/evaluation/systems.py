@@ -18,9 +18,9 @@ from twin_dcal.metrics.calibration import Calibration, calibration_from_dict
 from twin_dcal.metrics.fusion import Fusion
 from twin_dcal.metrics.pair_stream import PairSource
 from twin_dcal.model_file.familiarity import looks_of_files
-from twin_dcal.model_file.provenance import told_of_model, told_of_training, trained_on
+from twin_dcal.model_file.provenance import model_warnings, trained_on, training_warnings
 from twin_dcal.plural import plural
-from twin_dcal.training.framing import told_of_faces
+from twin_dcal.training.framing import framing_warnings
 
 from .embedding_files import Embeddings, read_embeddings
 from .evaluate import Decision
@@ -114,16 +114,16 @@ class ModelSystem:
         """Whether the model knows pictures like these at all, from some of them."""
         from twin_dcal.distributed import is_main
 
-        told, known = told_of_training(self.loaded.training), self.loaded.familiarity
+        told, known = training_warnings(self.loaded.training), self.loaded.familiarity
         if not is_main():
             return told
         size, landmarks = self.loaded.preprocessing.image_size, self.loaded.preprocessing.landmarks
         if self.prepare is None:
-            told = (*told, *told_of_faces([Path(name) for name in comparisons.names], size, landmarks))
+            told = (*told, *framing_warnings([Path(name) for name in comparisons.names], size, landmarks))
         if known is None:
             return told
         found = looks_of_files(comparisons.names, size, _LOOKED_AT, self.prepare)
-        return (*told, *known.told_of_many(found))
+        return (*told, *known.many_unlike_warning(found))
 
     def scored_with(self, comparisons: Comparisons, feature_type: FeatureType) -> Scored:
         """Scores of given comparisons with one of the model's features, without the images that cannot be read."""
@@ -208,7 +208,7 @@ class EmbeddingsSystem:
         wanted = None if data is None else read_comparisons(data, self.files, split)
         comparisons, vectors = join_embeddings(embeddings, wanted, self.files.twin_pairs)
         comparisons = replace(
-            comparisons, warnings=(*told_of_model(embeddings.metadata.get("model")), *comparisons.warnings)
+            comparisons, warnings=(*model_warnings(embeddings.metadata.get("model")), *comparisons.warnings)
         )
         comparisons, rows = self.sampling.of(comparisons)
         vectors, fusion = vectors[rows], fusion_from(embeddings.metadata.get("fusion"), embeddings.file)

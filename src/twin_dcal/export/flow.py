@@ -15,7 +15,7 @@ from twin_dcal.inference.onnx_backend import OnnxBackend
 from twin_dcal.inference.onnx_metadata import FORMAT, FORMAT_VERSION, preprocessing_in_words, to_strings
 from twin_dcal.inference.torch_backend import TorchBackend
 from twin_dcal.model_file.onnx_bytes import sealed
-from twin_dcal.model_file.provenance import told_of_training
+from twin_dcal.model_file.provenance import training_warnings
 from twin_dcal.progress import ProgressBar
 
 from . import faces
@@ -101,7 +101,7 @@ def _export(
         file.write(content)
     bar.update()
     return Exported(
-        output, final.source.sha256, len(content), told, auc, told_of_training(final.source.training)
+        output, final.source.sha256, len(content), told, auc, training_warnings(final.source.training)
     )
 
 

@@ -13,7 +13,7 @@ from twin_dcal.metrics.error_curve import ErrorCurve, Rates
 from twin_dcal.metrics.pairs import PairScores
 from twin_dcal.metrics.templates import Rule, TemplateDecision, decision_for
 from twin_dcal.metrics.thresholds import ThresholdChoice, choose_threshold, counted
-from twin_dcal.model_file.provenance import told_of_attention, told_of_training
+from twin_dcal.model_file.provenance import attention_warnings, training_warnings
 from twin_dcal.percent import percent
 
 from .aligning import FaceInfo
@@ -148,8 +148,8 @@ class Deciding:
             estimated_fnmr=None if rates is None else rates.fnmr,
             model=source.described(),
             warnings=(
-                *told_of_training(source.training),
-                *(told_of_attention(source.training) if with_attention else ()),
+                *training_warnings(source.training),
+                *(attention_warnings(source.training) if with_attention else ()),
                 *self.warnings(rates),
                 *_of_pictures(seen),
             ),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twin_dcal.errors import ConfigError, ImageError, ModelError
-from twin_dcal.model_file.provenance import told_of_training
+from twin_dcal.model_file.provenance import training_warnings
 from twin_dcal.plural import plural
 from twin_dcal.prepare.align import FaceChoice
 from twin_dcal.progress import ProgressBar
@@ -207,7 +207,7 @@ class Gallery:
             for rank, at in enumerate(order[:top], start=1)
         )
         warnings = (
-            *told_of_training(self._engine.source.training), *self._doubts(hits, order, scores, len(side.paths), fuse),
+            *training_warnings(self._engine.source.training), *self._doubts(hits, order, scores, len(side.paths), fuse),
             *side.warnings(),
         )  # fmt: skip
         elapsed_ms = 1000 * (time.perf_counter() - began)

@@ -21,7 +21,7 @@ from twin_dcal._version import __version__
 from twin_dcal.errors import ConfigError, ImageError, ManifestError, ModelError
 from twin_dcal.files import replacing
 from twin_dcal.locking import locked
-from twin_dcal.model_file.entries import first_told
+from twin_dcal.model_file.entries import first_fault
 from twin_dcal.names import printable
 from twin_dcal.plural import plural
 from twin_dcal.prepare.quality import WEIGHED
@@ -186,7 +186,7 @@ def read_gallery(path: Path, sha256: str, align: str, width: int) -> Stored:
         found = _Manifest.model_validate(json.loads(header["__metadata__"][_ENTRY]))
         features = safetensors.numpy.load(data)[_TENSOR]
     except ValidationError as error:
-        raise ModelError(f"{path}: damaged: {printable(first_told(error))}") from error
+        raise ModelError(f"{path}: damaged: {printable(first_fault(error))}") from error
     except (KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
         raise ModelError(f"{path}: not a gallery, or damaged") from error
     if found.format != FORMAT or found.format_version != FORMAT_VERSION:

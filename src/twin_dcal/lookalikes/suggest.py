@@ -16,7 +16,7 @@ from twin_dcal.evaluation.embedding_files import read_embeddings
 from twin_dcal.evaluation.inputs import DataFiles, join_embeddings, read_comparisons
 from twin_dcal.files import write_text
 from twin_dcal.metrics.pairs import normalize_rows
-from twin_dcal.model_file.provenance import told_of_model
+from twin_dcal.model_file.provenance import model_warnings
 from twin_dcal.plural import plural
 from twin_dcal.report.html import page_style
 from twin_dcal.report.thumbnails import thumbnail
@@ -73,7 +73,7 @@ def suggest(
         )
     typical = _typical_images(names, vectors, people, ids, means, found)
     written = tuple(output / name for name in (PAIRS_NAME, TABLE_NAME, SHEET_NAME))
-    warnings = told_of_model(stored.metadata.get("model"))
+    warnings = model_warnings(stored.metadata.get("model"))
     write_text(written[1], _table(found))
     write_text(written[2], _sheet(found, limits, typical, warnings))
     write_text(written[0], json.dumps([[pair.one, pair.other] for pair in found.pairs], indent=1) + "\n")

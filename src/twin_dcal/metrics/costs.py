@@ -121,8 +121,8 @@ def min_cllr(hull: Hull) -> float:
 
 def cllr(scores: TwoClasses, calibration: Calibration) -> float:
     """Cost of a calibration's log-likelihood ratios in bits: 0 is perfect, 1 knows nothing, more misleads."""
-    genuine = _mean_cost((scores.genuine_tally,), calibration, -1)
-    return (genuine + _mean_cost(scores.impostor_tallies, calibration, 1)) / 2
+    genuine = _mean_cost((scores.genuine_counts,), calibration, -1)
+    return (genuine + _mean_cost(scores.impostor_counts, calibration, 1)) / 2
 
 
 def _mean_cost(parts: tuple[ScoreCounts, ...], calibration: Calibration, sign: int) -> float:

@@ -15,7 +15,7 @@ from twin_dcal.errors import MetricError
 from .error_rates import MIN_ERRORS
 from .pair_stream import SECTIONS, CountedPairs
 from .score_counts import ScoreCounts
-from .thresholds import impostors_told
+from .thresholds import impostor_words
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class Threshold:
         criterion, impostors, data = (self.origin.get(key) for key in ("criterion", "impostors", "data"))
         if not criterion:
             return "the model file, which does not say how it was chosen"
-        on = f" on {impostors_told(impostors)}" if impostors else ""
+        on = f" on {impostor_words(impostors)}" if impostors else ""
         return f"{criterion}{on}{f' of {data}' if data else ''}"
 
 
@@ -82,13 +82,13 @@ class ErrorCurve:
         if "all" not in sections:
             raise MetricError(f"{data}: no impostor pair, so there is no error curve")
         kept = [
-            _tails(tally, per_tail)
-            for tally in (pairs.genuine, pairs.twin, pairs.unrelated, pairs.other)
-            if tally.size
+            _tails(kind_counts, per_tail)
+            for kind_counts in (pairs.genuine, pairs.twin, pairs.unrelated, pairs.other)
+            if kind_counts.size
         ]
         thresholds = np.unique(np.concatenate([*kept, [] if threshold is None else [threshold]]))
         fmr: dict[str, Floats] = {
-            name: np.sum([part.num_at_or_above(thresholds) for part in scores.impostor_tallies], axis=0)
+            name: np.sum([part.num_at_or_above(thresholds) for part in scores.impostor_counts], axis=0)
             / scores.num_impostors
             for name, scores in sections.items()
         }
@@ -176,10 +176,10 @@ class ErrorCurve:
         return made
 
 
-def _tails(tally: ScoreCounts, per_tail: int) -> Floats:
+def _tails(kind_counts: ScoreCounts, per_tail: int) -> Floats:
     """Scores of a class at ranks that grow geometrically from both ends, the ends included."""
-    ranks = np.unique(np.geomspace(1, tally.size, per_tail).round().astype(np.intp)) - 1
-    return np.asarray(tally.at_ranks(np.concatenate([ranks, tally.size - 1 - ranks])), np.float64)
+    ranks = np.unique(np.geomspace(1, kind_counts.size, per_tail).round().astype(np.intp)) - 1
+    return np.asarray(kind_counts.at_ranks(np.concatenate([ranks, kind_counts.size - 1 - ranks])), np.float64)
 
 
 def _shares(values: ArrayLike, within: tuple[float, float] | None) -> Floats:

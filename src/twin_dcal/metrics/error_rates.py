@@ -171,7 +171,7 @@ def roc(scores: TwoClasses, *, corners_only: bool = False) -> RocCurve:
     """
     thresholds = np.unique(_corners(scores) if corners_only else _everything(scores))[::-1]
     false_matches = _false_matches(scores, thresholds)
-    matches = scores.genuine_tally.num_at_or_above(thresholds)
+    matches = scores.genuine_counts.num_at_or_above(thresholds)
     return RocCurve(
         thresholds=np.concatenate([[np.inf], thresholds.astype(np.float64)]),
         fmr=np.concatenate([[0.0], false_matches / scores.num_impostors]),
@@ -183,9 +183,9 @@ def roc(scores: TwoClasses, *, corners_only: bool = False) -> RocCurve:
 
 def auc(scores: TwoClasses) -> float:
     """Area under the ROC curve in [0, 1]: P(genuine > impostor) + ½ P(equal), the Mann-Whitney statistic."""
-    values, counts = scores.genuine_tally.distinct()
+    values, counts = scores.genuine_counts.distinct()
     won_halves = 0  # a lower impostor counts two halves, an equal one one
-    for part in scores.impostor_tallies:
+    for part in scores.impostor_counts:
         won_halves += (counts @ (part.num_below(values) + part.num_at_or_below(values))).item()
     return won_halves / (2 * scores.num_genuine * scores.num_impostors)
 
@@ -197,7 +197,7 @@ def d_prime(scores: TwoClasses) -> float:
     order of the scores. Negative where genuine pairs score lower; ±inf where no class has any spread.
     Source: Daugman, "The importance of being random", Pattern Recognition 36 (2003), decidability d'.
     """
-    genuine, impostor = _moments((scores.genuine_tally,)), _moments(scores.impostor_tallies)
+    genuine, impostor = _moments((scores.genuine_counts,)), _moments(scores.impostor_counts)
     distance, spread = genuine[0] - impostor[0], math.sqrt((genuine[1] + impostor[1]) / 2)
     return distance / spread if spread > 0 else math.copysign(math.inf, distance)
 
@@ -240,7 +240,7 @@ def error_rates_at(scores: TwoClasses, threshold: float) -> Confusion:
     """Counts of right and wrong decisions at any threshold (±inf too). MetricError for NaN."""
     if math.isnan(threshold):
         raise MetricError("threshold is NaN; give the score from which a pair counts as the same person.")
-    matches = scores.genuine_tally.num_at_or_above(threshold).item()
+    matches = scores.genuine_counts.num_at_or_above(threshold).item()
     false_matches = _false_matches(scores, threshold).item()
     non_matches = scores.num_impostors - false_matches
     return Confusion(float(threshold), matches, false_matches, non_matches, scores.num_genuine - matches)
@@ -299,7 +299,7 @@ def operating_point(scores: TwoClasses, fmr_requested: float) -> OperatingPoint:
 
 def _false_matches(scores: TwoClasses, thresholds: ArrayLike) -> Counts:
     """How many impostors are at or above each threshold."""
-    return np.asarray(sum(part.num_at_or_above(thresholds) for part in scores.impostor_tallies))
+    return np.asarray(sum(part.num_at_or_above(thresholds) for part in scores.impostor_counts))
 
 
 def _misses_dominate(scores: TwoClasses, threshold: float) -> bool:
@@ -322,8 +322,8 @@ def _everything(scores: TwoClasses) -> ScoreArray:
 
 def _corners(scores: TwoClasses) -> ScoreArray:
     """Thresholds between which one rate rests: the smaller class's scores and the next score above each."""
-    genuine = scores.genuine_tally.values
-    impostor = [part.values for part in scores.impostor_tallies]
+    genuine = scores.genuine_counts.values
+    impostor = [part.values for part in scores.impostor_counts]
     steps = np.unique(genuine if genuine.size <= sum(map(len, impostor)) else np.concatenate(impostor))
     above = next_above(scores, steps)
     return np.concatenate([steps, above[np.isfinite(above)], *(part.values[:1] for part in observed(scores))])
@@ -334,8 +334,8 @@ def _genuine_steps(scores: TwoClasses) -> tuple[ScoreArray, Counts, Counts]:
 
     Lowering a threshold between two of them adds false matches only, so accuracy and F1 peak at one of them.
     """
-    thresholds = scores.genuine_tally.distinct()[0][::-1]
-    return thresholds, scores.genuine_tally.num_at_or_above(thresholds), _false_matches(scores, thresholds)
+    thresholds = scores.genuine_counts.distinct()[0][::-1]
+    return thresholds, scores.genuine_counts.num_at_or_above(thresholds), _false_matches(scores, thresholds)
 
 
 def _precision_steps(scores: TwoClasses) -> tuple[Counts, Rates, Rates]:
@@ -343,7 +343,7 @@ def _precision_steps(scores: TwoClasses) -> tuple[Counts, Rates, Rates]:
     thresholds, matches, false_matches = _genuine_steps(scores)
     gained = np.diff(matches, prepend=0)
     matches_before = matches - gained
-    false_before = sum(part.size - part.num_at_or_below(thresholds) for part in scores.impostor_tallies)
+    false_before = sum(part.size - part.num_at_or_below(thresholds) for part in scores.impostor_counts)
     declared = matches_before + false_before
     precision_before = np.where(declared > 0, matches_before / np.maximum(declared, 1), 1.0)
     return gained, matches / (matches + false_matches), precision_before

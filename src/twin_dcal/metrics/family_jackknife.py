@@ -147,20 +147,22 @@ def choose_edges(counts: CountedPairs, threshold: float | None) -> ScoreArray:
     Dense means: in the upper tail of the impostors and the lower tail of the genuine pairs every rank at first, then
     ranks 3 % apart; beside them even quantiles of each kind. A threshold is an edge, so rates at it have no bin error.
     """
-    kinds = [tally for tally in (counts.genuine, counts.twin, counts.unrelated) if tally.size]
-    dtype = np.result_type(*(tally.values for tally in kinds))
+    kinds = [
+        kind_counts for kind_counts in (counts.genuine, counts.twin, counts.unrelated) if kind_counts.size
+    ]
+    dtype = np.result_type(*(kind_counts.values for kind_counts in kinds))
     given = np.empty(0, dtype)
     if threshold is not None and np.isfinite(threshold):
         given = np.atleast_1d(rounded_up(threshold, dtype))
-    if sum(tally.values.size for tally in kinds) <= MAX_EDGES:
-        return np.unique(np.concatenate([given, *(tally.values for tally in kinds)]))
+    if sum(kind_counts.values.size for kind_counts in kinds) <= MAX_EDGES:
+        return np.unique(np.concatenate([given, *(kind_counts.values for kind_counts in kinds)]))
     chosen = [given]
-    for tally in kinds:
-        ranks = _tail_ranks(tally.size)
-        if tally is not counts.genuine:
-            ranks = tally.size - 1 - ranks
-        even = np.linspace(0, tally.size - 1, NUM_QUANTILES).astype(np.intp)
-        chosen += [tally.at_ranks(ranks), tally.at_ranks(even)]
+    for kind_counts in kinds:
+        ranks = _tail_ranks(kind_counts.size)
+        if kind_counts is not counts.genuine:
+            ranks = kind_counts.size - 1 - ranks
+        even = np.linspace(0, kind_counts.size - 1, NUM_QUANTILES).astype(np.intp)
+        chosen += [kind_counts.at_ranks(ranks), kind_counts.at_ranks(even)]
     return np.unique(np.concatenate(chosen))
 
 
@@ -231,11 +233,11 @@ def _tail_ranks(total: int) -> NDArray[np.intp]:
 
 def _centre(counts: CountedPairs) -> float:
     """Between the means, so that sums of squares about it lose no digits."""
-    return float(np.mean([tally.moments()[0] for tally in _filled(counts)]))
+    return float(np.mean([kind_counts.moments()[0] for kind_counts in _filled(counts)]))
 
 
 def _filled(counts: CountedPairs) -> list[ScoreCounts]:
-    return [tally for tally in map(counts.of, PairKind) if tally.size]
+    return [kind_counts for kind_counts in map(counts.of, PairKind) if kind_counts.size]
 
 
 def _of_one_kind(source: PairSource) -> Iterator[PairBlock]:

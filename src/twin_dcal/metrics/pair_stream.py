@@ -252,8 +252,8 @@ class CountedPairs:
 
     def of(self, kind: PairKind) -> ScoreCounts:
         """The scores of one kind of pair."""
-        tally: ScoreCounts = getattr(self, kind.name.lower())
-        return tally
+        kind_counts: ScoreCounts = getattr(self, kind.name.lower())
+        return kind_counts
 
     @property
     def is_weighted(self) -> bool:
@@ -292,7 +292,7 @@ def count_pairs(source: PairSource) -> CountedPairs:
         for kind in block.kinds():
             part = block.only(kind)
             gathered[kind].add(part.score, part.weight)
-    return CountedPairs(*(gathered[kind].tally(kind.name.lower()) for kind in PairKind))
+    return CountedPairs(*(gathered[kind].take_counts(kind.name.lower()) for kind in PairKind))
 
 
 class _Gathered:
@@ -319,8 +319,8 @@ class _Gathered:
                 np.add.at(self._counters, grid_index(part), each)
             self._parts, self._weights = [], []
 
-    def tally(self, name: str) -> ScoreCounts:
-        """What was gathered, which is given up for it."""
+    def take_counts(self, name: str) -> ScoreCounts:
+        """Builds the score counts and empties this collector."""
         counters, parts = self._counters, self._parts
         self._counters, self._parts = None, []
         if counters is not None:

@@ -121,10 +121,10 @@ class TwoClasses(Protocol):
     def num_impostors(self) -> int: ...
 
     @property
-    def genuine_tally(self) -> ScoreCounts: ...
+    def genuine_counts(self) -> ScoreCounts: ...
 
     @property
-    def impostor_tallies(self) -> tuple[ScoreCounts, ...]:
+    def impostor_counts(self) -> tuple[ScoreCounts, ...]:
         """None of them empty."""
         ...
 
@@ -145,11 +145,11 @@ class SortedScores:
         return self.impostor.size
 
     @property
-    def genuine_tally(self) -> ScoreCounts:
+    def genuine_counts(self) -> ScoreCounts:
         return ScoreCounts(self.genuine)
 
     @property
-    def impostor_tallies(self) -> tuple[ScoreCounts, ...]:
+    def impostor_counts(self) -> tuple[ScoreCounts, ...]:
         return (ScoreCounts(self.impostor),)
 
 
@@ -157,16 +157,16 @@ class SortedScores:
 class CountedScores:
     """Genuine scores, and impostor scores in one part or several that count together; made by `count_scores`."""
 
-    genuine_tally: ScoreCounts
-    impostor_tallies: tuple[ScoreCounts, ...]
+    genuine_counts: ScoreCounts
+    impostor_counts: tuple[ScoreCounts, ...]
 
     @property
     def num_genuine(self) -> int:
-        return self.genuine_tally.size
+        return self.genuine_counts.size
 
     @property
     def num_impostors(self) -> int:
-        return sum(part.size for part in self.impostor_tallies)
+        return sum(part.size for part in self.impostor_counts)
 
 
 def sort_scores(genuine: ArrayLike, impostor: ArrayLike) -> SortedScores:
@@ -223,29 +223,29 @@ def refuse_not_finite(name: str, ascending: ScoreArray) -> None:
 
 def observed(scores: TwoClasses) -> tuple[ScoreCounts, ...]:
     """All parts whose values are observed scores."""
-    return (scores.genuine_tally, *scores.impostor_tallies)
+    return (scores.genuine_counts, *scores.impostor_counts)
 
 
 def next_above(scores: TwoClasses, values: ScoreArray) -> ScoreArray:
     """(K,) the smallest observed score above each value, +inf where there is none."""
     nearest = np.full(values.shape, np.inf, dtype=values.dtype)
-    for tally in observed(scores):
-        at = np.searchsorted(tally.values, values, side="right")
-        inside = at < tally.values.size
-        nearest[inside] = np.minimum(nearest[inside], tally.values[at[inside]])
+    for kind_counts in observed(scores):
+        at = np.searchsorted(kind_counts.values, values, side="right")
+        inside = at < kind_counts.values.size
+        nearest[inside] = np.minimum(nearest[inside], kind_counts.values[at[inside]])
     return nearest
 
 
 def first_observed(scores: TwoClasses, holds: Callable[[float], bool]) -> float:
     """The lowest observed score for which a condition holds that, once true, stays true; +inf where there is none."""
     lowest = math.inf
-    for tally in observed(scores):
-        low, high = 0, tally.values.size
+    for kind_counts in observed(scores):
+        low, high = 0, kind_counts.values.size
         while low < high:
             middle = (low + high) // 2
-            low, high = (low, middle) if holds(float(tally.values[middle])) else (middle + 1, high)
-        if low < tally.values.size:
-            lowest = min(lowest, float(tally.values[low]))
+            low, high = (low, middle) if holds(float(kind_counts.values[middle])) else (middle + 1, high)
+        if low < kind_counts.values.size:
+            lowest = min(lowest, float(kind_counts.values[low]))
     return lowest
 
 

@@ -140,8 +140,8 @@ def choose_on(scores: TwoClasses, metric: str, on: str) -> ThresholdChoice:
 
 def separation(scores: TwoClasses) -> tuple[float, float] | None:
     """The highest impostor and the lowest genuine score, where every genuine pair is more alike; else None."""
-    highest = max(part.highest for part in scores.impostor_tallies if part.size)
-    lowest = scores.genuine_tally.lowest
+    highest = max(part.highest for part in scores.impostor_counts if part.size)
+    lowest = scores.genuine_counts.lowest
     return (highest, lowest) if highest < lowest else None
 
 
@@ -181,7 +181,7 @@ def requested_far(metric: str) -> float | None:
         ) from None
 
 
-def impostors_told(on: str) -> str:
+def impostor_words(on: str) -> str:
     """`the twin impostors`, `the unrelated impostors`, `all impostors`."""
     return "all impostors" if on == "all" else f"the {on} impostors"
 

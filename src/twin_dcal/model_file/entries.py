@@ -215,7 +215,7 @@ def read_entries(content: Mapping[str, Any]) -> Entries:
     try:
         checked = _Entries.model_validate(content)
     except ValidationError as error:
-        raise ValueError(first_told(error)) from None
+        raise ValueError(first_fault(error)) from None
     for name in ("threshold", "training"):
         refuse_objects(content[name], name)
     templates = tuple(_template(values, number) for number, values in enumerate(content.get("templates", ())))
@@ -265,7 +265,7 @@ def read_familiarity(values: Any) -> Familiarity | None:
     try:
         return None if values is None else _familiarity(_Familiarity.model_validate(values))
     except ValidationError as error:
-        raise ValueError(f"familiarity.{first_told(error)}") from None
+        raise ValueError(f"familiarity.{first_fault(error)}") from None
 
 
 def _familiarity(checked: _Familiarity | None) -> Familiarity | None:
@@ -295,7 +295,7 @@ def refuse_objects(value: object, place: str, depth: int = 0) -> None:
         raise ValueError(f"{place}: a {type(value).__name__} where a plain value belongs")
 
 
-def first_told(error: ValidationError) -> str:
+def first_fault(error: ValidationError) -> str:
     """The first thing that is wrong, in one line: where, what, and what was given if that is short."""
     first = error.errors(include_url=False, include_context=False)[0]
     given = " ".join(repr(first["input"]).split())

@@ -111,7 +111,7 @@ class Familiarity:
             f"{self.num_validation:,} validation pictures; error rates measured on those say little about it"
         )
 
-    def told_of_many(self, looks_ND: ArrayLike) -> tuple[str, ...]:
+    def many_unlike_warning(self, looks_ND: ArrayLike) -> tuple[str, ...]:
         """A warning where clearly more of these pictures are beyond the limit than of validation pictures."""
         beyond = self.distance(looks_ND) > self.limit
         # Of M validation pictures the limit is one, so that 1 in M + 1 new ones may be beyond it, however few they are.

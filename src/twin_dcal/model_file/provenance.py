@@ -10,7 +10,7 @@ FACE_NETWORK, OTHER_MODEL = "face network", "other model"
 """`training["start"]` of a model that knew faces before it was trained on these."""
 
 
-def told_of_training(training: Mapping[str, Any]) -> tuple[str, ...]:
+def training_warnings(training: Mapping[str, Any]) -> tuple[str, ...]:
     """Warnings, none for a model trained on photographs or by a release that did not say."""
     if training.get("faces") != DRAWN:
         return ()
@@ -25,7 +25,7 @@ def told_of_training(training: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def told_of_attention(training: Mapping[str, Any]) -> tuple[str, ...]:
+def attention_warnings(training: Mapping[str, Any]) -> tuple[str, ...]:
     """A warning about maps of attention, for a face network that no step has changed."""
     if training.get("start") != FACE_NETWORK or training.get("step") != 0:
         return ()
@@ -40,10 +40,10 @@ def trained_on(training: Mapping[str, Any]) -> dict[str, Any]:
     return {name: training[name] for name in ("faces", "start") if name in training}
 
 
-def told_of_model(model: object) -> tuple[str, ...]:
+def model_warnings(model: object) -> tuple[str, ...]:
     """Warnings, from what a file of features says of its model; none where it says nothing that is known."""
     told = model.get("trained_on") if isinstance(model, Mapping) else None
-    return told_of_training(told) if isinstance(told, Mapping) else ()
+    return training_warnings(told) if isinstance(told, Mapping) else ()
 
 
 _A = {FACE_NETWORK: "a face network", OTHER_MODEL: "an earlier model"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from twin_dcal.errors import ConfigError
-from twin_dcal.files import told_unfinished
+from twin_dcal.files import unfinished_message
 
 from .canonical import Field
 from .difference import difference_map, project
@@ -75,7 +75,7 @@ def read_truth(folder: str | Path) -> Truth:
     except TypeError:
         raise ConfigError(f"{folder / 'synth.json'} holds other settings than dcal-synth writes.") from None
     if not is_complete(folder):
-        raise ConfigError(told_unfinished(folder))
+        raise ConfigError(unfinished_message(folder))
     with (folder / META_NAME).open(encoding="utf-8") as lines:
         shots = tuple(_shot(json.loads(line)) for line in lines)
     return Truth(folder, settings, shots)

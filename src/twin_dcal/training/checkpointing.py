@@ -18,7 +18,7 @@ from twin_dcal.errors import ModelError
 from twin_dcal.losses import DCALLoss
 from twin_dcal.models.dcal import DCALVerificationModel
 
-from .checks import check_data, data_told
+from .checks import check_data, data_summary
 from .parallel import full_state_dict, load_full_state_dict, load_optimizer
 from .provenance import Provenance
 from .state import Progress, no_space, refuse_changes, write_state
@@ -59,7 +59,7 @@ class Checkpointer:
     saved_at: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self._data_told = data_told(self.face_data) if distributed.is_main() else {}
+        self._data_told = data_summary(self.face_data) if distributed.is_main() else {}
         self.provenance = Provenance(self.config, self.face_data)
         self._saved: tuple[int, int, int] | None = None
 

@@ -70,7 +70,7 @@ def check_sameness(config: TwinVerificationConfig, data: FaceData) -> None:
         )
 
 
-def data_told(data: FaceData) -> dict[str, Any]:
+def data_summary(data: FaceData) -> dict[str, Any]:
     """What a checkpoint says of the images it was trained and validated on."""
     return {name: fingerprint(getattr(data, name)) for name in _USED}
 

@@ -104,7 +104,7 @@ def best_note(kinds: Sequence[str], now: float, before: float | None) -> str:
     return f"best model: {name} {_percent(now)} after {_percent(before)}"
 
 
-def figures_told(figures: Mapping[str, float]) -> str:
+def format_figures(figures: Mapping[str, float]) -> str:
     """Validation figures of a model in words; empty for none."""
     kinds = [name.removesuffix("_eer") for name in figures if name.endswith("_eer")]
     told = [kind for kind in kinds if kind != "all" or kinds == ["all"]]

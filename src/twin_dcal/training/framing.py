@@ -76,7 +76,7 @@ def crop_landmarks(config: TwinVerificationConfig, paths: Sequence[Path]) -> Poi
     return TEMPLATES[nearest] if apart[nearest] < _SAME else measured
 
 
-def told_of_faces(paths: Sequence[Path], size: ImageSize, known: ArrayLike | None) -> tuple[str, ...]:
+def framing_warnings(paths: Sequence[Path], size: ImageSize, known: ArrayLike | None) -> tuple[str, ...]:
     """A warning where pictures are photographs rather than aligned crops: faces lie elsewhere than in crops.
 
     Nothing is said without a detector, or where it finds too few faces.

@@ -9,7 +9,7 @@ from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.faceset import FaceData
 from twin_dcal.errors import ConfigError
 from twin_dcal.model_file.familiarity import MIN_IMAGES, Familiarity, familiarity_of
-from twin_dcal.model_file.provenance import DRAWN, FACE_NETWORK, OTHER_MODEL, told_of_training
+from twin_dcal.model_file.provenance import DRAWN, FACE_NETWORK, OTHER_MODEL, training_warnings
 from twin_dcal.models.face.open import is_face_network
 from twin_dcal.plural import plural
 from twin_dcal.synth.folder import SETTINGS_NAME, read_settings
@@ -50,7 +50,7 @@ class Provenance:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What users of the model should know."""
-        return told_of_training(self.faces)
+        return training_warnings(self.faces)
 
 
 def are_drawn(paths: Iterable[Path]) -> bool:

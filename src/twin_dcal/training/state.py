@@ -16,7 +16,7 @@ from typing import Any, Self
 from twin_dcal.checkpoint import read_tensors, write_tensors
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.errors import ConfigError, ModelError
-from twin_dcal.files import told_full, writing
+from twin_dcal.files import disk_full_error, writing
 
 from .start import Standing
 from .trackers.jsonlines import keep_lines
@@ -175,4 +175,4 @@ def refuse_changes(stored: Mapping[str, Any], config: TwinVerificationConfig, pa
 
 def no_space(error: Exception) -> str:
     """What a failed write says of itself, in one line."""
-    return str(told_full(error) if isinstance(error, OSError) else error).splitlines()[0]
+    return str(disk_full_error(error) if isinstance(error, OSError) else error).splitlines()[0]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 from torch import Tensor, nn
 
 from twin_dcal.errors import ModelError
-from twin_dcal.model_file.entries import first_told, refuse_objects
+from twin_dcal.model_file.entries import first_fault, refuse_objects
 from twin_dcal.models.fitting import refuse_misfit, refuse_not_finite
 
 _Text = Annotated[str, Strict()]
@@ -95,7 +95,7 @@ def _told(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise ModelError(f"{path}: {what} ({first_told(error)})") from None
+        raise ModelError(f"{path}: {what} ({first_fault(error)})") from None
     except (AttributeError, LookupError, ModelError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:400] or type(error).__name__
         raise ModelError(f"{path}: {what}: {reason}") from error

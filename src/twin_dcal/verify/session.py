@@ -13,14 +13,14 @@ from twin_dcal.data.paths import as_written
 from twin_dcal.errors import ConfigError, ImageError, ManifestError, TwinDcalError
 from twin_dcal.evaluation.match_names import short_ids
 from twin_dcal.extraction.listing import images_below
-from twin_dcal.files import replacing, told_full, write_text
+from twin_dcal.files import disk_full_error, replacing, write_text
 from twin_dcal.inference.aligning import Align, Faces, Prepared, is_shared, of_both
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.given import as_path
 from twin_dcal.inference.result import TemplateResult, VerificationResult
 from twin_dcal.inference.templates import Fuse
 from twin_dcal.model_file.familiarity import UNLIKE
-from twin_dcal.model_file.provenance import told_of_training
+from twin_dcal.model_file.provenance import training_warnings
 from twin_dcal.names import one_a_line, printable
 from twin_dcal.percent import percent
 from twin_dcal.plural import plural
@@ -177,7 +177,7 @@ class Session:
 
     def doubts(self) -> list[str]:
         """Why the model may decide badly, whatever the pictures."""
-        return [*told_of_training(self.engine.source.training), *self.engine.deciding.about_threshold()]
+        return [*training_warnings(self.engine.source.training), *self.engine.deciding.about_threshold()]
 
     def answer(self, line: str) -> str | None:
         """What a line of the prompt gives in words; None to leave. Mistakes are answered, never raised."""
@@ -203,7 +203,7 @@ class Session:
         try:
             return answer(*given)
         except (TwinDcalError, OSError) as error:  # also a full disk, or a folder that cannot be made
-            return printable(f"error: {told_full(error) if isinstance(error, OSError) else error}")
+            return printable(f"error: {disk_full_error(error) if isinstance(error, OSError) else error}")
 
     def _told_pair(self, img1: str, img2: str) -> str:
         return self.told_pair(str(as_written(img1)), str(as_written(img2)))[1]

@@ -26,7 +26,7 @@ from .access import ANSWER_HEADERS, Access, Refusal, access_for
 from .decision import Explains, decide, model_answer, rates_answer
 from .explaining import stoppable
 from .queue import BoundedQueue, ClientLeft
-from .schemas import Decision, ModelAnswer, Options, Problem, RatesAnswer, told_wrong
+from .schemas import Decision, ModelAnswer, Options, Problem, RatesAnswer, wrong_value_message
 from .uploads import MAX_BODY_BYTES, MAX_PHOTOS, Body, Refused, announced_bytes, read_upload
 
 logger = logging.getLogger(__name__)
@@ -151,7 +151,7 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return _refused(Refusal(422, told_wrong(str(first["loc"][-1]), first["input"])))
+        return _refused(Refusal(422, wrong_value_message(str(first["loc"][-1]), first["input"])))
 
     @app.exception_handler(Exception)
     async def ours(request: Request, error: Exception) -> Response:

@@ -25,7 +25,7 @@ from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.result import VerificationResult
 from twin_dcal.inference.templates import Fuse, Side, rule_of
 from twin_dcal.metrics.error_curve import Rates
-from twin_dcal.model_file.provenance import told_of_training
+from twin_dcal.model_file.provenance import training_warnings
 from twin_dcal.prepare.align import FaceChoice
 
 from .queue import stop_if_dropped
@@ -228,7 +228,7 @@ def model_answer(engine: TwinInferenceEngine, explains: Explains) -> ModelAnswer
     return ModelAnswer(
         **model_info(source).model_dump(), image_size=source.image_size, device=engine.backend.device,
         threshold=engine.threshold, threshold_source=_without_folders(engine.threshold_source),
-        calibrated=engine.deciding.calibration is not None, warnings=list(told_of_training(source.training)),
+        calibrated=engine.deciding.calibration is not None, warnings=list(training_warnings(source.training)),
         explains=sorted(explains),
         limits=Limits(
             photo_bytes=MAX_PHOTO_BYTES, photo_pixels=MAX_PIXELS, photos=MAX_PHOTOS, total_bytes=2 * MAX_PHOTO_BYTES

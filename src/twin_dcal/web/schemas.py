@@ -74,7 +74,7 @@ ALLOWED: Mapping[str, str] = {
 """What the fields of `Options`, and numbers of photos, take, for whoever sent something else."""
 
 
-def told_wrong(name: str, given: object) -> str:
+def wrong_value_message(name: str, given: object) -> str:
     """One line about a field with a wrong value: what was given, and what may be."""
     return f"{name}: {str(given)[:40]!r} given; give {ALLOWED[name]}"
 

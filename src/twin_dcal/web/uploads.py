@@ -19,7 +19,7 @@ from twin_dcal.config_text import whole_number
 from twin_dcal.plural import plural
 
 from .access import Refusal
-from .schemas import Options, told_wrong
+from .schemas import Options, wrong_value_message
 
 MAX_PHOTO_BYTES = 20 * 2**20
 _FORM_BYTES = 64 * 2**10  # boundaries, part headers and text fields
@@ -244,7 +244,7 @@ def _options(texts: dict[str, str]) -> Options:
         return Options.model_validate(texts)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
-        raise Refused.because(422, told_wrong(name, texts[name])) from None
+        raise Refused.because(422, wrong_value_message(name, texts[name])) from None
 
 
 def _too_large(what: str) -> str:
