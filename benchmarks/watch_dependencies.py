@@ -42,6 +42,9 @@ WORK = {
     "pillow": "from PIL import Image; Image.new('RGB', (99, 99)).save('x.jpg'); Image.open('x.jpg').load()",
     "pillow-heif": "import pillow_heif; from PIL import Image; pillow_heif.register_heif_opener(); "
     "Image.new('RGB', (64, 64)).save('x.heic'); Image.open('x.heic').load()",
+    "av": "import av; f = av.open('x.mkv', 'w'); s = f.add_stream('mpeg4', rate=5); s.width = s.height = 64; "
+    "[f.mux(s.encode(av.VideoFrame(64, 64, 'yuv420p'))) for _ in range(5)]; f.mux(s.encode()); f.close(); "
+    "kept = av.open(open('x.mkv', 'rb'), format='matroska'); list(kept.decode(video=0))",
     "mlflow": "import mlflow; mlflow.set_tracking_uri('sqlite:///m.db'); mlflow.set_experiment('x'); "
     "mlflow.start_run(); mlflow.log_metric('a', 1)",
     "wandb": "import wandb; kept = wandb.init(mode='offline', project='p'); kept.log({'a': 1})",

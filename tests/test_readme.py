@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from drawn_scenes import drawn_face
+from made_videos import write_video
 from PIL import Image
 
 from twin_dcal.cli import ablate, evaluate, extract, search, train, verify
@@ -63,6 +64,7 @@ def trained(tiny_faces, tmp_path_factory):
         face = Image.fromarray(drawn_face(number, 0, 96)[0])
         face.save(home / f"{name}.jpg")
         face.save(people / f"{name}.png")
+    write_video(home / "clip.mp4", [drawn_face(0, photo, 96)[0] for photo in range(6)])
     one, two = sorted(people.iterdir())
     (home / "LIST").write_text("a.jpg\nb.jpg\n")
     (home / "LIST.csv").write_text("img1,img2\na.jpg,b.jpg\n")
@@ -84,7 +86,7 @@ def with_names(text, names):
 
 DECIDING = [line for line in COMMANDS if line.startswith(("dcal-verify", "dcal-extract"))]
 DECIDING += re.findall(r"^dcal-.*$", INFERENCE, re.MULTILINE)
-DECIDING += re.findall(r"^dcal-verify.*$", PEOPLE, re.MULTILINE)
+DECIDING += re.findall(r"^dcal-(?:verify|extract).*$", PEOPLE, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", DECIDING)

@@ -89,7 +89,11 @@ def test_several_photographs_of_each(run, photos, tmp_path):
 def test_warnings_call_photographs_by_their_place():
     expected = {
         "img1: small": "first picture: small", "img2 photo 3: small": "second person, photo 3: small",
-        "img2: photo 3 does not": "second person: photo 3 does not", "threshold: low": "threshold: low",
+        "img2: photo 3 does not look": "second person: photo 3 does not look", "threshold: low": "threshold: low",
+        "img1 a b.mp4 at 3.20 s: small": "first person, a b.mp4 at 3.20 s: small",
+        "img1: a.mp4 at 3.20 s does not look": "first person: a.mp4 at 3.20 s does not look",
+        "img1: photo 1 and photo 2 do not": "first person: photo 1 and photo 2 do not",
+        "img2: frames of one video differ": "second person: frames of one video differ",
     }  # fmt: skip
     assert {text: in_words(text) for text in expected} == expected
 

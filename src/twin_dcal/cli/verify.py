@@ -39,8 +39,8 @@ def parser() -> Parser:
     option = parser.option
     parser.group("what is compared")
     option("model", metavar="FILE", help="best_model.pth of a run, or an exported .onnx")
-    option("img1", nargs="+", metavar="FILE", help="one picture, or several of one person")
-    option("img2", nargs="+", metavar="FILE", help="the other, or several of the other person")
+    option("img1", nargs="+", metavar="FILE", help="one picture, several of one person, or a video")
+    option("img2", nargs="+", metavar="FILE", help="the other, likewise")
     option(
         "fuse", choices=["quality", "mean", "max", "scores"], default="quality",
         help="how several are taken together: mean features, weighted by the quality of the faces or not; the highest "
@@ -157,7 +157,7 @@ def _pair(session: "Session", options: argparse.Namespace) -> int:
     result: VerificationResult
     if len(one) == len(two) == 1:
         given = {"img1_path": one[0], "img2_path": two[0]}
-        result, in_words = session.told_pair(one[0], two[0])
+        result, in_words = session.told_pair(one[0], two[0], options.fuse)
     else:
         given = {}
         result, in_words = session.told_people(one, two, options.fuse)

@@ -20,7 +20,7 @@ from twin_dcal.errors import CostlyImageError, ImageError
 from twin_dcal.files import no_file
 
 from .cost import refuse_costly, refuse_costly_tags
-from .formats import FORMATS_READ, MAX_PIXELS, ends_complete, image_format, is_heic, pixel_size
+from .formats import FORMATS_READ, MAX_PIXELS, ends_complete, image_format, is_heic, pixel_size, video_format
 from .heic import decode_heic
 from .jpeg import jpeg_pixels
 from .libtiff import heard
@@ -42,6 +42,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ONE_AT_A_TIME = Lock()  # warnings.catch_warnings is not thread-safe
+VIDEOS_TAKEN = (
+    "Videos are taken from files by engine.verify, dcal-verify --img1 --img2, and searches of a gallery."
+)
 _UNDECODED = "its data cannot be decoded to the end"
 _HEAD_BYTES = 4096
 _TAIL_BYTES = 64
@@ -85,6 +88,8 @@ def decode_pixels(data: bytes, name: object, max_pixels: int = MAX_PIXELS) -> np
         return decode_heic(data, name, max_pixels)
     kind = image_format(data)
     if kind is None:
+        if video_format(data[:16]):
+            raise ImageError(f"{name}: a video, not an image. {VIDEOS_TAKEN}")
         raise ImageError(f"{name}: not an image ({FORMATS_READ} are read)")
     refuse_costly(data, name, max_pixels)
     listening: AbstractContextManager[list[str]] = heard() if kind == "tiff" else nullcontext([])

@@ -3,6 +3,7 @@
 IMAGE_EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".webp", ".pgm", ".ppm", ".tif", ".tiff"}
 )
+VIDEOS_READ = "MP4, MOV, MKV, WebM and AVI"
 FORMATS_READ = "JPEG, PNG, WebP, BMP, TIFF, PGM and PPM"
 MAX_PIXELS = 100_000_000
 """Larger images are refused from their header, before any memory is taken (decompression bombs)."""
@@ -10,6 +11,8 @@ MAX_PIXELS = 100_000_000
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # both byte orders, and the kind for files beyond 4 GB
 _PNG = b"\x89PNG\r\n\x1a\n"
 _HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_AVIF = frozenset({b"avif", b"avis"})
+_OLD_MOV = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip"})
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}
 _JPEG_SCAN = 0xDA
@@ -35,6 +38,18 @@ def image_format(head: bytes) -> str | None:
 def is_heic(head: bytes) -> bool:
     """Whether these first bytes (12 are enough) are of a HEIC or HEIF picture."""
     return head[4:8] == b"ftyp" and head[8:12] in _HEIC
+
+
+def video_format(head: bytes) -> str | None:
+    """FFmpeg's reader for a video with these first bytes (12 are enough): 'mov' (MP4 too), 'matroska' (WebM too) or
+    'avi'; None for anything else. Files that are lists of other files, such as HLS and concat scripts, are none."""
+    if head.startswith(b"\x1aE\xdf\xa3"):
+        return "matroska"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "avi"
+    if head[4:8] == b"ftyp":
+        return None if head[8:12] in _HEIC | _AVIF else "mov"
+    return "mov" if head[4:8] in _OLD_MOV else None
 
 
 def pixel_size(head: bytes) -> tuple[int, int] | None:

@@ -140,7 +140,8 @@ class TwinInferenceEngine(OpenedModel):
         self, img1: Photographs, img2: Photographs, *, fuse: Fuse = "quality",
         faces: Faces = ("largest", "largest"),
     ) -> TemplateResult:  # fmt: skip
-        """Decide on one or several photographs of each of two people; of one each it is `verify_pair`.
+        """Decide on one or several photographs of each of two people; of one each it is `verify_pair`. Of a video (a
+        path, extra `video`) the best frame of each fifth of its time is a photograph.
 
         Args: fuse: how photographs are taken together: "quality" (the mean of their features, weighted by measured
         quality where every face of a side has it), "mean", "max" (the two most alike photographs), "scores" (the mean

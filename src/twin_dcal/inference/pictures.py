@@ -31,12 +31,18 @@ BATCH = 32
 @dataclass(frozen=True)
 class Picture:
     """One to embed: in any form, which of its faces, what messages call it if it has no path. shared: that choice of a
-    face is for another picture too."""
+    face is for another picture too; video: whether it is a frame of one, whose name takes the place of a path."""
 
     image: Any
     face: FaceChoice = "largest"
     called: str = "image"
     shared: bool = False
+    video: bool = False
+
+    @property
+    def path(self) -> str | None:
+        """Where it is, if it says so."""
+        return self.called if self.video else path_of(self.image)
 
     def key(self) -> Hashable:
         """Equal for the same face of the same picture: by path or by bytes; other objects by themselves."""

@@ -19,8 +19,9 @@ from .backend import ModelSource
 from .deciding import Deciding
 from .given import check_one_of
 from .images import ImageInput
-from .pictures import Embedder, Picture, path_of
+from .pictures import Embedder
 from .result import TemplateResult
+from .videos import as_photographs
 
 Features = NDArray[np.float32]
 Photographs = ImageInput | Sequence[ImageInput]
@@ -35,12 +36,20 @@ _RARE = 0.01
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """The photographs of one side: what they are called, their paths, features (N, E), and what was seen in them."""
+    """The photographs of one side: its name, their paths, features (N, E), and what was seen in them.
+
+    names: what messages call each, "photo 2" where none are given; notes: warnings about the side as a whole.
+    """
 
     name: str
     paths: Sequence[str | None]
     features: Features
     seen: Sequence[FaceInfo]
+    names: Sequence[str] = ()
+    notes: tuple[str, ...] = ()
+
+    def called(self, number: int) -> str:
+        return self.names[number] if self.names else f"photo {number + 1}"
 
     def weights(self, fuse: Fuse) -> NDArray[np.float64] | None:
         """Shares (N,) of the photographs in their mean; None where all weigh alike."""
@@ -54,7 +63,11 @@ class Side:
     def without(self, number: int) -> "Side":
         rest = [at for at in range(len(self.paths)) if at != number]
         return Side(
-            self.name, [self.paths[at] for at in rest], self.features[rest], [self.seen[at] for at in rest]
+            self.name,
+            [self.paths[at] for at in rest],
+            self.features[rest],
+            [self.seen[at] for at in rest],
+            [self.called(at) for at in rest],
         )
 
     def told(self) -> FaceInfo:
@@ -62,11 +75,11 @@ class Side:
         return replace(self.seen[0], warnings=()) if len(self.seen) == 1 else FaceInfo()
 
     def warnings(self) -> tuple[str, ...]:
-        """What is odd about each photograph."""
+        """What is odd about all of them, and about each photograph."""
         several = len(self.seen) > 1
-        return tuple(
-            f"{self.name}{f' photo {at}' if several else ''}: {text}"
-            for at, info in enumerate(self.seen, start=1)
+        return self.notes + tuple(
+            f"{self.name}{f' {self.called(at)}' if several else ''}: {text}"
+            for at, info in enumerate(self.seen)
             for text in info.warnings
         )
 
@@ -74,7 +87,7 @@ class Side:
 def embed_sides(
     embed: Embedder, given: Sequence[tuple[Photographs, str, FaceChoice]], shared: bool = False
 ) -> list[Side]:
-    """Photographs of people, embedded together.
+    """Photographs of people, embedded together; a video is its best frames.
 
     Args: given: one or several photographs of each, what messages call them, and which face is meant; shared: that
     choice of a face is for other pictures too. ConfigError for a side without any.
@@ -82,18 +95,18 @@ def embed_sides(
     listed: list[list[Any]] = [list(side) if isinstance(side, list | tuple) else [side] for side, *_ in given]
     if not all(listed):
         raise ConfigError("a side without a photograph; give one, or a list of some, for either side")
-    pictures = [
-        Picture(image, face, name if len(side) == 1 else f"{name} photo {at}", shared)
+    photographs = [
+        as_photographs(embed, side, name, face, shared)
         for side, (_, name, face) in zip(listed, given, strict=True)
-        for at, image in enumerate(side, start=1)
     ]
-    features, seen = embed(pictures)
+    features, seen = embed([picture for pictures, *_ in photographs for picture in pictures])
     infos = [info for info in seen if isinstance(info, FaceInfo)]
     made, begin = [], 0
-    for side, (_, name, _) in zip(listed, given, strict=True):
-        part = slice(begin, begin + len(side))
-        made.append(Side(name, [path_of(image) for image in side], features[part], infos[part]))
-        begin += len(side)
+    for (pictures, names, notes), (_, name, _) in zip(photographs, given, strict=True):
+        part = slice(begin, begin + len(pictures))
+        paths = [picture.path for picture in pictures]
+        made.append(Side(name, paths, features[part], infos[part], names, notes))
+        begin += len(pictures)
     return made
 
 
@@ -150,12 +163,12 @@ def outliers(side: Side, deciding: Deciding, fusion: Fusion | None) -> tuple[lis
             break
         score = f"similarity {scores[lowest]:+.3f}"
         if len(rest) == 2:
-            names = " and ".join(f"photo {at + 1}" for at in rest)
+            names = " and ".join(side.called(at) for at in rest)
             told.append(f"{side.name}: {names} do not look like one person ({score})")
             break
         at = rest.pop(lowest)
         found.append(at)
-        told.append(f"{side.name}: photo {at + 1} does not look like the others ({score})")
+        told.append(f"{side.name}: {side.called(at)} does not look like the others ({score})")
     return found, tuple(told)
 
 

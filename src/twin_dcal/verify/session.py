@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast, get_args
 
 from twin_dcal.data.paths import as_written
+from twin_dcal.data.video import is_video
 from twin_dcal.errors import ConfigError, ImageError, ManifestError, TwinDcalError
 from twin_dcal.evaluation.match_names import short_ids
 from twin_dcal.extraction.listing import images_below
@@ -135,8 +136,12 @@ class Session:
         table = pairs_table(results, dict(zip(images, short_ids(images), strict=True)), self.doubts())
         return table if saved is None else f"{table}\nresults     {saved}"
 
-    def told_pair(self, img1: str, img2: str) -> tuple[VerificationResult, str]:
-        """`verify`, and the result in words with the files that were written."""
+    def told_pair(self, img1: str, img2: str, fuse: Fuse = "quality") -> tuple[VerificationResult, str]:
+        """`verify`, and the result in words with the files that were written; of videos that of `told_people`."""
+        if is_video(img1) or is_video(img2):
+            if self._attention:
+                raise ConfigError("attention is shown for two pictures; a video is several")
+            return self.told_people([img1], [img2], fuse)
         result, picture = self.verify(img1, img2)
         shortened = replace(result, warnings=tuple(self._told_once(result.warnings, (img1, img2))))
         lines = [told(shortened), f"picture     {picture}"]

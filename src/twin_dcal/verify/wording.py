@@ -150,9 +150,11 @@ def in_words(warning: str) -> str:
         return warning
     place = "first" if found["side"] == "img1" else "second"
     rest = warning[found.end() :]
-    if found["number"]:
-        return f"{place} person, photo {found['number']}: {rest}"
-    return f"{place} {'person' if rest.startswith('photo ') else 'picture'}: {rest}"
+    if found["photo"]:
+        return f"{place} person, {found['photo']}: {rest}"
+    return f"{place} {'person' if _OF_SEVERAL.match(rest) else 'picture'}: {rest}"
 
 
-_OF_PICTURE = re.compile(r"(?P<side>img1|img2)( photo (?P<number>\d+))?: ")
+_ONE = r"photo \d+|.+ at \d+\.\d\d s"  # one of several photographs, a frame of a video
+_OF_PICTURE = re.compile(rf"(?P<side>img1|img2)( (?P<photo>{_ONE}))?: ")
+_OF_SEVERAL = re.compile(rf"frames of one video|({_ONE}) (and|does not look)")
