@@ -55,6 +55,8 @@ WORK = {
     "simplejpeg": "import simplejpeg as s; s.decode_jpeg(s.encode_jpeg(np.zeros((99, 99, 3), np.uint8)))",
     "rustworkx": "import rustworkx; rustworkx.max_weight_matching(rustworkx.PyGraph())",
     "matplotlib": "import matplotlib.pyplot as plt; plt.plot([1]); plt.savefig('x.png')",
+    "ray": "from twin_dcal.extraction.ray_cluster import joined; cluster = joined('auto'); kept = cluster.__enter__(); "
+    "kept.get(kept.remote(lambda: 1).remote())",
     "uvicorn": "import fastapi, threading, uvicorn; kept = uvicorn.Server(uvicorn.Config(fastapi.FastAPI(), port=0)); "
     "threading.Thread(target=kept.run, daemon=True).start()",
 }

@@ -1,8 +1,8 @@
 """What keeps this machine's libraries from asking the network, as defaults that a user's environment overrides.
 
 Each was seen to ask when left alone (docs/privacy.md). They are read when those libraries are imported, so they are
-set before: by every command, by the packages that import timm, by the trackers, and where ONNX Runtime is imported.
-Never by `import twin_dcal`.
+set before: by every command, by the packages that import timm, by the trackers, and where ONNX Runtime and Ray are
+imported. Never by `import twin_dcal`.
 """
 
 import os
@@ -16,6 +16,7 @@ PRIVACY_DEFAULTS = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
     "ORT_DISABLE_TELEMETRY": "1",  # its own disable_telemetry_events() does not suffice
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 
 _OURS = "TWIN_DCAL_DEFAULTS"

@@ -15,9 +15,9 @@ from tiny import tiny_model
 
 from twin_dcal import TwinInferenceEngine
 from twin_dcal.cli.extract import main
-from twin_dcal.errors import ConfigError
+from twin_dcal.errors import ConfigError, ManifestError
 from twin_dcal.evaluation.embedding_files import read_embeddings
-from twin_dcal.extraction import analysis, extract
+from twin_dcal.extraction import analysis, beside, extract
 from twin_dcal.extraction.listing import images_listed
 from twin_dcal.inference.clusters import grouped
 from twin_dcal.metrics.error_curve import Threshold
@@ -288,6 +288,47 @@ def test_lists_are_read_in_order(model_path, photos, tmp_path):
     assert read(output)["image_paths"].tolist() == [str(photos / "6b/1.png"), str(photos / "6a/0.png")]
 
 
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet", "one column"])
+def test_tables_name_images_in_their_column(tmp_path, kind):
+    """Order is kept; empty cells, repetitions and other columns are left out."""
+    rows = [("b, c.png", 1), ("", 2), ("sub/a.png", 3), ("b, c.png", 4)]
+    for name in ("b, c.png", "sub/a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    listed = tmp_path / f"list.{'csv' if kind == 'one column' else kind}"
+    if kind == "parquet":
+        arrow = pytest.importorskip("pyarrow", reason="needs the extra 'parquet'")
+        table = arrow.table({"Image": [name or None for name, _ in rows], "n": [n for _, n in rows]})
+        pytest.importorskip("pyarrow.parquet").write_table(table, listed)
+    elif kind == "one column":
+        listed.write_text("".join(f'"{name}"\n' for name, _ in rows))
+    else:
+        between = "\t" if kind == "tsv" else ","
+        listed.write_text("".join(f'{n}{between}"{name}"\n' for name, n in [("Image", "n"), *rows]))
+    assert images_listed(listed) == [str(tmp_path / "b, c.png"), str(tmp_path / "sub/a.png")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.csv", "path,person\nx.png,1\n", "a.csv, line 1: the first line must name the column image"),
+        ("a.csv", "image,Image\nx.png,1\n", "a.csv, line 1: two columns are called 'image'"),
+        ("a.csv", "n,image\n1\n", "a.csv, line 2: no column image"),
+        ("a.csv", "", "a.csv: names no image"),
+        ("a.parquet", "no table", "a.parquet: not a parquet file, or damaged"),
+        ("b.parquet", None, "b.parquet: no such file"),
+    ],
+)
+def test_tables_that_are_none_are_one_line(tmp_path, name, content, told):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow", reason="needs the extra 'parquet'")
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(ManifestError) as raised:
+        images_listed(tmp_path / name)
+    assert told in str(raised.value)
+
+
 def test_everything_beside_the_features(model_path, photos, tmp_path, drawn_figures):
     asked = ["--similarity_matrix", "--top_k_similar", "3", "--cluster_features", "--visualize_features"]
     assert main(["--model", str(model_path), "--align", "never", "--images_dir", str(photos),
@@ -417,6 +458,21 @@ def test_statistics_of_directions():
     assert (told["num_images"], told["feature_dim"], told["num_constant_dimensions"]) == (100, 6, 2)
     assert told["effective_dimensions"] == pytest.approx(3, abs=1e-6)
     assert told["cosines_of_random_pairs"]["mean"] == pytest.approx(24 / 99, abs=0.01)
+
+
+def test_statistics_of_many_are_those_of_every_so_many_th(tmp_path, monkeypatch):
+    """Cut into files anywhere."""
+    features = unit(np.random.default_rng(3), 50, 8)
+    files = [tmp_path / f"{start}.npz" for start in (0, 7, 31)]
+    for path, rows in zip(files, np.split(features, [7, 31]), strict=True):
+        np.savez(path, features=rows, num_images=len(rows))
+    told = []
+    for most in (50, 20):  # all, and every third
+        monkeypatch.setattr(beside, "SAMPLED", most)
+        (written,) = beside.write_beside(files, beside.Wanted())
+        told.append(json.loads(written.read_text()))
+    assert told[0] == analysis.statistics(features)
+    assert told[1] == analysis.statistics(features[::3]) | {"num_images": 50, "num_sampled": 17}
 
 
 def test_names_at_the_limit_of_the_file_system_are_kept_or_left_out(tmp_path):

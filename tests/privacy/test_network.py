@@ -100,6 +100,7 @@ def held(tiny_faces, tmp_path_factory):
         "tracked by wandb": (module(*train, "wandb"), HELD),
         "page": ([sys.executable, "-c", VISIT, str(HELD), page_model, *pictures], HELD),
         "prompt": (prompt(page_model, *pictures), HELD),
+        "ray": ([sys.executable, "-c", ON_RAY, str(HELD), page_model, tiny_faces / "test"], HELD),
     }
     with ThreadPoolExecutor(len(commands)) as pool:
         started = {}
@@ -264,6 +265,29 @@ finally:
 """
 
 
+ON_RAY = r"""
+import socket, struct, sys, time
+from pathlib import Path
+from twin_dcal.cli.extract import main
+from twin_dcal.extraction.ray_cluster import joined
+seconds, model, pictures = sys.argv[1:]
+given = ["--model", model, "--images_dir", pictures, "--output", "features.npz", "--align", "never"]
+assert main([*given, "--ray", "auto"]) == 0
+with joined("auto") as ray:
+    assert ray.get(ray.remote(lambda: 1).remote()) == 1
+    time.sleep(float(seconds))
+    listening = []
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            address, state = line.split()[1].split(":")[0], line.split()[3]
+            words = [address[at:at + 8] for at in range(0, len(address), 8)]
+            if state == "0A":
+                listening.append(b"".join(struct.pack("=I", int(word, 16)) for word in words)[-4:])
+    assert len(listening) >= 3 and set(listening) == {bytes([127, 0, 0, 1])}, listening
+"""
+"""A cluster of this machine: nothing listens beyond it. In a network of its own nobody else does."""
+
+
 def prompt(model, one, other):
     """A prompt that is asked once and then left open."""
     typed = f"(echo verify {one} {other}; sleep {HELD}; echo quit)"
@@ -286,6 +310,14 @@ def assert_page_and_prompt_are_silent(watched, model, pictures, **more):
 def test_the_page_and_the_prompt_ask_nothing(held, name):
     pytest.importorskip("uvicorn")
     assert_silent(held[name][0].result())
+
+
+def test_a_ray_cluster_of_this_machine_asks_nothing_and_listens_to_it_alone(held):
+    pytest.importorskip("ray", reason="needs the extra 'ray'")
+    watch, folder = held["ray"]
+    assert_silent(watch.result())
+    assert (folder / "features.npz").exists()
+    assert not (folder / "home" / ".ray").exists()
 
 
 def test_mlflow_on_this_machine_asks_nothing(held, tiny_faces):

@@ -81,7 +81,7 @@ def imported_roots(path):
             yield (node.module or "").partition(".")[0]
 
 
-@pytest.mark.parametrize("library", ["mlflow", "wandb", "onnxruntime"])
+@pytest.mark.parametrize("library", ["mlflow", "wandb", "onnxruntime", "ray"])
 def test_whoever_imports_a_library_that_asks_sets_the_switches(library):
     source = Path(privacy.__file__).parent
     importing = [path for path in source.rglob("*.py") if library in imported_roots(path)]

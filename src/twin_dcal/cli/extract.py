@@ -34,7 +34,11 @@ def parser() -> Parser:
     parser.group("model and pictures")
     option("model", metavar="FILE", required=True, help="best_model.pth of a run, or an exported .onnx")
     option("images_dir", metavar="DIR", help="every image below this folder")
-    option("images_list", metavar="FILE", help="text file with an image path a line")
+    option(
+        "images_list",
+        metavar="FILE",
+        help="text file of image paths, or column image of a .csv, .tsv or .parquet",
+    )
     option(
         "image_extensions",
         nargs="+",
@@ -70,10 +74,15 @@ def parser() -> Parser:
     option("visualize_features", action="store_true", help="features_pca.png and features_tsne.png")
     parser.group("computing")
     option("batch_size", type=int, default=32, help="images through the network at once")
-    option("num_workers", type=int, default=2, help="processes that read images")
+    option("num_workers", type=int, default=2, help="processes that read images; with --ray, for each GPU")
     option("device", default="auto", help="auto, cpu, cuda, cuda:0")
     option("config", metavar="NAME|FILE", help=HIDDEN)
     launch_options(parser)
+    option(
+        "ray", metavar="auto|HOST:PORT",
+        help="compute on a Ray cluster: that of this address, or (auto) of RAY_ADDRESS or of this machine, which is "
+        "started where none runs (extra ray); GPUs are used where there are any",
+    )  # fmt: skip
     return parser
 
 
@@ -82,11 +91,15 @@ def body(arguments: Sequence[str] | None) -> int:
     _check(options)
     options.cluster_features |= options.clusters_page
     check_launch(options)
-    from twin_dcal.distributed import entered_by_main, process_group
+    from twin_dcal.distributed import entered_by_main, launch, process_group
     from twin_dcal.extraction import analysis, listing
     from twin_dcal.extraction.extract import writing
     from twin_dcal.inference.engine import TwinInferenceEngine
 
+    if options.ray and launch().is_launched:
+        raise ConfigError(
+            "--ray: a launcher (torchrun) has started this process; Ray starts its own: use one of them"
+        )
     images = (
         listing.images_listed(options.images_list)
         if options.images_list
@@ -121,12 +134,14 @@ def _extract(
     from twin_dcal.distributed import is_main
     from twin_dcal.extraction.beside import Wanted, write_beside
     from twin_dcal.extraction.extract import extract
+    from twin_dcal.extraction.on_ray import OnRay
     from twin_dcal.model_file.provenance import training_warnings
 
     done = extract(
         engine, images, output, feature_type=options.feature_type, batch_size=options.batch_size,
         num_workers=options.num_workers, shard_size=options.shard_size,
         on_error="raise" if options.strict else "entry",
+        ray=OnRay(options.ray, options.device) if options.ray else None,
     )  # fmt: skip
     if not is_main():
         return
@@ -156,6 +171,10 @@ def _check(options: argparse.Namespace) -> None:
         raise ConfigError("--no_images and --blur_images exclude each other; give one")
     if options.images_list and options.image_extensions:
         raise ConfigError("--image_extensions goes with --images_dir")
+    if options.ray and options.device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(
+            f"--device {options.device}: Ray deals out the GPUs; with --ray use auto, cpu or cuda"
+        )
     for name, least in (("batch_size", 1), ("num_workers", 0), ("shard_size", 1), ("top_k_similar", 1)):
         value = getattr(options, name)
         if value is not None and value < least:

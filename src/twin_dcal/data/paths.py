@@ -65,5 +65,8 @@ def _in_both_forms(names: Iterable[str]) -> dict[str, None]:
 
 def found_from(name: str, folder: Path) -> str:
     """Where a file is that a table or list in `folder` names: from here, or else below that folder."""
-    here, below = as_written(name), as_written(name, folder)
-    return str(below if is_file(below) and not is_file(here) else here)
+    here = as_written(name)
+    if is_file(here):
+        return str(here)
+    below = as_written(name, folder)
+    return str(below if is_file(below) else here)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from twin_dcal.metrics.fusion import Fusion
 from . import analysis
 
 Thumbnails = Literal["images", "blurred", "none"]
+SAMPLED = 200_000
+"""Statistics of more features are those of a sample, every so many-th, so that one file at a time is in memory."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,21 @@ class Wanted:
     plots: bool = False
     fusion: Fusion | None = None
 
+    @property
+    def needs_all(self) -> bool:
+        """Whether anything but statistics is wanted: that is made of all features together."""
+        at = (self.top_k, self.cluster_at)
+        return self.similarity_matrix or self.individual or self.plots or any(each is not None for each in at)
+
 
 def write_beside(files: Sequence[Path], wanted: Wanted) -> list[Path]:
-    """Analyze the features of all files together, which are held in memory; the paths of what was written."""
+    """Analyze the features of all files together; the paths of what was written. All are held in memory if anything but
+    statistics is wanted."""
+    folder = files[0].parent
+    written = [folder / "feature_statistics.json"]
+    write_text(written[0], json.dumps(_statistics(files), indent=2) + "\n")
+    if not wanted.needs_all:
+        return written
     parts = []
     for path in files:
         with np.load(path) as stored:
@@ -43,9 +57,6 @@ def write_beside(files: Sequence[Path], wanted: Wanted) -> list[Path]:
     features, paths = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     names = paths.tolist()
     ids = short_ids(names)  # of all shards: the ids in one of them are short for that shard alone
-    folder = files[0].parent
-    written = [folder / "feature_statistics.json"]
-    write_text(written[0], json.dumps(analysis.statistics(features), indent=2) + "\n")
     if wanted.similarity_matrix:
         written.append(folder / "similarity_matrix.npz")
         analysis.write_matrix(written[-1], features, names, wanted.fusion)
@@ -70,3 +81,18 @@ def write_beside(files: Sequence[Path], wanted: Wanted) -> list[Path]:
 
         written += plot_features(features, names, folder)
     return written
+
+
+def _statistics(files: Sequence[Path]) -> dict[str, Any]:
+    """Of all features, or of every so many-th of them in order."""
+    numbers = []
+    for path in files:
+        with np.load(path) as stored:
+            numbers.append(int(stored["num_images"]))
+    every, start, sample = max(1, -(-sum(numbers) // SAMPLED)), 0, []
+    for path, number in zip(files, numbers, strict=True):
+        with np.load(path) as stored:
+            sample.append(stored["features"][-start % every :: every])
+        start += number
+    told = analysis.statistics(np.concatenate(sample))
+    return told if every == 1 else told | {"num_images": start, "num_sampled": told["num_images"]}

@@ -8,11 +8,10 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from twin_dcal.evaluation.evaluate import Decision
 from twin_dcal.evaluation.match_names import short_ids
 from twin_dcal.evaluation.systems import decision_to
 from twin_dcal.files import replacing, write_text
-from twin_dcal.inference.aligning import prepare_file
 from twin_dcal.inference.backend import FeatureType
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.inference.pictures import OnError
@@ -37,7 +35,9 @@ from twin_dcal.plural import plural
 from twin_dcal.prepare.detector import is_available
 from twin_dcal.progress import ProgressBar
 
-from .loading import Loaded, loader
+from .loading import loader
+from .on_ray import OnRay, parts_on_ray
+from .parts import Part, embed_part, reading
 
 logger = logging.getLogger(__name__)
 
@@ -55,25 +55,17 @@ class Extraction:
     num_reused: int
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Features (N, E) of the pictures that could be read, their rows in the part, and the others' reasons."""
-
-    features: NDArray[np.float32]
-    rows: NDArray[np.intp]
-    failed: NDArray[np.str_]
-
-
 def extract(
     engine: TwinInferenceEngine, images: Sequence[str], output: str | Path, *,
     feature_type: FeatureType = "combined", batch_size: int = 32, num_workers: int = 2, shard_size: int = 100_000,
-    on_error: OnError = "entry",
+    on_error: OnError = "entry", ray: OnRay | None = None,
 ) -> Extraction:  # fmt: skip
     """Write features of image files, in order, prepared as the engine prepares them; damaged files, and those without
     a face unless the engine aligns never, are left out and listed.
 
     Args: on_error: of such a file: "entry" lists it, "raise" an ImageError. output: an .npz file; with more than
-    `shard_size` pictures, shards `NAME-00000-of-00012.npz` in its place.
+    `shard_size` pictures, shards `NAME-00000-of-00012.npz` in its place. ray: the workers of such a cluster compute the
+    parts, and this process writes them.
     With several processes each takes every so many-th part, and rank 0 joins them: the same features. They need to
     see the same folder. ConfigError for another name, a feature that the model lacks, or an output that another process
     writes; ImageError if no picture can be read.
@@ -88,7 +80,9 @@ def extract(
             f"--feature_type {feature_type}: this model has {', '.join(engine.source.feature_types())}"
         )
     with distributed.entered_by_main(writing(output)):
-        return _extract(engine, images, output, feature_type, batch_size, num_workers, shard_size, on_error)
+        return _extract(
+            engine, images, output, feature_type, batch_size, num_workers, shard_size, on_error, ray
+        )
 
 
 def writing(output: Path) -> AbstractContextManager[None]:
@@ -98,7 +92,7 @@ def writing(output: Path) -> AbstractContextManager[None]:
 
 def _extract(
     engine: TwinInferenceEngine, images: Sequence[str], output: Path, feature_type: FeatureType, batch_size: int,
-    num_workers: int, shard_size: int, on_error: OnError,
+    num_workers: int, shard_size: int, on_error: OnError, ray: OnRay | None,
 ) -> Extraction:  # fmt: skip
     parts = output.with_name(f".{output.name}.parts")
     key = _run_key(engine, images, feature_type)
@@ -107,29 +101,48 @@ def _extract(
         raise ConfigError(
             f"{parts}: not seen by every process; --output must be on storage that all nodes share"
         )
-    read = partial(
-        prepare_file, engine.align, engine.source.image_size, engine.source.landmarks, engine.surface
-    )
-    embed = partial(engine.backend.embed, feature_type=feature_type)
-    with (
-        loader(read, num_workers) as load,
-        ProgressBar(len(images), "extracting", "images", shown=distributed.is_main()) as bar,
-    ):
-        for number, start in enumerate(range(0, len(images), PART)):
-            names, path = images[start : start + PART], parts / f"part-{number:07}.npz"
-            if number % distributed.world_size() == distributed.rank() and not path.exists():
-                part = _embed_part(load(names), embed, batch_size, bar.update)
+    numbers = [number for number in range(-(-len(images) // PART)) if not _part_path(parts, number).exists()]
+    with ProgressBar(len(images), "extracting", "images", shown=distributed.is_main()) as bar:
+        bar.update(len(images) - sum(len(_part_of(images, number)) for number in numbers))
+        making = _parts_here(engine, images, numbers, feature_type, batch_size, num_workers, bar)
+        if ray is not None:
+            making = parts_on_ray(
+                ray, engine, {number: _part_of(images, number) for number in numbers}, feature_type, batch_size,
+                num_workers, bar,
+            )  # fmt: skip
+        with closing(making):
+            for number, part in making:
                 if on_error == "raise" and part.failed.size:
                     raise ImageError(str(part.failed[0][1]))
-                _save_part(path, part)
-            else:
-                bar.update(len(names))
+                _save_part(_part_path(parts, number), part)
     distributed.barrier()
     if not distributed.is_main():
         return Extraction((), 0, (), num_reused)
     done = _join(engine, images, output, parts, feature_type, shard_size)
     shutil.rmtree(parts)
     return Extraction(*done, num_reused)
+
+
+def _part_of(images: Sequence[str], number: int) -> Sequence[str]:
+    return images[number * PART : (number + 1) * PART]
+
+
+def _part_path(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:07}.npz"
+
+
+def _parts_here(
+    engine: TwinInferenceEngine, images: Sequence[str], numbers: Sequence[int], feature_type: FeatureType,
+    batch_size: int, num_workers: int, bar: ProgressBar,
+) -> Generator[tuple[int, Part], None, None]:  # fmt: skip
+    """Those parts of `numbers` that are this process's, in order."""
+    with loader(reading(engine), num_workers) as load:
+        for number in numbers:
+            names = _part_of(images, number)
+            if number % distributed.world_size() == distributed.rank():
+                yield number, embed_part(engine, load(names), feature_type, batch_size, bar.update)
+            else:
+                bar.update(len(names))
 
 
 def shard_paths(output: Path, num_images: int, shard_size: int) -> list[tuple[Path, range]]:
@@ -175,28 +188,7 @@ def _open_parts(folder: Path, key: str) -> int:
     return 0
 
 
-def _embed_part(
-    loaded: Iterator[Loaded], embed: Callable[..., NDArray[np.float32]], batch_size: int,
-    advance: Callable[[int], object],
-) -> _Part:  # fmt: skip
-    features, rows, failed, batch = [], [], [], []
-    for row, item in enumerate(loaded):
-        if isinstance(item, str):
-            failed.append((str(row), item))
-        else:
-            rows.append(row)
-            batch.append(item)
-        if len(batch) == batch_size:
-            features.append(embed(np.stack(batch)))
-            batch = []
-        advance(1)
-    if batch:
-        features.append(embed(np.stack(batch)))
-    width = np.concatenate(features) if features else np.empty((0, 0), np.float32)
-    return _Part(width, np.array(rows, np.intp), np.array(failed, np.str_).reshape(-1, 2))
-
-
-def _save_part(path: Path, part: _Part) -> None:
+def _save_part(path: Path, part: Part) -> None:
     with replacing(path) as file:
         np.savez(file, features=part.features, rows=part.rows, failed=part.failed)
 
@@ -210,8 +202,8 @@ def _join(
     for path, numbers in shard_paths(output, len(images), shard_size):
         features, names = [], []
         for number in numbers:
-            with np.load(parts / f"part-{number:07}.npz") as part:
-                listed = images[number * PART : (number + 1) * PART]
+            with np.load(_part_path(parts, number)) as part:
+                listed = _part_of(images, number)
                 names += [listed[row] for row in part["rows"]]
                 failed += [(listed[int(row)], str(reason)) for row, reason in part["failed"]]
                 if part["rows"].size:

@@ -6,8 +6,9 @@ from pathlib import Path
 from twin_dcal.data.formats import IMAGE_EXTENSIONS
 from twin_dcal.data.listing import find_images
 from twin_dcal.data.paths import found_from
-from twin_dcal.data.tables import read_lines
+from twin_dcal.data.tables import column_names, headings, pyarrow_parquet, read_lines, read_rows
 from twin_dcal.errors import ConfigError, ManifestError
+from twin_dcal.files import refuse_endless
 
 
 def images_below(folder: str | Path, extensions: Iterable[str] = IMAGE_EXTENSIONS) -> list[str]:
@@ -23,13 +24,63 @@ def images_below(folder: str | Path, extensions: Iterable[str] = IMAGE_EXTENSION
 
 
 def images_listed(path: str | Path) -> list[str]:
-    """The lines of a text file, in order; empty ones and repetitions are left out. Relative to the file's folder where
-    they are not found from here. ManifestError for a file that is missing, no text or empty."""
+    """The lines of a text file, or the column `image` of a .csv, .tsv or .parquet table, in order; empty ones and
+    repetitions are left out. Relative to the file's folder where they are not found from here. ManifestError for a file
+    that is missing, damaged or empty, or has no such column."""
     path = Path(path)
-    names = [line for _, line in read_lines(path, ManifestError, are_names=True)]
+    names = _LISTS.get(path.suffix.lower(), _of_lines)(path)
     if not names:
         raise ManifestError(f"{path}: names no image; give one path a line")
     return list(dict.fromkeys(found_from(name, path.parent) for name in names))
+
+
+def _of_lines(path: Path) -> list[str]:
+    return [line for _, line in read_lines(path, ManifestError, are_names=True)]
+
+
+def _of_text_table(path: Path) -> list[str]:
+    """Without headings, a table of one column is a list."""
+    rows = read_rows(path, ManifestError)
+    first = next(rows, None)
+    if first is None:
+        return []
+    names, place = column_names(first[1]), f"{path}, line {first[0]}"
+    if COLUMN not in names:
+        if len(names) > 1:
+            raise ManifestError(f"{place}: the first line must name the column {COLUMN}")
+        return [first[1][0], *(cells[0] for _, cells in rows if cells[0])]
+    at = headings(first[1], place, ManifestError).index(COLUMN)
+    found = []
+    for line, cells in rows:
+        if len(cells) <= at:
+            raise ManifestError(f"{path}, line {line}: no column {COLUMN}")
+        found.append(cells[at])
+    return [name for name in found if name]
+
+
+def _of_parquet(path: Path) -> list[str]:
+    """Other columns, which may hold pictures, are not read."""
+    refuse_endless(path, ManifestError)
+    if not path.is_file():
+        raise ManifestError(f"{path}: no such file. Check the path.")
+    parquet = pyarrow_parquet(str(path))
+    try:
+        with parquet.ParquetFile(path) as file:
+            written = file.schema_arrow.names
+            names = headings(written, path, ManifestError)
+            if COLUMN not in names:
+                raise ManifestError(f"{path}: no column {COLUMN}; it has {', '.join(written)}")
+            values = file.read(columns=[written[names.index(COLUMN)]]).column(0).to_pylist()
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{path}: not a parquet file, or damaged ({str(error)[:100]})") from error
+    other = next((value for value in values if value is not None and not isinstance(value, str)), None)
+    if other is not None:
+        raise ManifestError(f"{path}: {COLUMN} is no path of a picture: {other!r:.40}")
+    return [value for value in values if value]
+
+
+_LISTS = {".csv": _of_text_table, ".tsv": _of_text_table, ".parquet": _of_parquet}
+COLUMN = "image"
 
 
 def parse_extensions(given: Sequence[str] | None) -> Iterable[str]:
