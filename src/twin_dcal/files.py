@@ -68,8 +68,14 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     make_folder(path.parent)
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path}: a {_kind_of(path)}, which cannot be replaced by a file; name another one")
     with writing(path), _replacing(path) as file:
         yield file
+
+
+def _kind_of(path: Path) -> str:
+    return "folder" if path.is_dir() else "device, pipe or socket"
 
 
 _LONGEST = 255
@@ -184,9 +190,15 @@ def unfinished_message(folder: str | Path) -> str:
 
 def make_folder(path: str | Path) -> Path:
     """Make a folder and its missing parents, for the owner only. One that is there keeps its mode."""
+    path = Path(path)
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise ConfigError(f"{place}: is a file; name a folder")
+            break
     with writing(path), owner_only():
-        Path(path).mkdir(parents=True, exist_ok=True)
-    return Path(path)
+        path.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def make_private(folder: str | Path) -> None:

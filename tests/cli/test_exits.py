@@ -15,6 +15,7 @@ from tiny import tiny_model
 
 from twin_dcal.cli import common, exits, verify
 from twin_dcal.errors import ModelError
+from twin_dcal.inference.deciding import Deciding
 from twin_dcal.inference.engine import TwinInferenceEngine
 from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.verify import wording
@@ -123,7 +124,7 @@ def decided(tmp_path_factory, tiny_faces):
 @pytest.mark.parametrize(
     ("place", "name"),
     [
-        (TwinInferenceEngine, "__init__"), (TwinInferenceEngine, "prepare_image"), (TwinInferenceEngine, "_decide"),
+        (TwinInferenceEngine, "__init__"), (TwinInferenceEngine, "prepare_image"), (Deciding, "decide"),
         (TwinInferenceEngine, "decide"), (verify, "_check"), (verify, "_pair"),
     ],
     ids=lambda value: getattr(value, "__name__", value),

@@ -483,6 +483,22 @@ def test_what_can_be_read_in_part_only_is_refused(exported):
         refuse_damaged(b"\x83\x06\x84\x06" + unsealed(exported.path.read_bytes()), "m.onnx")
 
 
+@pytest.mark.parametrize(
+    "content", [bytes(3 << 20), b"\x08\x01" * (2 << 20), b"\x3a\x80\x80\x80\x02" + b"\x08\x01" * (2 << 20)]
+)
+def test_what_would_take_long_to_look_at_is_refused(content, monkeypatch):
+    """Zeros, as of a file that was cut and filled up, and a file of nothing but the smallest fields."""
+    from twin_dcal.model_file import onnx_bytes
+
+    monkeypatch.setattr(onnx_bytes, "_MAX_FIELDS", 10_000)
+    numbers, varint = [], onnx_bytes._varint
+    monkeypatch.setattr(onnx_bytes, "_varint", lambda *given: numbers.append(1) or varint(*given))
+    with pytest.raises(ModelError, match="not an ONNX model, or damaged"):
+        onnx_bytes.refuse_damaged(content, "m.onnx")
+    assert onnx_bytes.metadata(content) == {}
+    assert len(numbers) < 50_000
+
+
 def with_metadata(source, path, changed):
     """A copy of the exported file with other values in its metadata; ... removes a key, text is written as it is."""
     model = onnx.load(source.path)

@@ -224,6 +224,21 @@ def test_an_interrupted_run_goes_on_where_it_was(model_path, engine, photos, tmp
     assert np.abs(read(output)["features"] - engine.extract_features(images)).max() < 1e-5
 
 
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", None], ids=str)
+def test_parts_that_a_crash_has_left_damaged_are_made_anew(engine, photos, tmp_path, monkeypatch, content):
+    monkeypatch.setattr(extract, "PART", 5)
+    images, output = sorted(str(path) for path in photos.rglob("*.png")), tmp_path / "features.npz"
+    whole = extract.extract(engine, images, tmp_path / "whole.npz", num_workers=0)
+    parts = tmp_path / ".features.npz.parts"
+    parts.mkdir()
+    key = extract._run_key(engine, images, "combined")
+    (parts / "run.json").write_bytes(b"\xff\xfe" if content is None else json.dumps(key).encode())
+    (parts / "part-0000001.npz").write_bytes(content or b"")
+    done = extract.extract(engine, images, output, num_workers=0)
+    assert (done.num_reused, done.num_images) == (0, whole.num_images)
+    assert (read(output)["features"] == read(tmp_path / "whole.npz")["features"]).all()
+
+
 @pytest.mark.parametrize("change", ["file", "feature", "align"])
 def test_parts_of_another_run_are_not_taken(engine, photos, tmp_path, monkeypatch, change):
     monkeypatch.setattr(extract, "PART", 5)

@@ -188,12 +188,29 @@ def test_deletion_deletes(engine, photos, tmp_path):
     for given, told in (
         (("anna",), "nobody is enrolled as 'anna'"),
         (("berta", photos[0]), "no such photograph"),
+        (("berta", [None]), "no such photograph: None"),
+        (("berta", [photos[6], None]), "no such photograph: None"),
     ):
         with pytest.raises(ConfigError, match=told):
             gallery.remove(*given)
+    assert gallery.counts() == {"berta": 2}
     gallery.remove("berta")
     with pytest.raises(ConfigError, match="the gallery is empty"):
         engine.open_gallery(path).search(photos[0])
+
+
+def test_only_a_file_is_replaced_by_a_gallery(engine, photos, tmp_path):
+    gallery, pipe = engine.enroll({"anna": photos[:1]}), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, told in (
+        (pipe, "pipe: a device, pipe or socket, which cannot be replaced"),
+        (tmp_path, "a folder, which cannot be replaced"),
+        (pipe / "people.gallery", "pipe: is a file; name a folder"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            gallery.save(path)
+    assert pipe.is_fifo()
+    assert sorted(tmp_path.iterdir()) == [pipe]
 
 
 def test_adding_tells_what_came_of_each_photograph(engine, photos, tmp_path):

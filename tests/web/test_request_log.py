@@ -11,6 +11,7 @@ import made_engine
 import pytest
 from talking import form, request
 
+from twin_dcal.cli.common import _Printable
 from twin_dcal.web import request_log
 from twin_dcal.web.request_log import Bounded, shown
 
@@ -50,6 +51,17 @@ def test_lines_are_bounded_and_those_left_out_counted(log):
     logger.info("later")
     logger.info("too soon")
     assert lines[request_log.LINES_AT_ONCE :] == ["(9,800 entries of this log left out here)", "later"]
+
+
+def test_at_the_end_those_left_out_are_counted_as_every_command_writes_them(monkeypatch):
+    lines, handler = [], logging.Handler()
+    handler.setFormatter(_Printable())
+    handler.emit = lambda record: lines.append(handler.format(record))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    with request_log.bounded_log():
+        for number in range(request_log.LINES_AT_ONCE + 7):
+            logging.getLogger("twin_dcal.web.app").warning("GET / %d", number)
+    assert lines[request_log.LINES_AT_ONCE :] == ["(7 entries of this log left out here)"]
 
 
 def test_a_day_of_requests_is_bounded(log):

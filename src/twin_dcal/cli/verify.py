@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from twin_dcal.inference.result import VerificationResult
     from twin_dcal.verify.session import Session
 
+TOKEN_VARIABLE = "TWIN_DCAL_TOKEN"
 NAMES = ("dcal-verify", "dcal-demo")
 QUICKSTART = Path("runs/quickstart/best_model.pth")
 
@@ -60,7 +62,11 @@ def parser() -> Parser:
     parser.group("the page")
     option("host", metavar="ADDRESS", default=LOOPBACK, help="of --web; another one needs --token")
     option("port", type=int, default=PORT, help="of --web")
-    option("token", metavar="SECRET", help="what visitors of --web must know")
+    option(
+        "token",
+        metavar="SECRET",
+        help=f"what visitors of --web must know; or {TOKEN_VARIABLE}, which ps does not show",
+    )
     parser.group("the decision")
     option(
         "threshold", type=float, help="decide at this similarity (-1 to 1) instead of the stored threshold"
@@ -207,9 +213,8 @@ def _serve(engine: "TwinInferenceEngine", options: argparse.Namespace) -> int:
         raise ConfigError(
             f"--web needs packages that are missing ({error.name}): pip install 'twin-dcal[web]'"
         ) from None
-    serve(
-        engine, options.host, options.port, options.token, explains=explanations(engine), late=leave_at_once
-    )
+    token = options.token or os.environ.get(TOKEN_VARIABLE) or None
+    serve(engine, options.host, options.port, token, explains=explanations(engine), late=leave_at_once)
     # Only Ctrl-C ends the page. Python's own end takes seconds on a busy machine, and a pair may still be judged.
     if "ipykernel" not in sys.modules:  # a notebook's process goes on
         end_at_once(INTERRUPTED)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import shutil
+import zipfile
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
@@ -176,16 +177,30 @@ def _run_key(engine: TwinInferenceEngine, images: Sequence[str], feature_type: s
 def _open_parts(folder: Path, key: str) -> int:
     """An empty folder for parts, or that of the same run interrupted; how many parts it has."""
     about = folder / "run.json"
-    if about.is_file() and about.read_text("utf-8") == json.dumps(key):
-        found = len(list(folder.glob("part-*.npz")))
+    if about.is_file() and about.read_bytes() == json.dumps(key).encode():
+        found = sum(map(_is_sound, folder.glob("part-*.npz")))
         if found:
             logger.info("going on after %s of an interrupted run", plural(found * PART, "image"))
         return found
-    if folder.exists():
+    if folder.is_dir() and not folder.is_symlink():
         shutil.rmtree(folder)
+    elif folder.exists() or folder.is_symlink():
+        raise ConfigError(f"{folder}: is no folder, and parts are kept there; move it away")
     folder.mkdir(parents=True, mode=0o700)
     write_text(about, json.dumps(key))
     return 0
+
+
+def _is_sound(part: Path) -> bool:
+    """Whether a part can be read. One that cannot, as a machine's crash leaves it, is deleted to be made anew."""
+    try:
+        with part.open("rb") as file, np.load(file) as arrays:
+            for name in ("features", "rows", "failed"):
+                arrays[name]
+        return True
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        part.unlink()
+        return False
 
 
 def _save_part(path: Path, part: Part) -> None:

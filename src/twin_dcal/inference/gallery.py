@@ -171,11 +171,11 @@ class Gallery:
         with self._changing():
             self._people.number(person)
             own = [row for row, each in enumerate(self.photographs) if each.person == person]
-            gone: set[int] = set()
-            for photograph in several:
-                found = {row for row in own if photograph is None or self.photographs[row].is_of(photograph)}
+            gone = set(own) if photographs is None else set[int]()
+            for photograph in several if photographs is not None else ():
+                found = {row for row in own if self.photographs[row].is_of(photograph)}
                 if not found:
-                    named = f": {photograph}" if isinstance(photograph, str | Path) else ""
+                    named = f": {photograph}" if isinstance(photograph, str | Path | None) else ""
                     raise ConfigError(f"person '{person}' has no such photograph{named}")
                 gone |= found
             self._take(self._stored.without(gone))

@@ -44,7 +44,7 @@ def read_pixels(source: ImageInput, name: str = "image") -> NDArray[np.uint8]:
         return _of_array(source, name)
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(source, torch.Tensor):
-        values = source.detach().cpu()
+        values = _plain(source, name)
         if values.ndim != 3 or values.shape[0] != 3:
             raise ImageError(
                 f"{name}: a tensor of shape {tuple(values.shape)}; give (3, H, W), one picture at a time"
@@ -55,6 +55,20 @@ def read_pixels(source: ImageInput, name: str = "image") -> NDArray[np.uint8]:
     raise ImageError(
         f"{name}: a {type(source).__name__}; give a path, bytes, an open file, a PIL image, an array or a tensor"
     )
+
+
+def _plain(tensor: Tensor, name: str) -> Tensor:
+    """The tensor on the CPU, dense and of plain numbers."""
+    if (
+        tensor.is_meta
+        or tensor.is_quantized
+        or tensor.is_nested
+        or tensor.layout != sys.modules["torch"].strided
+    ):
+        raise ImageError(
+            f"{name}: a tensor without plain values (meta, sparse, nested or quantized); give a dense one"
+        )
+    return tensor.detach().cpu()
 
 
 def _read_open(file: IO[bytes], name: str) -> bytes:
@@ -108,5 +122,7 @@ def _of_array(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
 
 
 def _refuse_size(width: int, height: int, name: str) -> None:
+    if not (width and height):
+        raise ImageError(f"{name}: {width}x{height} is no picture")
     if width * height > MAX_PIXELS:
         raise ImageError(f"{name}: {width}x{height} is more than {MAX_PIXELS:,} pixels. Scale it down first.")

@@ -41,7 +41,8 @@ def refuse_damaged(content: bytes, path: str) -> None:
     if _has_seal(content) and sealed(content[:-_SEAL_SIZE]) != content:
         raise ModelError(f"{path}: damaged, or changed after it was exported; export it again")
     try:
-        operators = {name for graph in _graphs(memoryview(content)) for name in _operators(graph)}
+        look = _Look()
+        operators = {name for graph in look.graphs(memoryview(content)) for name in look.operators(graph)}
     except (IndexError, UnicodeDecodeError):
         raise ModelError(_unreadable(path)) from None
     refuse_weights_elsewhere(content, path)
@@ -55,8 +56,11 @@ def refuse_weights_elsewhere(content: bytes, path: str) -> None:
     """ModelError for a file whose weights lie elsewhere: in other files, or wherever in this process's memory such an
     entry leads the runtime; and for one that cannot be read here, of which a runtime may read more."""
     try:
+        look = _Look()
         elsewhere = any(
-            _is_elsewhere(tensor) for graph in _graphs(memoryview(content)) for tensor in _tensors(graph)
+            look.is_elsewhere(tensor)
+            for graph in look.graphs(memoryview(content))
+            for tensor in look.tensors(graph)
         )
     except IndexError:
         raise ModelError(_unreadable(path)) from None
@@ -71,8 +75,11 @@ def _unreadable(path: str) -> str:
 def metadata(content: bytes) -> dict[str, str]:
     """Metadata entries as the file has them, without asking a runtime; nothing of what is no protobuf."""
     try:
+        look = _Look()
         entries = [
-            dict(_fields(value)) for number, value in _fields(memoryview(content)) if number == _METADATA
+            dict(look.fields(value))
+            for number, value in look.fields(memoryview(content))
+            if number == _METADATA
         ]
         return {bytes(entry[1]).decode(): bytes(entry[2]).decode() for entry in entries}
     except (IndexError, KeyError, UnicodeDecodeError):
@@ -83,81 +90,96 @@ def _has_seal(content: bytes) -> bool:
     return content[-_SEAL_SIZE:].startswith(_SEAL)
 
 
-def _graphs(content: memoryview) -> list[memoryview]:
-    """The graph, whose parts may stand in several places."""
-    return [value for number, value in _fields(content) if number == _GRAPH] + [
-        _REPEATED for number, _ in _fields(content) if number in (_FUNCTIONS, _TRAINING)
-    ]
-
-
 _REPEATED = memoryview(bytes([_NODE << 3 | 2, 6, _OPERATOR << 3 | 2, 4]) + b"Loop")
 """What stands for a part that no exported model has: a graph that is refused."""
 
 
-def _operators(graph: memoryview) -> Iterator[str]:
-    """Kinds of a graph's operators; one with a graph of its own counts as one that may repeat."""
-    for name, value in _of_nodes(graph):
-        if name == _OPERATOR:
-            yield bytes(value).decode()
-        elif name == _ATTRIBUTE and any(kind in (_ITS_GRAPH, _ITS_GRAPHS) for kind, _ in _fields(value)):
-            yield "Loop"
+_MAX_FIELDS = 1 << 20
+"""Fields looked at in one file, a second or two. A network of 1,000 layers has some 50,000; a file made of nothing but
+the smallest fields would take minutes for each 100 MB."""
 
 
-def _tensors(graph: memoryview) -> Iterator[memoryview]:
-    """Weights, and tensors that are attributes of operators."""
-    for number, value in _fields(graph):
-        if number == _WEIGHTS:
-            yield value
-        elif number == _SPARSE_WEIGHTS:
-            yield from _of_sparse(value)
-    for name, attribute in _of_nodes(graph):
-        for number, value in _fields(attribute) if name == _ATTRIBUTE else ():
-            if number in (_TENSOR, _TENSORS):
+class _Look:
+    """One look at a file. Its methods raise IndexError for what is no message, and for too many fields."""
+
+    def __init__(self) -> None:
+        self._num_left = _MAX_FIELDS
+
+    def graphs(self, content: memoryview) -> list[memoryview]:
+        """The graph, whose parts may stand in several places."""
+        fields = list(self.fields(content))
+        return [value for number, value in fields if number == _GRAPH] + [
+            _REPEATED for number, _ in fields if number in (_FUNCTIONS, _TRAINING)
+        ]
+
+    def operators(self, graph: memoryview) -> Iterator[str]:
+        """Kinds of a graph's operators; one with a graph of its own counts as one that may repeat."""
+        for name, value in self._of_nodes(graph):
+            if name == _OPERATOR:
+                yield bytes(value).decode()
+            elif name == _ATTRIBUTE and any(
+                kind in (_ITS_GRAPH, _ITS_GRAPHS) for kind, _ in self.fields(value)
+            ):
+                yield "Loop"
+
+    def tensors(self, graph: memoryview) -> Iterator[memoryview]:
+        """Weights, and tensors that are attributes of operators."""
+        for number, value in self.fields(graph):
+            if number == _WEIGHTS:
                 yield value
-            elif number in (_SPARSE, _SPARSES):
-                yield from _of_sparse(value)
+            elif number == _SPARSE_WEIGHTS:
+                yield from self._of_sparse(value)
+        for name, attribute in self._of_nodes(graph):
+            for number, value in self.fields(attribute) if name == _ATTRIBUTE else ():
+                if number in (_TENSOR, _TENSORS):
+                    yield value
+                elif number in (_SPARSE, _SPARSES):
+                    yield from self._of_sparse(value)
 
+    def is_elsewhere(self, tensor: memoryview) -> bool:
+        return any(
+            number == _ELSEWHERE or (number == _WHERE and any(byte & 0x7F for byte in value))
+            for number, value in self.fields(tensor)
+        )
 
-def _of_nodes(graph: memoryview) -> Iterator[tuple[int, memoryview]]:
-    for number, node in _fields(graph):
-        if number == _NODE:
-            yield from _fields(node)
+    def _of_nodes(self, graph: memoryview) -> Iterator[tuple[int, memoryview]]:
+        for number, node in self.fields(graph):
+            if number == _NODE:
+                yield from self.fields(node)
 
+    def _of_sparse(self, tensor: memoryview) -> Iterator[memoryview]:
+        return (value for number, value in self.fields(tensor) if number in (_SPARSE_VALUES, _SPARSE_PLACES))
 
-def _of_sparse(tensor: memoryview) -> Iterator[memoryview]:
-    return (value for number, value in _fields(tensor) if number in (_SPARSE_VALUES, _SPARSE_PLACES))
-
-
-def _is_elsewhere(tensor: memoryview) -> bool:
-    return any(
-        number == _ELSEWHERE or (number == _WHERE and any(byte & 0x7F for byte in value))
-        for number, value in _fields(tensor)
-    )
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Number and content of each field, for numbers as they are written. IndexError for what is none."""
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        tag &= 0xFFFFFFFF  # as protobuf's readers take it, else they would see fields that are not seen here
-        start, length = at, 0
-        match tag & 7:
-            case 0:
-                _, end = _varint(message, at)
-                length = end - start
-            case 1:
-                length = 8
-            case 2:
-                length, at = _varint(message, at)
-            case 5:
-                length = 4
-            case _:
-                raise IndexError("no field")
-        if at + length > len(message):
-            raise IndexError("a field is cut off")
-        yield tag >> 3, message[at : at + length]
-        at += length
+    def fields(self, message: memoryview) -> Iterator[tuple[int, memoryview]]:
+        """Number and content of each field, for numbers as they are written."""
+        at = 0
+        while at < len(message):
+            self._num_left -= 1
+            tag, at = _varint(message, at)
+            tag &= (
+                0xFFFFFFFF  # as protobuf's readers take it, else they would see fields that are not seen here
+            )
+            start, length = at, 0
+            match tag & 7:
+                case 0:
+                    _, end = _varint(message, at)
+                    length = end - start
+                case 1:
+                    length = 8
+                case 2:
+                    length, at = _varint(message, at)
+                case 5:
+                    length = 4
+                case _:
+                    raise IndexError("no field")
+            if not tag >> 3:
+                raise IndexError("fields are numbered from 1 on")
+            if at + length > len(message):
+                raise IndexError("a field is cut off")
+            if self._num_left < 0:
+                raise IndexError("more fields than a network has")
+            yield tag >> 3, message[at : at + length]
+            at += length
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:

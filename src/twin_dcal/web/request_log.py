@@ -80,7 +80,9 @@ def bounded_log() -> Iterator[None]:
             handler.removeFilter(bounded)
             told = bounded.omitted()
             if told:
-                handler.handle(logging.makeLogRecord({"levelno": logging.INFO, "msg": told}))
+                handler.handle(
+                    logging.makeLogRecord({"name": __name__, "levelno": logging.INFO, "msg": told})
+                )
 
 
 def _told(omitted: int) -> str:
