@@ -417,4 +417,4 @@ def test_the_command_draws_a_contact_sheet(photos, tmp_path, capsys):
     told = capsys.readouterr()
     assert "9 crops of 3 people from 9 photos" in told.out
     assert "everybody is a family of one" in told.err
-    assert size_of(tmp_path / "sheet.png") == (3 * 328 - 8, 3 * 168 - 8)
+    assert size_of(tmp_path / "sheet.png") == (3 * 328 - 8, 24 + 3 * 186 - 8)

@@ -29,7 +29,17 @@ _MEANT = {
     judging.UNFIT: "A model finds these unlike the other photos of their person. Set aside, not deleted: see --review.",
     judging.OTHER: "Entries that were not read.",
 }
-_MEASURED = ("eyes_px", "score", "sharpness", "brightness", "clipped", "turn", "roll_deg", "outside")
+_MEASURED = {
+    "eyes_px": "between the eyes, in the photo's pixels",
+    "score": "how sure the detector is, 0 to 1",
+    "sharpness": "lower for blurred and for small faces",
+    "brightness": "mean of the inner face, 0 to 1",
+    "clipped": "share of its pixels that are black or white",
+    "turn": "to the viewer's right, 0 from the front, about 0.5 where the far eye disappears",
+    "roll_deg": "how far the head was tilted, in degrees counter-clockwise",
+    "outside": "share of the crop beyond the photo's edges",
+}
+"""Measures of `Quality` on the page, and what they are."""
 
 
 def report_page(done: Prepared) -> str:
@@ -84,10 +94,13 @@ def _image(output: Path, out: Dropped) -> str | None:
     return thumbnail(output / STATE / CROPS / out.crop.face["crop"]) if out.crop is not None else None
 
 
-def _measured(done: Prepared) -> list[tuple[str, list[str]]]:
-    """Name, and the 0, 5, 50, 95 and 100 % quantiles over the crops kept."""
+def _measured(done: Prepared) -> list[tuple[str, list[str], str]]:
+    """Name, the 0, 5, 50, 95 and 100 % quantiles over the crops kept, and what it is."""
     if not done.path_of:
         return []
     values = {name: [crop.face["quality"][name] for crop in done.path_of] for name in _MEASURED}
     quantiles = (0, 0.05, 0.5, 0.95, 1)
-    return [(name, [f"{value:.3g}" for value in np.quantile(values[name], quantiles)]) for name in _MEASURED]
+    return [
+        (name, [f"{value:.3g}" for value in np.quantile(values[name], quantiles)], meant)
+        for name, meant in _MEASURED.items()
+    ]

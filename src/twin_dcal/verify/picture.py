@@ -34,19 +34,19 @@ def pair_picture(
     picture = Image.new("RGB", (_WIDTH, 880 + 26 * len(lines) + 20 * bool(lines)), LIGHT["surface"])
     draw = ImageDraw.Draw(picture)
     title = decision_words(result.verification_decision).capitalize()
-    draw.text((_MARGIN, 76), title, colour, _font(36, bold=True), "ls")
+    draw.text((_MARGIN, 76), title, colour, font(36, bold=True), "ls")
     score = "" if result.verification_score is None else f"score {result.verification_score:.3f}   "
     told = f"{score}similarity {result.similarity:+.3f}"
-    draw.text((_WIDTH - _MARGIN, 76), told, LIGHT["muted"], _font(24), "rs")
+    draw.text((_WIDTH - _MARGIN, 76), told, LIGHT["muted"], font(24), "rs")
     for left, pixels, name in zip(
         (_MARGIN, _WIDTH - _MARGIN - _FACE[0]), (pixels1, pixels2), names, strict=True
     ):
         _face(picture, draw, left, pixels, colour)
         middle = left + _FACE[0] // 2
-        draw.text((middle, 694), _shortened(shown(name)), LIGHT["muted"], _font(24), "ms")
+        draw.text((middle, 694), shortened(shown(name)), LIGHT["muted"], font(24), "ms")
     _scale(draw, result, colour)
     for number, line in enumerate(lines):
-        draw.text((_MARGIN, 898 + 26 * number), line, LIGHT["ink"], _font(18), "ls")
+        draw.text((_MARGIN, 898 + 26 * number), line, LIGHT["ink"], font(18), "ls")
     return picture
 
 
@@ -77,14 +77,14 @@ def _scale(draw: ImageDraw.ImageDraw, result: VerificationResult, colour: str) -
     draw.rectangle((left, top, cut, bottom), _pale(LIGHT["twin"], 0.15))
     draw.rectangle((cut, top, right, bottom), _pale(LIGHT["genuine"], 0.25))
     draw.line((cut, top, cut, bottom), LIGHT["ink"], 3)
-    draw.text((left, top - 14), f"threshold {result.threshold:+.3f}", LIGHT["ink"], _font(24), "ls")
+    draw.text((left, top - 14), f"threshold {result.threshold:+.3f}", LIGHT["ink"], font(24), "ls")
     draw.polygon(
         [(place - 14, middle), (place, middle - 14), (place + 14, middle), (place, middle + 14)], colour
     )
     for tick in (-1, -0.5, 0, 0.5, 1):
         draw.line((at(tick), bottom, at(tick), bottom + 8), LIGHT["frame"], 2)
         told = f"{tick:.1f}".replace("-", "\u2212")
-        draw.text((at(tick), bottom + 36), told, LIGHT["muted"], _font(22), "ms")
+        draw.text((at(tick), bottom + 36), told, LIGHT["muted"], font(22), "ms")
 
 
 def _pale(colour: str, strength: float) -> tuple[int, ...]:
@@ -94,7 +94,7 @@ def _pale(colour: str, strength: float) -> tuple[int, ...]:
 
 
 @cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The plots' own font, which matplotlib brings along; it is not imported for that."""
     package = find_spec("matplotlib")
     assert package is not None
@@ -118,5 +118,6 @@ def warning_lines(warnings: Sequence[str], letters: int) -> list[str]:
     return [line for text in told for line in wrap(text, letters)]
 
 
-def _shortened(name: str) -> str:
-    return name if len(name) <= 38 else f"…{name[-37:]}"
+def shortened(name: str, most: int = 38) -> str:
+    """A name of at most so many letters, its end rather than its beginning."""
+    return name if len(name) <= most else f"…{name[1 - most :]}"
