@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw
 from twin_dcal.data.decode import decode_pixels
 from twin_dcal.files import replacing
 from twin_dcal.names import printable
-from twin_dcal.verify.picture import font, shortened
+from twin_dcal.report.theme import font
+from twin_dcal.report.wording import shortened
 
 from .geometry import TEMPLATE
 from .job import Prepared

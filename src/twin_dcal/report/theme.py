@@ -7,6 +7,11 @@ variable and follow the reader's light or dark setting.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from PIL import ImageFont
 
 LIGHT: Mapping[str, str] = {
     "surface": "#ffffff",
@@ -97,3 +102,13 @@ def drawing(name: str) -> Iterator[None]:
 def css_variables(colours: Mapping[str, str]) -> str:
     """`--name: #rrggbb;` for each colour, for a style sheet."""
     return " ".join(f"--{name}: {value};" for name, value in colours.items())
+
+
+@cache
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """The plots' own font, which matplotlib brings along; it is not imported for that."""
+    package = find_spec("matplotlib")
+    assert package is not None
+    assert package.submodule_search_locations is not None
+    fonts = Path(package.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
+    return ImageFont.truetype(fonts / f"DejaVuSans{'-Bold' if bold else ''}.ttf", size)

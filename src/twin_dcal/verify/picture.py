@@ -2,18 +2,16 @@
 decision."""
 
 from collections.abc import Sequence
-from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from textwrap import wrap
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from twin_dcal.files import replacing
 from twin_dcal.inference.result import VerificationResult
-from twin_dcal.report.theme import LIGHT
+from twin_dcal.report.theme import LIGHT, font
 from twin_dcal.report.wording import shown
 
 from .wording import decision_words, in_words
@@ -43,7 +41,7 @@ def pair_picture(
     ):
         _face(picture, draw, left, pixels, colour)
         middle = left + _FACE[0] // 2
-        draw.text((middle, 694), shortened(shown(name)), LIGHT["muted"], font(24), "ms")
+        draw.text((middle, 694), _shortened(shown(name)), LIGHT["muted"], font(24), "ms")
     _scale(draw, result, colour)
     for number, line in enumerate(lines):
         draw.text((_MARGIN, 898 + 26 * number), line, LIGHT["ink"], font(18), "ls")
@@ -93,16 +91,6 @@ def _pale(colour: str, strength: float) -> tuple[int, ...]:
     return tuple(round(255 - strength * (255 - part)) for part in parts)
 
 
-@cache
-def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """The plots' own font, which matplotlib brings along; it is not imported for that."""
-    package = find_spec("matplotlib")
-    assert package is not None
-    assert package.submodule_search_locations is not None
-    fonts = Path(package.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
-    return ImageFont.truetype(fonts / f"DejaVuSans{'-Bold' if bold else ''}.ttf", size)
-
-
 def save_pair_picture(
     path: Path, pixels1: NDArray[np.uint8], pixels2: NDArray[np.uint8], result: VerificationResult,
     names: tuple[str, str],
@@ -118,6 +106,5 @@ def warning_lines(warnings: Sequence[str], letters: int) -> list[str]:
     return [line for text in told for line in wrap(text, letters)]
 
 
-def shortened(name: str, most: int = 38) -> str:
-    """A name of at most so many letters, its end rather than its beginning."""
-    return name if len(name) <= most else f"…{name[1 - most :]}"
+def _shortened(name: str) -> str:
+    return name if len(name) <= 38 else f"…{name[-37:]}"
