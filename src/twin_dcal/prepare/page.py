@@ -35,7 +35,7 @@ _MEASURED = {
     "sharpness": "lower for blurred and for small faces",
     "brightness": "mean of the inner face, 0 to 1",
     "clipped": "share of its pixels that are black or white",
-    "turn": "to the viewer's right, 0 from the front, about 0.5 where the far eye disappears",
+    "turn": "to the viewer's right; 0 from the front",
     "roll_deg": "how far the head was tilted, in degrees counter-clockwise",
     "outside": "share of the crop beyond the photo's edges",
 }
