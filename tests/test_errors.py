@@ -13,7 +13,7 @@ from twin_dcal.errors import ConfigError, TwinDcalError
 SOURCE = Path(twin_dcal.__file__).parent
 TELLING = (
     " 1024 a all at did explanations first floating given it its keys needed not on one or presets "
-    "print(secrets.token_urlsafe())' reading real the they this twins two what "
+    "print(secrets.token_urlsafe())' reading real the they this twins two what ray with images model is "
 )
 """Words that begin the last clause of messages, and are no advice."""
 
