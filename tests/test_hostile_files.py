@@ -1,6 +1,7 @@
 """Exported models, face networks and files that training starts from: what they claim is checked before it is made."""
 
 import json
+import math
 import struct
 import sys
 import zipfile
@@ -238,12 +239,20 @@ def test_headers_that_lie(tmp_path, reader, header):
     [
         (lambda content: content.update(training=3), "training"),
         (lambda content: content.update(threshold={"value": -1e9, "origin": {}}), "threshold"),
+        (
+            lambda content: content.update(threshold={"value": 0.5, "origin": {"num_impostors": math.nan}}),
+            "threshold.origin.num_impostors: a number that is none",
+        ),
+        (
+            lambda content: content.update(threshold={"value": 0.5, "origin": {"of": [{"x": 10**400}]}}),
+            "threshold.origin.of.x: a number that is none, or beyond",
+        ),
         (lambda content: content.update(weights=[]), "no table of tensors"),
         (lambda content: content["weights"].update(more=torch.zeros(1)), "1 left over"),
         (lambda content: content["config"]["model"].update(num_blocks=200), "do not fit its configuration"),
         (lambda content: content["weights"]["glca_norm.weight"].fill_(NAN), "NaN or infinity"),
     ],
-    ids=range(6),
+    ids=range(8),
 )  # fmt: skip
 def test_an_earlier_model_is_checked_like_any_other(tmp_path, change, told):
     values = tiny_values(tmp_path, tmp_path)

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -497,6 +498,18 @@ def test_what_would_take_long_to_look_at_is_refused(content, monkeypatch):
         onnx_bytes.refuse_damaged(content, "m.onnx")
     assert onnx_bytes.metadata(content) == {}
     assert len(numbers) < 50_000
+
+
+def test_graphs_in_many_parts_are_looked_at_without_keeping_them(exported):
+    """An empty part of the graph is two bytes, and what stands for it in memory a hundred."""
+    from twin_dcal.model_file.onnx_bytes import refuse_damaged
+
+    content = unsealed(exported.path.read_bytes()) + b"\x3a\x00" * 100_000
+    tracemalloc.start()
+    refuse_damaged(content, "m.onnx")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 def with_metadata(source, path, changed):

@@ -126,6 +126,25 @@ def test_results_are_written_in_every_form(engine, photos, tmp_path, ending):
     assert "model" not in read[0]
 
 
+def test_columns_that_parquet_has_no_kind_for_are_written_as_text(engine, photos, tmp_path):
+    pytest.importorskip("pyarrow")
+    table = Frame(
+        "tolist",
+        img1=[Path(photos[0]), photos[1]],
+        img2=photos[1:3],
+        note=[{1: "a"}, None],
+        mixed=[1, "b"],
+        z=[1j, 2j],
+    )
+    engine.verify_table(table, tmp_path / "out.parquet")
+    read = read_table(tmp_path / "out.parquet", ["img1", "img2"])
+    assert [row["img1"] for row in read] == [str(photos[0]), photos[1]]
+    assert [(row["note"], row["mixed"], row["z"]) for row in read] == [
+        ("{1: 'a'}", "1", "1j"),
+        (None, "b", "2j"),
+    ]
+
+
 def test_an_interrupted_table_goes_on_and_ends_alike(engine, embedded, photos, tmp_path, monkeypatch):
     pairs = drawn_pairs(photos, 200)
     table = write_csv(tmp_path / "pairs.csv", pairs)

@@ -56,7 +56,7 @@ class Records(list[dict[str, Any]]):
             write_text(path, csv_text(columns, ([row.get(name) for name in columns] for row in rows)))
             return
         parquet, arrow = pyarrow_parquet(str(path)), import_module("pyarrow")
-        table = arrow.table({name: [_writable(row.get(name)) for row in rows] for name in columns})
+        table = arrow.table({name: _column(arrow, [row.get(name) for row in rows]) for name in columns})
         with replacing(path) as file:
             parquet.write_table(table, file)
 
@@ -90,8 +90,15 @@ def _told(value: Any) -> str:
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
-def _writable(value: Any) -> Any:
-    return written(value) if isinstance(value, str) else value
+def _column(arrow: Any, values: Sequence[Any]) -> Any:
+    """A column for Parquet; as text where its values have no kind in common, or one that Parquet has not."""
+    values = [written(value) if isinstance(value, str) else value for value in values]
+    try:
+        return arrow.array(values)
+    except (arrow.ArrowException, TypeError, OverflowError):
+        return arrow.array(
+            [None if value is None else written(_told(value)) for value in values], arrow.string()
+        )
 
 
 def read_table(source: Any, columns: Sequence[str], name: str = "the table") -> Rows:

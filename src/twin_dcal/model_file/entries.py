@@ -27,6 +27,9 @@ MAX_DEPTH = 20
 MAX_TEMPLATES = 100
 """Numbers of photographs and rules that thresholds are stored for; training stores 42."""
 
+_LARGEST = 1e18
+"""What numbers that are shown with results stay below: JSON has no infinite ones, and readers of it no larger ones."""
+
 _Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 _Cosine = Annotated[_Number, Field(ge=-1 - ROUNDING, le=1 + ROUNDING)]
 _Share = Annotated[_Number, Field(ge=0, le=1)]
@@ -280,7 +283,7 @@ def _rising(curve: ErrorCurve) -> ErrorCurve:
 
 
 def refuse_objects(value: object, place: str, depth: int = 0) -> None:
-    """ValueError for what JSON could not hold: it is shown with results."""
+    """ValueError for what JSON could not hold, numbers that are infinite or none included: it is shown with results."""
     if depth > MAX_DEPTH:
         raise ValueError(f"{place}: nested too deeply")
     if isinstance(value, dict):
@@ -293,6 +296,8 @@ def refuse_objects(value: object, place: str, depth: int = 0) -> None:
             refuse_objects(item, place, depth + 1)
     elif value is not None and not isinstance(value, str | bool | int | float):
         raise ValueError(f"{place}: a {type(value).__name__} where a plain value belongs")
+    elif isinstance(value, int | float) and not abs(value) < _LARGEST:  # NaN, too
+        raise ValueError(f"{place}: a number that is none, or beyond all that is measured")
 
 
 def first_fault(error: ValidationError) -> str:

@@ -74,16 +74,18 @@ def _unreadable(path: str) -> str:
 
 def metadata(content: bytes) -> dict[str, str]:
     """Metadata entries as the file has them, without asking a runtime; nothing of what is no protobuf."""
+    found: dict[str, str] = {}
+    look = _Look()
     try:
-        look = _Look()
-        entries = [
-            dict(look.fields(value))
-            for number, value in look.fields(memoryview(content))
-            if number == _METADATA
-        ]
-        return {bytes(entry[1]).decode(): bytes(entry[2]).decode() for entry in entries}
+        for number, value in look.fields(memoryview(content)):
+            if number == _METADATA:
+                entry = dict(look.fields(value))
+                found[bytes(entry[1]).decode()] = bytes(entry[2]).decode()
+                if len(found) > _MAX_ENTRIES:
+                    return {}
     except (IndexError, KeyError, UnicodeDecodeError):
         return {}
+    return found
 
 
 def _has_seal(content: bytes) -> bool:
@@ -97,6 +99,8 @@ _REPEATED = memoryview(bytes([_NODE << 3 | 2, 6, _OPERATOR << 3 | 2, 4]) + b"Loo
 _MAX_FIELDS = 1 << 20
 """Fields looked at in one file, a second or two. A network of 1,000 layers has some 50,000; a file made of nothing but
 the smallest fields would take minutes for each 100 MB."""
+_MAX_ENTRIES = 10_000
+"""Of metadata, which are kept in memory; an exported model has some 15."""
 
 
 class _Look:
@@ -105,12 +109,13 @@ class _Look:
     def __init__(self) -> None:
         self._num_left = _MAX_FIELDS
 
-    def graphs(self, content: memoryview) -> list[memoryview]:
+    def graphs(self, content: memoryview) -> Iterator[memoryview]:
         """The graph, whose parts may stand in several places."""
-        fields = list(self.fields(content))
-        return [value for number, value in fields if number == _GRAPH] + [
-            _REPEATED for number, _ in fields if number in (_FUNCTIONS, _TRAINING)
-        ]
+        for number, value in self.fields(content):
+            if number == _GRAPH:
+                yield value
+            elif number in (_FUNCTIONS, _TRAINING):
+                yield _REPEATED
 
     def operators(self, graph: memoryview) -> Iterator[str]:
         """Kinds of a graph's operators; one with a graph of its own counts as one that may repeat."""
