@@ -23,7 +23,7 @@ WRONG = {
     "texts": np.array(["a", "b"]), "a tensor": torch.zeros(3), "an object": object(), "a function": len, "a type": int,
     "an open file": BytesIO(b"x"), "a generator": (each for each in ()),
 }  # fmt: skip
-FLAGS = ("progress", "return_attention", "began", "deciding", "shared", "known")
+FLAGS = ("exact", "progress", "return_attention", "began", "deciding", "shared", "known")
 """Taken by their truth, or made by the engine itself."""
 
 
