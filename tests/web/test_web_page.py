@@ -339,6 +339,15 @@ def test_the_camera(opened):
         page.get_by_role("button", name="Take", exact=True).click()
     page.locator("#verdict:not(:empty)").wait_for()
     assert page.evaluate("document.getElementById('video').srcObject") is None  # the camera is off again
+    page.get_by_label("Take first photo with the camera").click()
+    wait_for_video(page)
+    page.get_by_role("button", name="Take 5 in a row").click()
+    page.locator(".photo").first.locator(".tiles img").nth(5).wait_for()
+    page.get_by_label("Take first photo with the camera").click()
+    wait_for_video(page)
+    page.get_by_role("button", name="Take 5 in a row").click()
+    page.get_by_role("button", name="Cancel").click()
+    assert page.locator("#camera[open]").count() == 0
 
 
 def test_a_token_in_the_address_is_taken_out_of_it(opened, web_engine):

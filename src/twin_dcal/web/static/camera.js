@@ -1,4 +1,4 @@
-// A photo from the camera, where the browser has one (and lets pages of this address use it).
+// Photos from the camera, where the browser has one (and lets pages of this address use it).
 
 const one = (id) => document.getElementById(id);
 
@@ -6,22 +6,36 @@ export function hasCamera() {
   return Boolean(navigator.mediaDevices?.getUserMedia);
 }
 
-// A PNG of what the camera saw when "Take" was pressed, null where it was not. An Error says why there is no camera.
-export async function takePhoto() {
-  const [dialog, video] = [one("camera"), one("video")];
+const PAUSE = 400; // milliseconds between photos in a row, in which a face moves a little
+
+// PNGs of what the camera saw: one, some in a row, or none where it was cancelled. An Error says why there is no camera.
+export async function takePhotos() {
+  const [dialog, video, buttons] = [one("camera"), one("video"), [one("shoot"), one("row")]];
   const stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1280 }, facingMode: "user" } }).catch((error) => {
     throw new Error(`The camera cannot be used (${error.name}).`);
   });
+  const photos = [];
+  const take = async (count) => {
+    for (const button of buttons) button.disabled = true;
+    while (dialog.open) {
+      photos.push(await still(video));
+      if (photos.length === count) return dialog.close("taken");
+      await new Promise((resolve) => setTimeout(resolve, PAUSE));
+    }
+  };
   video.srcObject = stream;
   dialog.returnValue = "";
   dialog.showModal();
   const closed = new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
-  one("shoot").onclick = () => dialog.close("taken");
+  for (const button of buttons) {
+    button.disabled = false;
+    button.onclick = () => take(Number(button.value));
+  }
   one("stop").onclick = () => dialog.close();
   try {
     await video.play();
     await closed;
-    return dialog.returnValue === "taken" ? await still(video) : null;
+    return dialog.returnValue === "taken" ? photos : [];
   } finally {
     stream.getTracks().forEach((track) => track.stop());
     video.srcObject = null;

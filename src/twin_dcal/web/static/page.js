@@ -1,6 +1,6 @@
 // The page: photos in, an answer from /api/verify out. Photos and history live in this tab's memory only.
 
-import { hasCamera, takePhoto } from "./camera.js";
+import { hasCamera, takePhotos } from "./camera.js";
 import { MAPS, allPass, drawCurve, drawMap, drawMatches, largest, ratesAt } from "./drawing.js";
 import { showFaces } from "./faces.js";
 import { draw, showList, showTiles } from "./templates.js";
@@ -298,8 +298,8 @@ function listenToPhoto(side) {
   });
   show(camera, hasCamera());
   camera.setAttribute("aria-label", `Take ${WHICH[side]} photo with the camera`);
-  camera.addEventListener("click", () => takePhoto().then(
-    (taken) => taken && setPhotos(side, [taken], state.photos[side]), (error) => showProblem(error.message),
+  camera.addEventListener("click", () => takePhotos().then(
+    (taken) => taken.length && setPhotos(side, taken, state.photos[side]), (error) => showProblem(error.message),
   ));
 }
 
