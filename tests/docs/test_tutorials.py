@@ -19,7 +19,7 @@ LEAVES = {
     ),
     "face_network": ("runs/trained/best_model.pth", "runs/face_comparison/comparison.md"),
     "pairs": ("decisions.csv", "runs/pairs/report.html"),
-    "people": ("people_results.csv", "people.gallery", "clusters.html"),
+    "people": ("people_results.csv", "people.gallery", "clusters.html", "person.mp4", "own.pth"),
     "compare": ("runs/comparison/comparison.md", "runs/comparison/visualizations/comparison_det.pdf"),
 }
 
