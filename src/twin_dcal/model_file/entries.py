@@ -28,7 +28,7 @@ MAX_TEMPLATES = 100
 """Numbers of photographs and rules that thresholds are stored for; training stores 42."""
 
 _LARGEST = 1e18
-"""What numbers that are shown with results stay below: JSON has no infinite ones, and readers of it no larger ones."""
+"""What numbers of a threshold stay below: JSON has no infinite ones."""
 
 _Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 _Cosine = Annotated[_Number, Field(ge=-1 - ROUNDING, le=1 + ROUNDING)]
@@ -219,8 +219,8 @@ def read_entries(content: Mapping[str, Any]) -> Entries:
         checked = _Entries.model_validate(content)
     except ValidationError as error:
         raise ValueError(first_fault(error)) from None
-    for name in ("threshold", "training"):
-        refuse_objects(content[name], name)
+    refuse_objects(content["threshold"], "threshold", finite=True)
+    refuse_objects(content["training"], "training")
     templates = tuple(_template(values, number) for number, values in enumerate(content.get("templates", ())))
     content = {
         name: _legible(value) if isinstance(value, Mapping) else value for name, value in content.items()
@@ -240,7 +240,7 @@ def read_entries(content: Mapping[str, Any]) -> Entries:
 
 def _template(values: Mapping[str, Any], number: int) -> TemplateDecision:
     """What decides on templates, of values with the right kinds."""
-    refuse_objects(values["threshold"], f"templates.{number}.threshold")
+    refuse_objects(values["threshold"], f"templates.{number}.threshold", finite=True)
     curve = ErrorCurve.from_dict(_legible(values["error_curve"]))
     return TemplateDecision(
         values["rule"], tuple(values["sizes"]),
@@ -282,21 +282,22 @@ def _rising(curve: ErrorCurve) -> ErrorCurve:
     return curve
 
 
-def refuse_objects(value: object, place: str, depth: int = 0) -> None:
-    """ValueError for what JSON could not hold, numbers that are infinite or none included: it is shown with results."""
+def refuse_objects(value: object, place: str, *, finite: bool = False, depth: int = 0) -> None:
+    """ValueError for what JSON could not hold: it is shown with results. Args: finite: refuse infinite numbers, NaN, and
+    larger ones than are ever measured, too; figures of a training may be NaN."""
     if depth > MAX_DEPTH:
         raise ValueError(f"{place}: nested too deeply")
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise ValueError(f"{place}: {key!r:.40} is no name")
-            refuse_objects(item, f"{place}.{key:.40}"[:120], depth + 1)
+            refuse_objects(item, f"{place}.{key:.40}"[:120], finite=finite, depth=depth + 1)
     elif isinstance(value, list | tuple):
         for item in value:
-            refuse_objects(item, place, depth + 1)
+            refuse_objects(item, place, finite=finite, depth=depth + 1)
     elif value is not None and not isinstance(value, str | bool | int | float):
         raise ValueError(f"{place}: a {type(value).__name__} where a plain value belongs")
-    elif isinstance(value, int | float) and not abs(value) < _LARGEST:  # NaN, too
+    elif finite and isinstance(value, int | float) and not abs(value) < _LARGEST:  # NaN, too
         raise ValueError(f"{place}: a number that is none, or beyond all that is measured")
 
 
