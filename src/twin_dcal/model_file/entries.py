@@ -283,8 +283,11 @@ def _rising(curve: ErrorCurve) -> ErrorCurve:
 
 
 def refuse_objects(value: object, place: str, *, finite: bool = False, depth: int = 0) -> None:
-    """ValueError for what JSON could not hold: it is shown with results. Args: finite: refuse infinite numbers, NaN, and
-    larger ones than are ever measured, too; figures of a training may be NaN."""
+    """ValueError for what JSON could not hold: it is shown with results.
+
+    Args: finite: also for infinite numbers, NaN, and what is larger than anything measured. Figures of a training may
+    be NaN.
+    """
     if depth > MAX_DEPTH:
         raise ValueError(f"{place}: nested too deeply")
     if isinstance(value, dict):
