@@ -202,7 +202,10 @@ def test_deletion_deletes(engine, photos, tmp_path):
 def test_only_a_file_is_replaced_by_a_gallery(engine, photos, tmp_path):
     gallery, pipe = engine.enroll({"anna": photos[:1]}), tmp_path / "pipe"
     os.mkfifo(pipe)
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(b"a photograph")
     for path, told in (
+        (photo, "there already, and no gallery; name another file"),
         (pipe, "pipe: a device, pipe or socket, which cannot be replaced"),
         (tmp_path, "a folder, which cannot be replaced"),
         (pipe / "people.gallery", "pipe: is a file; name a folder"),
@@ -210,7 +213,10 @@ def test_only_a_file_is_replaced_by_a_gallery(engine, photos, tmp_path):
         with pytest.raises(ConfigError, match=told):
             gallery.save(path)
     assert pipe.is_fifo()
-    assert sorted(tmp_path.iterdir()) == [pipe]
+    assert photo.read_bytes() == b"a photograph"
+    assert sorted(tmp_path.iterdir()) == [photo, pipe]
+    for _ in range(2):
+        gallery.save(tmp_path / "people.gallery")
 
 
 def test_adding_tells_what_came_of_each_photograph(engine, photos, tmp_path):

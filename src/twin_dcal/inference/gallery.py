@@ -119,6 +119,7 @@ class Gallery:
         self._check_align()
         file = GalleryFile(path)
         with file.locked():
+            file.refuse_other()
             self._file = file
             self._write()
 

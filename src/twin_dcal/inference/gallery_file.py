@@ -136,6 +136,11 @@ class GalleryFile:
         with locked(lock, f"writing the gallery {self.path}", "gallery", target):
             yield
 
+    def refuse_other(self) -> None:
+        """ConfigError where there is a file that is no gallery: a photograph, say, which would be lost."""
+        if self.path.is_file() and FORMAT.encode() not in _beginning(self.path):
+            raise ConfigError(f"{self.path}: there already, and no gallery; name another file")
+
     def read(self, sha256: str, align: str, width: int) -> Stored:
         """See `read_gallery`."""
         seen = self._stamp()
@@ -157,6 +162,11 @@ class GalleryFile:
         except FileNotFoundError:
             return None
         return info.st_ino, info.st_size, info.st_mtime_ns
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1024)
 
 
 def write_gallery(path: Path, stored: Stored, model: dict[str, Any], align: str) -> None:
