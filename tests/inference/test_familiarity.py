@@ -17,7 +17,7 @@ from twin_dcal.metrics.error_curve import Threshold
 from twin_dcal.model_file.entries import read_familiarity
 from twin_dcal.model_file.familiarity import MIN_IMAGES, NUM_LOOKS, Familiarity, looks, looks_of_files
 from twin_dcal.model_file.provenance import attention_warnings, training_warnings
-from twin_dcal.training.provenance import are_drawn
+from twin_dcal.synth.folder import are_drawn
 from twin_dcal.training.run import train
 
 UNLIKE = "it looks unlike the pictures the model was trained on"

@@ -25,6 +25,7 @@ from twin_dcal.prepare.judging import Crop, consistent, good_enough
 from twin_dcal.prepare.run import prepare
 from twin_dcal.prepare.settings import Limits, PrepareConfig
 from twin_dcal.prepare.sources import Photo
+from twin_dcal.synth.folder import are_drawn
 
 pytestmark = pytest.mark.usefixtures("detector")
 SMALL = PrepareConfig.resolved(None, {"crops.image_size": 64})
@@ -189,6 +190,19 @@ def photos(photos_folder, tmp_path):
     for person in ("p0", "p1", "p2"):
         shutil.copytree(photos_folder / person, copied / person)
     return copied
+
+
+def test_a_set_made_of_drawn_faces_says_so(photos, tmp_path):
+    job = Job(photos, tmp_path / "out", SMALL)
+    prepare(job)
+    images = list((tmp_path / "out").rglob("*.jpg"))
+    assert not are_drawn(images)
+    (photos / "synth.json").write_text('{"difficulty": "easy"}')
+    prepare(job)
+    assert are_drawn(images)
+    (photos / "synth.json").unlink()
+    prepare(job)  # now of photographs
+    assert not are_drawn(images)
 
 
 def test_copies_of_one_person_are_kept_once(photos, tmp_path):

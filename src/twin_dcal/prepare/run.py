@@ -13,6 +13,7 @@ from twin_dcal.files import write_text
 from twin_dcal.locking import locked
 from twin_dcal.plural import plural
 from twin_dcal.progress import ProgressBar
+from twin_dcal.synth.folder import DRAWN_NAME, are_drawn
 
 from . import judging, placing
 from .detector import FaceDetector
@@ -126,9 +127,19 @@ def _write(done: Prepared, stop: bool) -> None:
     else:
         placing.place(job.output, done.path_of, done.dropped, job.review)
         placing.describe(job.output, done.path_of, done.pairs, done.sessions)
+    _tell_drawn(done)
     if job.review:
         _write_review(job.output / REVIEW_NAME, done.dropped)
     write_text(job.output / PAGE_NAME, report_page(done))
+
+
+def _tell_drawn(done: Prepared) -> None:
+    """A model that is trained on the set will say that its faces were drawn, if they were."""
+    mark = done.job.output / DRAWN_NAME
+    if are_drawn(crop.photo.path for crop in done.path_of):
+        write_text(mark, "made of faces that dcal-synth drew\n")
+    else:
+        mark.unlink(missing_ok=True)
 
 
 def _notes_of_folders(root: str | Path, sources: Sources) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ is whole); the latter goes last, so a set without it is complete.
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ from .settings import Settings
 
 SETTINGS_NAME, NOTES_NAME, MASKS_NAME, LOCK_NAME = "synth.json", UNFINISHED, "masks", ".synth.lock"
 META_NAME = "meta.jsonl"
+DRAWN_NAME = ".drawn"
+"""In the folder of a data set that was made of drawn faces, such as by dcal-prepare."""
+_LEVELS_UP = 4
+"""Of folders above an image in which what tells that may lie."""
 DESCRIPTIONS = ("dataset_infor.json", "twin_pairs_infor.json", "test_pairs.json")
 SPLITS = ("train", "val", "test")
 
@@ -113,3 +118,24 @@ def _remove_if_empty(folder: Path) -> None:
 
 def _entries(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def are_drawn(paths: Iterable[Path]) -> bool:
+    """Whether every image lies in a set that dcal-synth drew, or in one that was made of it."""
+    folders = {path.parent for path in paths}
+    sets = {above for folder in folders for above in [folder, *folder.parents][:_LEVELS_UP]}
+    drawn = {folder for folder in sets if _is_drawn(folder)}
+    return bool(folders) and all(
+        drawn.intersection([folder, *folder.parents][:_LEVELS_UP]) for folder in folders
+    )
+
+
+def _is_drawn(folder: Path) -> bool:
+    if (folder / DRAWN_NAME).is_file():
+        return True
+    if not (folder / SETTINGS_NAME).is_file():
+        return False
+    try:
+        return "difficulty" in read_settings(folder)
+    except (ConfigError, OSError):
+        return False

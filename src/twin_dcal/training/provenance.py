@@ -1,22 +1,17 @@
 """What goes into a model file about the pictures it was trained on: drawn or not, and what they look like."""
 
 import logging
-from collections.abc import Iterable
 from functools import cached_property
-from pathlib import Path
 
 from twin_dcal.config import TwinVerificationConfig
 from twin_dcal.data.faceset import FaceData
-from twin_dcal.errors import ConfigError
 from twin_dcal.model_file.familiarity import MIN_IMAGES, Familiarity, familiarity_of
 from twin_dcal.model_file.provenance import DRAWN, FACE_NETWORK, OTHER_MODEL, training_warnings
 from twin_dcal.models.face.open import is_face_network
 from twin_dcal.plural import plural
-from twin_dcal.synth.folder import SETTINGS_NAME, read_settings
+from twin_dcal.synth.folder import are_drawn
 
 logger = logging.getLogger(__name__)
-
-_LEVELS_UP = 4  # of folders above an image in which the settings of its set may lie
 
 
 class Provenance:
@@ -51,22 +46,3 @@ class Provenance:
     def warnings(self) -> tuple[str, ...]:
         """What users of the model should know."""
         return training_warnings(self.faces)
-
-
-def are_drawn(paths: Iterable[Path]) -> bool:
-    """Whether every image lies in a set that dcal-synth drew."""
-    folders = {path.parent for path in paths}
-    sets = {above for folder in folders for above in [folder, *folder.parents][:_LEVELS_UP]}
-    drawn = {folder for folder in sets if _is_drawn(folder)}
-    return bool(folders) and all(
-        drawn.intersection([folder, *folder.parents][:_LEVELS_UP]) for folder in folders
-    )
-
-
-def _is_drawn(folder: Path) -> bool:
-    if not (folder / SETTINGS_NAME).is_file():
-        return False
-    try:
-        return "difficulty" in read_settings(folder)
-    except (ConfigError, OSError):
-        return False
