@@ -12,6 +12,7 @@ import made_engine
 import pytest
 from talking import request, verify
 
+from twin_dcal.cli import verify as verify_command
 from twin_dcal.data.formats import IMAGE_EXTENSIONS
 from twin_dcal.errors import ConfigError
 from twin_dcal.web import server
@@ -92,3 +93,25 @@ def test_importing_the_server_loads_no_web_framework():
         "assert not {'fastapi', 'uvicorn', 'starlette', 'torch'} & sys.modules.keys(), sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept", "token"),
+    [
+        ([], {}, None),
+        ([], {"TWIN_DCAL_TOKEN": ""}, None),
+        ([], {"TWIN_DCAL_TOKEN": "of-the-environment"}, "of-the-environment"),
+        (["--token", "a-token-long-enough"], {"TWIN_DCAL_TOKEN": "other"}, "a-token-long-enough"),
+    ],
+    ids=range(4),
+)
+def test_the_token_may_come_from_the_environment(tmp_path, monkeypatch, typed, kept, token):
+    given = []
+    monkeypatch.delenv("TWIN_DCAL_TOKEN", raising=False)
+    for name, value in kept.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(server, "serve", lambda *arguments, **_: given.append(arguments[3]))
+    monkeypatch.setattr(verify_command, "end_at_once", lambda _: None)
+    model = made_engine.model_file(tmp_path)
+    verify_command.main(["--model", str(model), "--align", "never", "--web", *typed])
+    assert given == [token]
