@@ -68,14 +68,10 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     make_folder(path.parent)
-    if path.exists() and not path.is_file():
-        raise ConfigError(f"{path}: a {_kind_of(path)}, which cannot be replaced by a file; name another one")
+    if path.exists() and (other := no_file(path.stat().st_mode)):
+        raise ConfigError(f"{path}: {other}, which cannot be replaced by a file; name another one")
     with writing(path), _replacing(path) as file:
         yield file
-
-
-def _kind_of(path: Path) -> str:
-    return "folder" if path.is_dir() else "device, pipe or socket"
 
 
 _LONGEST = 255

@@ -206,7 +206,7 @@ def test_only_a_file_is_replaced_by_a_gallery(engine, photos, tmp_path):
     photo.write_bytes(b"a photograph")
     for path, told in (
         (photo, "there already, and no gallery; name another file"),
-        (pipe, "pipe: a device, pipe or socket, which cannot be replaced"),
+        (pipe, "pipe: a pipe or a device, which cannot be replaced"),
         (tmp_path, "a folder, which cannot be replaced"),
         (pipe / "people.gallery", "pipe: is a file; name a folder"),
     ):

@@ -4,7 +4,7 @@ The only readers of data set descriptions are this module and those it calls. No
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from twin_dcal.config import DataConfig
@@ -147,19 +147,18 @@ def read_face_set(
     people, found = _people_of_split(listing, twins, split)
     listed = {person: listing.images[person] for person in people}
     images, findings = check_images(listed, listing.source, thorough=strict)
-    of_twins = about_twins(fit, _names(files), whole)
-    findings = [*listing.findings, *twins.findings, *found, *findings, *of_twins]
+    findings += about_twins(fit, _names(files), whole)
+    findings = [*listing.findings, *twins.findings, *found, *findings]
     refuse_if_strict(findings, strict, listing.source)
     if not images:
         raise ManifestError(f"{listing.source}: no usable images. {_reason(findings)}{LAYOUTS}")
     family_of = connected_families(twins.pairs)
-    doubtful = [finding for finding in of_twins if finding.leaves_out]
-    doubtful += [finding for finding in findings if finding.doubtful]
+    doubtful = texts(finding for finding in findings if finding.doubtful)
     return ReadSet(
         FaceSet.build(images, family_of),
         family_of,
         texts(findings),
-        texts(doubtful),
+        doubtful,
         _read_files(listing, files),
     )
 
@@ -238,11 +237,11 @@ def about_twins(fit: PairFit, place: str, whole: bool = True) -> list[Finding]:
         return [note(f"{plural(len(fit.unknown), 'id', 'ids')} of twin pairs mean nobody who is here")]
     shown = fit.described() if whole else fit.described()[: len(fit.near)]
     found = left_out("id", "ids", f"in a twin pair of {place} but not in the data set", shown)
-    if not fit.alone:
-        return found
-    counted = plural(len(fit.alone), "person counts as a stranger", "people count as strangers")
-    whom = f"{counted} to their twins: {first_few(fit.alone)}"
-    return [Finding(f"{finding.text}; {whom}") for finding in found]
+    whom = ""
+    if fit.alone:
+        counted = plural(len(fit.alone), "person counts as a stranger", "people count as strangers")
+        whom = f"; {counted} to their twins: {first_few(fit.alone)}"
+    return [replace(finding, text=f"{finding.text}{whom}", doubtful=True) for finding in found]
 
 
 def _splits(

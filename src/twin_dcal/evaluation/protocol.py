@@ -46,7 +46,7 @@ class Comparisons:
 
     names: path or id of each image; people, families: labels (N,) of any text, None where unknown. pairs: None compares
     all N(N-1)/2. protocol: how the pairs came about, plain values. family_of: person to family, also of people who are
-    not among these images but are known to belong to a family. warnings: what makes figures about twins doubtful.
+    not among these images but are known to belong to a family. warnings: what makes figures doubtful.
     failures: images and pairs that are no longer here because they failed, None where none did.
     """
 
